@@ -1,0 +1,79 @@
+"""Errors: each derives from `XpnetError` and from the built-in type that people expect.
+
+Every message says which argument, what came, what is accepted, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class XpnetError(Exception):
+    """Base class of every error that xpnet raises on purpose."""
+
+
+class ConfigError(XpnetError, ValueError):
+    """A hyper-parameter has an impossible value."""
+
+
+class ShapeError(XpnetError, ValueError):
+    """Arrays, or layers, whose shapes do not fit together."""
+
+
+class DTypeError(XpnetError, TypeError):
+    """A data type that xpnet does not compute with."""
+
+
+class DataError(XpnetError, ValueError):
+    """Data with impossible values: NaN, infinities, labels out of range, no rows."""
+
+
+class NonFiniteError(XpnetError, FloatingPointError):
+    """Training produced NaN or infinity; the parameters are those of the last finite step."""
+
+
+class CheckpointError(XpnetError, ValueError):
+    """A file that is not a checkpoint of the expected format, or does not fit the network."""
+
+
+class CheckpointIOError(CheckpointError, OSError):
+    """The operating system refused to read or write a checkpoint."""
+
+
+class IntegrityError(DataError):
+    """A file whose SHA-256 is not the published one."""
+
+
+class IDXFormatError(DataError):
+    """A file that is not a well-formed IDX file."""
+
+
+class DownloadError(XpnetError, OSError):
+    """No mirror delivered the file."""
+
+
+class BackendUnavailableError(XpnetError, ImportError):
+    """The backend that was asked for cannot run here; the message names what is missing."""
+
+
+class BackendMismatchError(XpnetError, TypeError):
+    """An array that belongs to another array library or device."""
+
+
+class OutOfMemoryError(XpnetError, MemoryError):
+    """Not enough memory on the host or the device."""
+
+
+class AlreadyTrainingError(XpnetError, RuntimeError):
+    """Two concurrent trainings of one network."""
+
+
+class PrecisionWarning(UserWarning):
+    """Data was rounded to the network's lower precision."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return `" did you mean 'x'?"` for the known name most like `name`, or an empty string."""
+    match = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]!r}?" if match else ""
