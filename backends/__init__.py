@@ -1,0 +1,87 @@
+"""Backends: which array library computes, and on which device.
+
+A backend is a small handle that a network carries. It holds what the array API standard does not
+have (moving data, waiting for the device, fusing, capturing) and no mathematics of a layer. There is
+no global switch and no environment variable, and nothing ever falls back to another backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xpnet.backends.base import Backend
+
+from xpnet.errors import BackendUnavailableError, ConfigError, closest
+
+__all__ = ["NAMES", "Backend", "available", "get"]
+
+NAMES = ("numpy", "cupy")
+
+
+def get(name: str | Backend = "numpy", device: int | None = None) -> Backend:
+    """Return the backend called `name`, after checking that it really works on this machine.
+
+    Parameters
+    ----------
+    name : str or Backend
+        ``"numpy"``, ``"cupy"`` (the first CUDA device), ``"cupy:1"`` (the second), or ``"auto"``:
+        CuPy if it works here, NumPy otherwise. A `Backend` is returned as it is.
+    device : int, optional
+        The CUDA device's number, for ``"cupy"`` only.
+
+    Raises
+    ------
+    BackendUnavailableError
+        CuPy, the driver, a CUDA library or the device is missing; the message says which of them,
+        and what to install.
+    ConfigError
+        The name is not one of the above.
+    """
+    if isinstance(name, Backend):
+        return name
+    if not isinstance(name, str):
+        raise ConfigError(f"backend must be a name or a Backend, got {name!r}; names are {', '.join(NAMES)}")
+    base, _, number = name.partition(":")
+    if number:
+        if not number.isdigit() or device is not None:
+            raise ConfigError(f"backend {name!r} is not understood; write 'cupy:1' or get('cupy', device=1)")
+        device = int(number)
+    if base == "auto" and device is None:
+        return get("cupy") if available()["cupy"] is None else get("numpy")
+    if base == "numpy":
+        if device is not None:
+            raise ConfigError("backend 'numpy' computes on the CPU and takes no device number")
+        from xpnet.backends.numpy import NumpyBackend
+
+        return NumpyBackend()
+    if base == "cupy":
+        from xpnet.backends.cupy import CupyBackend
+
+        return CupyBackend(0 if device is None else device)
+    raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{closest(base, NAMES)}")
+
+
+def available() -> dict[str, str | None]:
+    """Return each backend's name with None if it works here, or else with the reason why it does not.
+
+    >>> import xpnet
+    >>> xpnet.backends.available()["numpy"] is None
+    True
+    """
+    reasons: dict[str, str | None] = {}
+    for name in NAMES:
+        try:
+            get(name)
+        except BackendUnavailableError as error:
+            reasons[name] = str(error)
+        else:
+            reasons[name] = None
+    return reasons
+
+
+def describe() -> dict[str, Any]:
+    """Return what a bug report needs: per backend its reason or its library's version and devices."""
+    facts: dict[str, Any] = {}
+    for name, reason in available().items():
+        facts[name] = reason if reason is not None else get(name).describe()
+    return facts

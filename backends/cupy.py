@@ -1,0 +1,114 @@
+"""CuPy: the same code on a CUDA GPU. Not a word of a layer's mathematics is here."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from typing import Any
+
+import numpy as np
+from xpnet.backends.base import Backend
+
+from xpnet.errors import BackendUnavailableError
+
+INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" (older drivers)'
+
+
+def _import_cupy() -> Any:
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise
+        raise BackendUnavailableError(
+            f"backend 'cupy' needs CuPy, which is not installed. Install it: {INSTALL}"
+        ) from None
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"backend 'cupy': CuPy is installed but cannot be imported ({error}). "
+            f"Uninstall every cupy package and install one of them: {INSTALL}"
+        ) from error
+    return cupy
+
+
+def probe(device: int) -> Any:
+    """Return the module cupy once a kernel and a matrix product have really run on CUDA device `device`.
+
+    Both are tried because they fail apart: a kernel needs the compiler library NVRTC, a product needs cuBLAS.
+    """
+    cupy = _import_cupy()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(
+            f"backend 'cupy': CuPy {cupy.__version__} is installed, but there is no usable NVIDIA driver or GPU "
+            f"({error}). Install or update the NVIDIA driver (nvidia-smi must list the GPU), or use backend='numpy'."
+        ) from error
+    if not 0 <= device < count:
+        raise BackendUnavailableError(
+            f"backend 'cupy:{device}': there is no CUDA device {device}; this machine has {count}, numbered from 0. "
+            "Use backend='cupy' for the first."
+        )
+    with cupy.cuda.Device(device):
+        try:
+            ones = cupy.ones((2, 2), dtype=cupy.float32)
+            two = float((ones + ones)[0, 0])
+        except (ImportError, RuntimeError) as error:
+            raise BackendUnavailableError(_missing("the CUDA compiler library (NVRTC)", error)) from error
+        try:
+            product = float(cupy.matmul(ones, ones)[0, 0])
+        except (ImportError, RuntimeError) as error:
+            raise BackendUnavailableError(_missing("the CUDA matrix library (cuBLAS)", error)) from error
+    if two != 2.0 or product != 2.0:
+        raise BackendUnavailableError(
+            f"backend 'cupy': device {device} computes 1 + 1 = {two}, [1 1].[1 1] = {product}."
+        )
+    return cupy
+
+
+def _missing(what: str, error: BaseException) -> str:
+    return f"backend 'cupy': {what} is missing or does not fit the driver ({error}). Install it: {INSTALL}"
+
+
+class CupyBackend(Backend):
+    """CuPy on one CUDA device."""
+
+    asynchronous = True
+
+    def __init__(self, device: int = 0) -> None:
+        self._cupy = probe(device)
+        import array_api_compat.cupy
+
+        self.device = self._cupy.cuda.Device(device)
+        self.name = "cupy" if device == 0 else f"cupy:{device}"
+        # A namespace of its own, so that a capturable product can take matmul's place.
+        self.xp = types.SimpleNamespace(**vars(array_api_compat.cupy))
+
+    def asarray(self, a: Any, dtype: str | None = None) -> Any:
+        with self.device:
+            return self._cupy.asarray(a, dtype=dtype)
+
+    def to_numpy(self, a: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(self._cupy.asnumpy(a))
+
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, self._cupy.ndarray) and a.device.id == self.device.id
+
+    def synchronize(self) -> None:
+        with self.device:
+            self._cupy.cuda.get_current_stream().synchronize()
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        return self.device  # type: ignore[no-any-return]
+
+    def fuse(self, f: Any) -> Any:
+        return self._cupy.fuse(f)
+
+    def describe(self) -> str:
+        properties = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)
+        gigabytes = properties["totalGlobalMem"] / 2**30
+        version = self._cupy.cuda.runtime.runtimeGetVersion()
+        return (
+            f"CuPy {self._cupy.__version__}, CUDA {version // 1000}.{version % 1000 // 10}, "
+            f"device {self.device.id}: {properties['name'].decode()}, {gigabytes:.0f} GiB"
+        )

@@ -1,0 +1,105 @@
+"""xpnet: neural networks whose backward pass is written out once, for NumPy and CuPy alike.
+
+>>> import xpnet
+>>> net = xpnet.mlp([784, 512, 10], activation="relu", loss="cross_entropy", backend="numpy")
+>>> net.parameter_count
+407050
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from xpnet import backends, datasets, errors, initializers, schedules
+from xpnet.callbacks import Callback, EarlyStopping
+from xpnet.errors import XpnetError
+from xpnet.history import History
+from xpnet.layers import (
+    ELU,
+    GELU,
+    Activation,
+    Context,
+    Dropout,
+    Identity,
+    Layer,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from xpnet.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Huber,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Poisson,
+    SumSquaredError,
+)
+from xpnet.network import Network, mlp
+from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+from xpnet.training import Trainer
+
+if TYPE_CHECKING:
+    from xpnet.checkpoint import load as load
+    from xpnet.gradcheck import check_gradients as check_gradients
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SGD",
+    "Activation",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "BinaryCrossEntropy",
+    "Callback",
+    "Context",
+    "CrossEntropy",
+    "Dropout",
+    "EarlyStopping",
+    "History",
+    "Huber",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Network",
+    "Optimizer",
+    "Poisson",
+    "RMSProp",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "SumSquaredError",
+    "Tanh",
+    "Trainer",
+    "XpnetError",
+    "backends",
+    "check_gradients",
+    "datasets",
+    "errors",
+    "initializers",
+    "load",
+    "mlp",
+    "schedules",
+]
+
+_LAZY = {"load": "xpnet.checkpoint", "check_gradients": "xpnet.gradcheck"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")

@@ -1,0 +1,39 @@
+"""``python -m xpnet``: versions, backends, devices and what is missing, for bug reports."""
+
+import platform
+from importlib import metadata
+
+import xpnet
+from xpnet.backends import describe
+
+PACKAGES = (
+    "numpy",
+    "array-api-compat",
+    "safetensors",
+    "rich",
+    "pooch",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "llvmlite",
+    "scikit-learn",
+    "matplotlib",
+)
+
+
+def main() -> None:
+    """Print the report."""
+    print(f"xpnet {xpnet.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print("\nbackends")
+    for name, fact in describe().items():
+        print(f"  {name:<8} {fact}")
+    print("\npackages")
+    for name in PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = "not installed"
+        print(f"  {name:<18} {version}")
+
+
+if __name__ == "__main__":
+    main()

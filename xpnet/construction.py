@@ -1,0 +1,218 @@
+"""Building a network: checks of its parts, shapes, initial values, the layout of the flat vector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError, closest
+from xpnet.layers import (
+    ACTIVATIONS,
+    ELU,
+    GELU,
+    Dropout,
+    Layer,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+)
+from xpnet.layers.base import HostArray, Shape
+from xpnet.losses import LOSSES, Loss
+from xpnet.validation import check_size
+
+DTYPES = ("float32", "float64")
+
+
+class Place(NamedTuple):
+    """Where a parameter lies in the flat vector."""
+
+    layer: int
+    name: str
+    start: int
+    stop: int
+    shape: Shape
+
+
+def check_layers(layers: Any) -> tuple[Layer, ...]:
+    """Return the layers as a tuple, or raise `ConfigError`."""
+    if isinstance(layers, Layer) or not isinstance(layers, Sequence) or isinstance(layers, str):
+        raise ConfigError(
+            f"layers must be a sequence of layers, e.g. [xpnet.Linear(2, 3), xpnet.ReLU()], got {layers!r}"
+        )
+    if not layers:
+        raise ConfigError("layers is empty; a network needs at least one layer, e.g. xpnet.Linear(2, 1)")
+    for k, layer in enumerate(layers):
+        if not isinstance(layer, Layer):
+            hint = " (write xpnet.ReLU(), with parentheses)" if isinstance(layer, type) else ""
+            raise ConfigError(f"layers[{k}] must be a layer, got {layer!r}{hint}")
+    return tuple(layers)
+
+
+def check_loss(loss: Any) -> Loss:
+    """Return the loss that a name or object stands for."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]()
+    raise ConfigError(f"unknown loss {loss!r}; names are {', '.join(LOSSES)}.{closest(str(loss), LOSSES)}")
+
+
+def activation_layer(activation: Any) -> Layer:
+    """Return the activation that a name or layer stands for."""
+    if isinstance(activation, Layer):
+        return activation
+    if isinstance(activation, str) and activation in ACTIVATIONS:
+        return ACTIVATIONS[activation]()
+    known = ", ".join(ACTIVATIONS)
+    raise ConfigError(f"unknown activation {activation!r}; names are {known}.{closest(str(activation), ACTIVATIONS)}")
+
+
+def infer_shapes(layers: Sequence[Layer], loss: Loss) -> tuple[Shape, Shape]:
+    """Return the shapes of one input and one output sample, or raise where two layers do not fit."""
+    first = next((k for k, layer in enumerate(layers) if layer.input_shape is not None), None)
+    if first is None:
+        raise ConfigError("no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3)")
+    start = layers[first].input_shape
+    assert start is not None  # by the choice of `first`
+    shape = start
+    for k, layer in enumerate(layers):
+        needed = layer.input_shape
+        if needed is not None and needed != shape:
+            raise ShapeError(
+                f"layers[{k}] {layer} takes {prod(needed)} inputs, but layers[{k - 1}] {layers[k - 1]} before it gives {prod(shape)}"
+            )
+        shape = layer.output_shape(shape)
+    if loss.takes_logits and isinstance(layers[-1], Softmax | Sigmoid):
+        name = type(loss).__name__
+        raise ConfigError(f"loss {name} takes logits; remove the {type(layers[-1]).__name__} layer at the end")
+    if loss.kind == "classification" and prod(shape) < 2:
+        raise ConfigError(
+            f"{type(loss).__name__} needs at least 2 outputs, one a class, got {prod(shape)}; for one output use BinaryCrossEntropy"
+        )
+    return start, shape
+
+
+def check_dtype(dtype: Any) -> str:
+    """Return the data type's name."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES or dtype is None:
+        raise DTypeError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    return name
+
+
+def check_seed(seed: Any) -> int:
+    """Return the seed as an integer; None draws one from the system."""
+    if seed is None:
+        seed = np.random.SeedSequence()
+    if isinstance(seed, np.random.SeedSequence):
+        words = seed.generate_state(4)
+        return int(sum(int(word) << (32 * i) for i, word in enumerate(words)))
+    try:
+        return check_size("seed", seed, 0)
+    except ConfigError:
+        raise ConfigError(f"seed must be a non-negative integer, a SeedSequence or None, got {seed!r}") from None
+
+
+def layer_key(seed: int, k: int) -> int:
+    """Return the 32-bit key of layer k's own random numbers."""
+    return int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+
+
+def check_memory(layers: Sequence[Layer], dtype: str) -> None:
+    """Raise before anything is allocated if the parameters cannot fit into the machine's memory."""
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    total = 0
+    for k, layer in enumerate(layers):
+        for name, shape in layer.parameter_shapes().items():
+            size = prod(shape) * np.dtype(dtype).itemsize
+            total += size
+            if total > available:
+                raise OutOfMemoryError(
+                    f"layer {k} {name} needs {readable(size)} for {shape} {dtype}; this machine has "
+                    f"{readable(available)} of memory. Make the layer smaller."
+                )
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes with a binary unit."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value /= 1024
+    else:
+        unit = "PiB"
+    return f"{value:.3g} {unit}"
+
+
+def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:
+    """Return each layer's initial parameters, drawn in order from one generator, and the initial running statistics."""
+    rng = np.random.default_rng(seed)
+    values = [layer.init(rng) for layer in layers]
+    state = {f"{k}.{name}": value for k, layer in enumerate(layers) for name, value in layer.init_state().items()}
+    return values, state
+
+
+def layout(layers: Sequence[Layer], values: list[dict[str, HostArray]], all_decayed: bool) -> tuple[list[Place], int]:
+    """Return every parameter's place in the flat vector, and how many entries at its front are decayed.
+
+    The decayed parameters come first, so that penalties and weight decay are operations on one slice.
+    """
+    places: list[Place] = []
+    position = decayed = 0
+    for wanted in (True, False):
+        for k, layer in enumerate(layers):
+            for name, value in values[k].items():
+                if (all_decayed or name in layer.decayed) == wanted:
+                    places.append(Place(k, name, position, position + value.size, value.shape))
+                    position += value.size
+        if wanted:
+            decayed = position
+    return places, decayed
+
+
+RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
+
+
+def mlp_layers(
+    sizes: Any, activation: Any, output_activation: Any, dropout: float, bias: bool, weight_init: Any
+) -> list[Layer]:
+    """Return the layers of a multi-layer perceptron."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
+        raise ConfigError(f"sizes must be a sequence of at least two integers, e.g. [784, 512, 10], got {sizes!r}")
+    hidden = len(sizes) - 2
+    names = ["inputs", *[f"hidden[{k}]" for k in range(hidden)], "outputs"]
+    counts = [check_size(name, size) for name, size in zip(names, sizes, strict=True)]
+    several = isinstance(activation, Sequence) and not isinstance(activation, str)
+    choices = list(activation) if several else [activation] * hidden
+    if len(choices) != hidden:
+        raise ConfigError(
+            f"activation has {len(choices)} entries, the network {hidden} hidden layers; they must be equally many"
+        )
+    after = [activation_layer(choice) for choice in choices]
+    last = None if output_activation is None else activation_layer(output_activation)
+    layers: list[Layer] = []
+    for k, follower in enumerate([*after, last]):
+        law = weight_init
+        if law is None:
+            law = "he_normal" if isinstance(follower, RECTIFIERS) else "glorot_uniform"
+        layers.append(Linear(counts[k], counts[k + 1], bias=bias, weight_init=law))
+        if follower is not None:
+            layers.append(follower)
+        if dropout and k < hidden:
+            layers.append(Dropout(dropout))
+    return layers

@@ -1,0 +1,85 @@
+"""When numbers stop being finite: which step, which layer, which quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from xpnet.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from xpnet.training import Trainer
+
+Array = Any
+
+
+def is_finite(xp: Any, a: Array) -> bool:
+    """Say whether every entry is finite; one NaN or infinity poisons the sum, which is quick."""
+    return isfinite(float(xp.sum(a))) or bool(xp.all(xp.isfinite(a)))
+
+
+def state_is_finite(trainer: Trainer) -> bool:
+    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite."""
+    xp = trainer.net.backend.xp
+    return all(is_finite(xp, a) for a in trainer.mutable() if xp.isdtype(a.dtype, "real floating"))
+
+
+def find_and_raise(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> NoReturn:
+    """Repeat the last `steps` steps one by one, go back to the last finite one, and raise what happened next."""
+    rewind(0)
+    good, last = 0, nan
+    while good < steps:
+        before = float(trainer.arrays["loss"][0])
+        trainer._advance(1)
+        if not state_is_finite(trainer):
+            break
+        size = trainer.rest if trainer.position == trainer.steps_per_epoch and trainer.rest else trainer.batch_size
+        good, last = (
+            good + 1,
+            (float(trainer.arrays["loss"][0]) - before) / (size * trainer.total_weight / trainer.samples),
+        )
+    rewind(good)
+    place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
+    rate = float(trainer.optimizer.rates(range(trainer.step, trainer.step + 1))[0])
+    known = f"the last finite loss was {last:.6g}" if isfinite(last) else "no loss since the last look was finite"
+    raise NonFiniteError(
+        f"{place}: {first_bad_quantity(trainer)}; {known}. The parameters are those of the last finite step. "
+        f"Try a learning rate below {rate:g}, clip_norm=1.0 in the optimizer, or scaled inputs."
+    )
+
+
+def first_bad_quantity(trainer: Trainer) -> str:
+    """Name the first quantity of the coming step that is not finite."""
+    net, a = trainer.net, trainer.arrays
+    xp = net.backend.xp
+    size = trainer.rest if trainer.position == trainer.steps_per_epoch - 1 and trainer.rest else trainer.batch_size
+    rows = a["order"][trainer.position * trainer.batch_size :][:size]
+    x, t = xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
+    weight = xp.full((size,), 1.0 / size, dtype=net.theta.dtype, device=net.theta.device)
+    params, contexts = net.split(xp, net.theta), net.contexts(True, a["step"])
+    caches = []
+    for k, layer in enumerate(net.layers):
+        x, cache = layer.forward(xp, params[k], x, contexts[k])
+        caches.append(cache)
+        if not is_finite(xp, x):
+            return f"the output of layer {k} ({layer}) has {_count(xp, x)}"
+    value, delta = net.loss(xp, x, t, weight)
+    if not is_finite(xp, value):
+        return f"the loss {net.loss} is {float(value)}"
+    if not is_finite(xp, delta):
+        return f"the delta of the loss {net.loss} has {_count(xp, delta)}"
+    for k in range(len(net.layers) - 1, -1, -1):
+        delta, grads = net.layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=True)
+        for name, gradient in grads.items():
+            if not is_finite(xp, gradient):
+                return f"the gradient of {name} of layer {k} ({net.layers[k]}) has {_count(xp, gradient)}"
+        if not is_finite(xp, delta):
+            return f"the delta passed back by layer {k} ({net.layers[k]}) has {_count(xp, delta)}"
+    return f"the update of the parameters by {type(trainer.optimizer).__name__} is not finite"
+
+
+def _count(xp: Any, a: Array) -> str:
+    nans = int(xp.sum(xp.astype(xp.isnan(a), xp.int64)))
+    infs = int(xp.sum(xp.astype(xp.isinf(a), xp.int64)))
+    return f"{nans} NaN and {infs} infinite of {a.size} entries"

@@ -1,0 +1,54 @@
+"""What happened during training, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class History(Mapping[str, "np.ndarray[Any, Any]"]):
+    """Curves by name, one number an epoch.
+
+    ``loss`` is the mean training loss of the epoch, penalties included, measured as the parameters moved;
+    ``validation_loss`` (without penalties) and ``validation_accuracy`` are measured after the epoch, ``seconds`` is its duration,
+    ``learning_rate`` the one of its last step.
+
+    >>> history = History()
+    >>> history.append({"loss": 2.0}); history.append({"loss": 1.0})
+    >>> history["loss"]
+    array([2., 1.])
+    """
+
+    def __init__(self, curves: Mapping[str, Any] | None = None) -> None:
+        self._curves: dict[str, list[float]] = {k: [float(v) for v in vs] for k, vs in (curves or {}).items()}
+
+    def append(self, values: Mapping[str, float]) -> None:
+        """Add one epoch's numbers."""
+        for name, value in values.items():
+            self._curves.setdefault(name, []).append(float(value))
+
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return all curves as arrays."""
+        return {name: self[name] for name in self._curves}
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs recorded."""
+        return len(self._curves.get("loss", []))
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        if name not in self._curves:
+            raise KeyError(f"{name!r}; recorded are {', '.join(self._curves) or 'no curves'}")
+        return np.asarray(self._curves[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._curves)
+
+    def __len__(self) -> int:
+        return len(self._curves)
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._curves.items() if values)
+        return f"<History of {self.epochs} epochs{': last ' + last if last else ''}>"

@@ -1,0 +1,56 @@
+"""Layers, from simple to complex; a closed registry of those that a string or a file may name."""
+
+from xpnet.layers.activations import (
+    ELU,
+    Activation,
+    Identity,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.dropout import Dropout
+from xpnet.layers.gelu import GELU
+from xpnet.layers.linear import Linear
+
+__all__ = [
+    "ACTIVATIONS",
+    "ELU",
+    "GELU",
+    "INFERENCE",
+    "LAYERS",
+    "Activation",
+    "Context",
+    "Dropout",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
+
+ACTIVATIONS: dict[str, type[Layer]] = {
+    "identity": Identity,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "softplus": Softplus,
+    "silu": SiLU,
+    "gelu": GELU,
+    "softmax": Softmax,
+}
+"""Names of the activations, as `xpnet.mlp` takes them."""
+
+LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, *ACTIVATIONS.values())}
+"""Every layer that a saved network may name; `Activation` holds functions, which no file can."""

@@ -1,0 +1,90 @@
+"""What a layer promises to the backpropagation loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+Array = Any  # an array of whichever library computes
+Params = Mapping[str, Array]
+HostArray = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a layer may know besides its parameters and its input.
+
+    Attributes
+    ----------
+    training : bool
+        True inside a training step, False for predictions.
+    key : int
+        A 32-bit number made of the network's seed and the layer's position.
+    step : array (1,) of uint32, or None
+        The number of the training step, on the device.
+    state : mapping of arrays
+        The layer's running statistics; empty for most layers.
+    """
+
+    training: bool = False
+    key: int = 0
+    step: Array | None = None
+    state: Params = field(default_factory=dict)
+
+
+INFERENCE = Context()
+
+
+class Layer:
+    """A differentiable function of its input and its parameters.
+
+    A layer is a frozen dataclass of hyper-parameters: it owns no arrays and remembers nothing between
+    calls. Rows of `x` are samples. `backward` is the true vector-Jacobian product of `forward` for
+    *any* upstream delta dy = dL/dy, and no argument is ever changed in place. `xp` is the array
+    namespace of the standard; a layer names no library.
+
+    A layer of one's own subclasses this class, overrides `forward` and `backward`, and, if it has
+    parameters, `init`; `xpnet.check_gradients` then says whether the two agree.
+    """
+
+    decayed: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that penalties and weight decay act on (biases are left out)."""
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape of one sample that the layer requires, or None if it takes any."""
+        return None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of one output sample for input samples of `shape`."""
+        return shape
+
+    def init(self, rng: np.random.Generator) -> dict[str, HostArray]:
+        """Draw the initial parameters on the host, as float64; the keys name them."""
+        return {}
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Return the shape of each parameter without making it."""
+        return {}
+
+    def init_state(self) -> dict[str, HostArray]:
+        """Return the initial running statistics, which are stored but not trained."""
+        return {}
+
+    def update_state(self, xp: Any, state: Params, cache: Any) -> dict[str, Array]:
+        """Return the running statistics after a training step whose forward pass left `cache`."""
+        return {}
+
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+        """Return the output y and a cache: everything that `backward` needs, and nothing else remembers."""
+        raise NotImplementedError
+
+    def backward(
+        self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
+    ) -> tuple[Array | None, dict[str, Array]]:
+        """Return dL/dx (or None if `need_dx` is false) and dL/d(parameter) by name, given dy = dL/dy."""
+        raise NotImplementedError

@@ -1,0 +1,81 @@
+"""Dropout, with the same mask on every backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from xpnet.errors import ConfigError
+from xpnet.layers.base import INFERENCE, Array, Context, Layer, Params
+from xpnet.validation import check_number
+
+
+def mix(x: Array) -> Array:
+    """Return a 32-bit hash of each uint32: the finaliser "lowbias32" of Wellons, 2018."""
+    x = x ^ (x >> 16)
+    x = x * 0x7FEB352D
+    x = x ^ (x >> 15)
+    x = x * 0x846CA68B
+    return x ^ (x >> 16)
+
+
+def random_bits(xp: Any, counter: Array, key: int, step: Array) -> Array:
+    """Return 32 random bits for each entry of `counter`, a function of (counter, key, step) alone.
+
+    Integers wrap and are compared as integers, so that every backend finds the same bits.
+    """
+    h = mix(step * 0x9E3779B9 + key)
+    return mix(mix(counter + h) + h)
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training, each number becomes 0 with probability `rate`, and the others are scaled up.
+
+    The scale 1 / (1 - rate) keeps the expectation, so that predictions use the layer as it is. The mask is a
+    hash of (seed, step, layer, element): it is the same on every backend, and a run that is resumed goes on
+    with the masks that the uninterrupted one would have had.
+
+    Parameters
+    ----------
+    rate : float in [0, 1)
+        Probability of zero.
+
+    References
+    ----------
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
+    """
+
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number("Dropout: rate", self.rate, 0.0, 1.0, high_open=True)
+
+    def mask(self, xp: Any, x: Array, context: Context) -> Array:
+        """Return the factor of each number of `x`: 0, or 1 / (1 - rate)."""
+        if context.step is None:
+            raise ConfigError("Dropout in training needs context.step, a uint32 array of shape (1,)")
+        counter = xp.reshape(xp.arange(prod(x.shape), dtype=xp.uint32, device=x.device), x.shape)
+        bits = random_bits(xp, counter, context.key, context.step)
+        return xp.astype(bits >= int(self.rate * 2**32), x.dtype) * (1.0 / (1.0 - self.rate))
+
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+        """Multiplication by the mask m in training, nothing otherwise (m = 1).
+
+        y = x * m          (B, N)     (1)
+        """
+        if not context.training or self.rate == 0.0:
+            return x, None
+        m = self.mask(xp, x, context)
+        return x * m, m
+
+    def backward(
+        self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
+    ) -> tuple[Array | None, dict[str, Array]]:
+        """The same mask on the way back.
+
+        dx = dy * m          (B, N)     (2)
+        """
+        m = cache
+        return (dy if m is None else dy * m), {}

@@ -1,0 +1,263 @@
+"""Optimizers, in the order of their complexity. Each is a few lines over one flat vector of parameters.
+
+theta is the vector of all parameters, g = dL/dtheta, t = 1, 2, ... the number of the step. `update` changes
+theta and the optimizer's own vectors (its slots) in place and is elementwise, so that a backend can make one
+kernel of it. What depends on t alone is computed on the host by `scalars`, in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xpnet.errors import ConfigError
+from xpnet.validation import check_flag, check_number
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+Schedule = float | Callable[[int], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """What every optimizer has.
+
+    Parameters
+    ----------
+    learning_rate : float or callable ``step -> float``
+        The learning rate, or a function of the number of steps done before (0, 1, ...); see `xpnet.schedules`.
+    weight_decay : float >= 0
+        Decoupled decay: before each step the decayed parameters (weights, not biases) are multiplied by
+        1 - learning_rate * weight_decay. For a penalty in the loss itself see `Network`'s l1 and l2.
+    clip_norm : float > 0, optional
+        The gradient of all parameters together is scaled down to this Euclidean norm if it is longer.
+    clip_value : float > 0, optional
+        Each entry of the gradient is cut off at plus and minus this value; before `clip_norm`.
+    """
+
+    learning_rate: Schedule = 0.01
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    """Names of the vectors that the optimizer keeps, each of theta's shape and initially zero."""
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not callable(self.learning_rate):
+            check_number(f"{name}: learning_rate", self.learning_rate, 0.0, low_open=True)
+        check_number(f"{name}: weight_decay", self.weight_decay, 0.0)
+        for label, value in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
+            if value is not None:
+                check_number(f"{name}: {label}", value, 0.0, low_open=True)
+
+    def rates(self, steps: range) -> HostArray:
+        """Return the learning rate of each step of `steps`, counted from 0."""
+        if not callable(self.learning_rate):
+            return np.full(len(steps), float(self.learning_rate))
+        rates = np.asarray([float(self.learning_rate(step)) for step in steps])
+        bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0)))
+        if bad.size:
+            raise ConfigError(
+                f"{type(self).__name__}: learning_rate({steps[int(bad[0])]}) returned {rates[bad[0]]}; "
+                "a schedule must return finite numbers >= 0"
+            )
+        return rates
+
+    def scalars(self, t: HostArray, rate: HostArray) -> dict[str, HostArray]:
+        """Return the numbers that `update` needs at steps `t`, given their learning rates."""
+        return {"rate": rate}
+
+    def update(self, xp: Any, theta: Array, g: Array, *slots_and_scalars: Array) -> None:
+        """Change theta and the slots in place, given theta, g, the slots and the scalars, in this order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum.
+
+    Parameters
+    ----------
+    learning_rate : float or callable
+        See `Optimizer`, also for weight_decay, clip_norm and clip_value.
+    momentum : float in [0, 1)
+        How much of the last velocity is kept.
+    nesterov : bool
+        Look ahead: step by where the velocity is about to go.
+
+    References
+    ----------
+    Polyak 1964; Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in
+    deep learning", ICML 2013, in the form where the learning rate multiplies the velocity.
+    """
+
+    learning_rate: Schedule = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("SGD: momentum", self.momentum, 0.0, 1.0, high_open=True)
+        check_flag("SGD: nesterov", self.nesterov)
+        if self.nesterov and self.momentum == 0.0:
+            raise ConfigError("SGD: nesterov=True needs momentum > 0, got momentum=0.0")
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("v",) if self.momentum else ()
+
+    def update(self, xp: Any, theta: Array, g: Array, *slots_and_scalars: Array) -> None:
+        """One step; without momentum v = g.
+
+        v = momentum * v + g                          (P,)     (1)
+        theta = theta - rate * v                      (P,)     (2)
+        theta = theta - rate * (g + momentum * v)     (P,)     (2')
+        """
+        *velocity, rate = slots_and_scalars
+        if not velocity:
+            theta -= rate * g
+            return
+        (v,) = velocity
+        v *= self.momentum
+        v += g
+        theta -= rate * (g + self.momentum * v) if self.nesterov else rate * v
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """Steps shrink where gradients have been large.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 12 (2011), the diagonal form; eps outside the root.
+    """
+
+    learning_rate: Schedule = 0.01
+    eps: float = 1e-10
+
+    slots: ClassVar[tuple[str, ...]] = ("s",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("Adagrad: eps", self.eps, 0.0, low_open=True)
+
+    def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:  # type: ignore[override]
+        """One step.
+
+        s = s + g ** 2                                  (P,)     (1)
+        theta = theta - rate * g / (sqrt(s) + eps)      (P,)     (2)
+        """
+        s += g * g
+        theta -= rate * (g / (xp.sqrt(s) + self.eps))
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """Steps are divided by a running root mean square of the gradient.
+
+    References
+    ----------
+    Tieleman and Hinton, "Lecture 6.5: RMSProp", COURSERA Neural Networks for Machine Learning, 2012;
+    eps outside the root.
+    """
+
+    learning_rate: Schedule = 0.001
+    decay: float = 0.9
+    eps: float = 1e-8
+
+    slots: ClassVar[tuple[str, ...]] = ("s",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("RMSProp: decay", self.decay, 0.0, 1.0, high_open=True)
+        check_number("RMSProp: eps", self.eps, 0.0, low_open=True)
+
+    def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:  # type: ignore[override]
+        """One step.
+
+        s = decay * s + (1 - decay) * g ** 2            (P,)     (1)
+        theta = theta - rate * g / (sqrt(s) + eps)      (P,)     (2)
+        """
+        s *= self.decay
+        s += (1.0 - self.decay) * (g * g)
+        theta -= rate * (g / (xp.sqrt(s) + self.eps))
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adaptive moments: a running mean of the gradient over the root of a running mean of its square.
+
+    Both means are corrected for their start at zero. This is algorithm 1 of the paper, eps outside the
+    corrected root (the default form of PyTorch, optax and JAX's examples), not the variant of its section 2
+    that hides the corrections in the learning rate.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    learning_rate: Schedule = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    slots: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        check_number(f"{name}: beta1", self.beta1, 0.0, 1.0, high_open=True)
+        check_number(f"{name}: beta2", self.beta2, 0.0, 1.0, high_open=True)
+        check_number(f"{name}: eps", self.eps, 0.0, low_open=True)
+
+    def scalars(self, t: HostArray, rate: HostArray) -> dict[str, HostArray]:
+        """The two corrections for the start at zero.
+
+        scale = rate / (1 - beta1 ** t)             ()     (1)
+        correction = 1 / sqrt(1 - beta2 ** t)       ()     (2)
+        """
+        return {"scale": rate / (1.0 - self.beta1**t), "correction": 1.0 / np.sqrt(1.0 - self.beta2**t)}
+
+    def update(  # type: ignore[override]
+        self, xp: Any, theta: Array, g: Array, m: Array, v: Array, scale: Array, correction: Array
+    ) -> None:
+        """One step.
+
+        m = beta1 * m + (1 - beta1) * g                                (P,)     (3)
+        v = beta2 * v + (1 - beta2) * g ** 2                           (P,)     (4)
+        theta = theta - scale * m / (sqrt(v) * correction + eps)       (P,)     (5)
+        """
+        m *= self.beta1
+        m += (1.0 - self.beta1) * g
+        v *= self.beta2
+        v += (1.0 - self.beta2) * (g * g)
+        theta -= scale * (m / (xp.sqrt(v) * correction + self.eps))
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.01 by default.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2, with the
+    decay multiplied by the learning rate.
+    """
+
+    weight_decay: float = 0.01
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "rmsprop": RMSProp,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+"""Every optimizer by the name that a string may use."""

@@ -1,0 +1,45 @@
+"""Checks of hyper-parameters. Each says which argument, what came and what is accepted."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from xpnet.errors import ConfigError
+
+
+def check_size(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int if it is an integer (a bool is not one) of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+        raise ConfigError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    return int(value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """Return `value` as a float if it is a finite real number between `low` and `high`.
+
+    `low_open` and `high_open` exclude the bound itself.
+    """
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if good:
+        good = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
+    if not good:
+        left, right = "(" if low_open or low == -math.inf else "[", ")" if high_open or high == math.inf else "]"
+        raise ConfigError(f"{name} must be a finite number in {left}{low:g}, {high:g}{right}, got {value!r}")
+    return float(value)
