@@ -187,10 +187,9 @@ class Trainer:
 
     def _advance(self, steps: int) -> None:
         """Do `steps` steps of the current epoch. Python's own counts follow each whole step."""
-        program = self._program(self.batch_size)
         for _ in range(steps):
             last = self.position == self.steps_per_epoch - 1
-            (self._program(self.rest) if last and self.rest else program)()
+            self._program(self.rest if last and self.rest else self.batch_size)()
             self.position += 1
             self.step += 1
 
