@@ -1,0 +1,135 @@
+"""The workloads: what every system computes, with which data, from which initial weights."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Weights = list[tuple[Array, Array]]  # (W, b) a layer, W (inputs, outputs), b (outputs,), float32
+
+MNIST = Path(__file__).resolve().parent.parent / "examples" / "data" / "mnist"
+PREDICT_ROWS = 60_000
+# Every chunk size divides the 60,000 rows, so that systems which compile for a shape compile once.
+PREDICT_CHUNKS = (500, 4_000, 60_000)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One network, its optimizer and its batch size: all that a system needs to know to train it.
+
+    The loss of cross-entropy is the mean over the batch; of squared error, the mean over the batch and the outputs.
+    Adam has beta1 = 0.9, beta2 = 0.999, eps = 1e-8; momentum is 0.9. There is no weight decay and no clipping.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    activation: str  # of the hidden layers: relu, sigmoid, leaky_relu (slope 0.01)
+    output: str  # of the last layer: identity, sigmoid
+    batch: int
+    optimizer: str  # sgd, momentum, adam, "adam, eps hat"
+    learning_rate: float
+    loss: str  # squared_error, cross_entropy
+    batches: int  # batches in the resident data set, that is, steps an epoch: every batch is full
+    gpu_only: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of the resident data set."""
+        return self.batch * self.batches
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return {**asdict(self), "sizes": list(self.sizes)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Workload:
+        """The inverse of `to_json`."""
+        return cls(**{**fields, "sizes": tuple(fields["sizes"])})
+
+
+MLP = (784, 512, 512, 10)
+STEPS = {
+    w.name: w
+    for w in (
+        Workload("tutorial", (784, 32, 10), "sigmoid", "sigmoid", 256, "sgd", 1.0, "squared_error", 234),
+        Workload("mlp", MLP, "relu", "identity", 128, "adam", 1e-3, "cross_entropy", 468),
+        Workload("wide", (784, 2048, 2048, 10), "relu", "identity", 1024, "momentum", 0.02, "cross_entropy", 16),
+        Workload("tiny", (2, 3, 2), "leaky_relu", "identity", 1, "sgd", 0.01, "squared_error", 2048),
+        Workload(
+            "huge", (784, 4096, 4096, 10), "relu", "identity", 8192, "momentum", 0.02, "cross_entropy", 7, gpu_only=True
+        ),
+    )
+}
+# Which rows a step takes can be read off this one's weights, see check.py.
+PICKS = Workload("picks", (64, 2), "relu", "identity", 8, "sgd", 0.05, "squared_error", 8)
+PREDICT = STEPS["mlp"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The small grid in which each system finds its fastest way to the target accuracy on MNIST."""
+
+    batches: tuple[int, ...] = (96, 240)  # both divide 60,000: every row is trained on
+    learning_rates: tuple[float, ...] = (5e-4, 1e-3)
+    target: float = 0.98
+    max_epochs: int = 15
+
+    def points(self) -> list[Workload]:
+        """One workload a point of the grid."""
+        return [mnist_workload(b, rate) for b in self.batches for rate in self.learning_rates]
+
+
+def mnist_workload(batch: int, learning_rate: float) -> Workload:
+    """The network of the time-to-accuracy workload at one point of the grid."""
+    name = f"mnist, batch {batch}, learning rate {learning_rate:g}"
+    return Workload(name, MLP, "relu", "identity", batch, "adam", learning_rate, "cross_entropy", 60_000 // batch)
+
+
+def initial_weights(workload: Workload, seed: int = 0) -> Weights:
+    """He-uniform weights and small non-zero biases, float32, from `seed`.
+
+    The biases are not zero, so that a system which forgets one is caught by the check.
+    """
+    rng = np.random.default_rng(seed)
+    weights = []
+    for inputs, outputs in zip(workload.sizes, workload.sizes[1:], strict=False):
+        limit = np.sqrt(6.0 / inputs) if workload.activation == "relu" else np.sqrt(6.0 / (inputs + outputs))
+        W = rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
+        weights.append((W, rng.uniform(-0.05, 0.05, outputs).astype(np.float32)))
+    return weights
+
+
+def _idx(path: Path) -> Array:
+    """The unsigned bytes of one gzipped IDX file, in its shape."""
+    with gzip.open(path) as file:
+        head = file.read(4)
+        if head[:3] != b"\x00\x00\x08":
+            raise ValueError(f"{path.name} is not an IDX file of unsigned bytes")
+        shape = tuple(int.from_bytes(file.read(4), "big") for _ in range(head[3]))
+        return np.frombuffer(file.read(), np.uint8).reshape(shape)
+
+
+def mnist(part: str, rows: int | None = None) -> tuple[Array, Array]:
+    """MNIST's images (rows, 784) as float32 in [0, 1], and its labels (rows,) as int64; `part` is train or t10k."""
+    labels = _idx(MNIST / f"{part}-labels-idx1-ubyte.gz")[:rows].astype(np.int64)
+    images = _idx(MNIST / f"{part}-images-idx3-ubyte.gz")[:rows]
+    x = np.empty((len(images), 784), np.float32)
+    np.multiply(images.reshape(len(images), 784), np.float32(1 / 255), out=x, casting="unsafe")
+    return x, labels
+
+
+def training_data(workload: Workload) -> tuple[Array, Array]:
+    """The resident data set: x (rows, inputs) float32; t integer classes, or float32 rows under squared error."""
+    if workload.sizes[0] == 784:
+        x, labels = mnist("train", workload.rows)
+        if workload.loss == "cross_entropy":
+            return x, labels
+        return x, np.eye(workload.sizes[-1], dtype=np.float32)[labels]
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((workload.rows, workload.sizes[0])).astype(np.float32)
+    return x, np.tanh(x[:, :1] * np.linspace(-1.0, 1.0, workload.sizes[-1])).astype(np.float32)
