@@ -33,6 +33,10 @@ class NonFiniteError(XpnetError, FloatingPointError):
     """Training produced NaN or infinity; the parameters are those of the last finite step."""
 
 
+class GradientError(XpnetError, AssertionError):
+    """A hand-written derivative that is not the derivative of its function."""
+
+
 class CheckpointError(XpnetError, ValueError):
     """A file that is not a checkpoint of the expected format, or does not fit the network."""
 

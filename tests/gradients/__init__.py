@@ -1,0 +1,1 @@
+"""Proofs of the gradients: independent references, oracles, identities, planted bugs."""

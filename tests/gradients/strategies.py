@@ -1,0 +1,123 @@
+"""Random networks for the gradient tests, drawn by Hypothesis, each axis under its own name.
+
+A network is the plain dict that `reference.py` explains. It holds everything, the seed of the numbers too, so that a
+failing one, shrunk to the smallest that fails, is printed in full and can be pasted into a test.
+"""
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+ARCHITECTURES = 200  # networks a test; `pytest tests/gradients --architectures 5000` sets another number
+
+depths = st.integers(1, 6)
+widths = st.integers(1, 8)
+batches = st.integers(1, 11)
+seeds = st.integers(0, 2**32 - 1)
+
+# Each is drawn with the same probability, and shrinks towards the first of its list.
+activations = st.sampled_from(
+    [
+        *({"kind": kind} for kind in ("Identity", "ReLU", "Sigmoid", "Tanh", "Softplus", "SiLU", "GELU", "Softmax")),
+        {"kind": "GELU", "approximate": "tanh"},
+        *({"kind": "LeakyReLU", "slope": slope} for slope in (0.01, 0.3)),
+        *({"kind": "ELU", "alpha": alpha} for alpha in (1.0, 1.7)),
+    ]
+)
+losses = st.sampled_from(
+    [
+        *({"kind": kind} for kind in ("SumSquaredError", "MeanSquaredError", "MeanAbsoluteError", "Poisson")),
+        {"kind": "BinaryCrossEntropy"},
+        *({"kind": "CrossEntropy", "targets": targets} for targets in ("classes", "rows")),
+        *({"kind": "Huber", "delta": delta} for delta in (0.3, 1.0, 2.5)),
+    ]
+)
+dropouts = st.sampled_from([None, None, None, *({"kind": "Dropout", "rate": rate} for rate in (0.1, 0.5, 0.9))])
+penalties = st.sampled_from([0.0, 0.0, 1e-4, 1e-2, 0.3])
+
+
+@st.composite
+def networks(draw, depths=depths, activations=activations, losses=losses, dropouts=dropouts, penalties=penalties):
+    """Draw a network: `depths` Linear layers, an activation (and at times dropout) after each but the last."""
+    depth, loss = draw(depths), draw(losses)
+    # One class is no classification; every other width may be 1.
+    last = draw(st.integers(2, 8)) if loss["kind"] == "CrossEntropy" else draw(widths)
+    sizes = [draw(widths) for _ in range(depth)] + [last]
+    layers = []
+    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        layers.append({"kind": "Linear", "inputs": inputs, "outputs": outputs, "bias": draw(st.booleans())})
+        if number < depth - 1:
+            layers.append(draw(activations))
+            dropout = draw(dropouts)
+            layers += [dropout] if dropout else []
+    return {
+        "layers": layers,
+        "loss": loss,
+        "l1": draw(penalties),
+        "l2": draw(penalties),
+        "penalize_biases": draw(st.booleans()),
+        "batch": draw(batches),
+        "weighted": draw(st.booleans()),
+        "seed": draw(seeds),
+    }
+
+
+def architectures(strategy=None, part=1.0):
+    """Return a decorator that calls a test with `part` of the number of random networks asked for.
+
+    The networks are the same in every run with the default number, and new ones in every longer run.
+    """
+
+    def decorate(test):
+        options = settings(
+            max_examples=max(1, round(part * ARCHITECTURES)),
+            derandomize=ARCHITECTURES <= 200,
+            database=None,
+            deadline=None,
+            phases=(Phase.explicit, Phase.generate, Phase.shrink),
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        )
+        return options(given(config=networks() if strategy is None else strategy)(test))
+
+    return decorate
+
+
+def linear_sizes(config):
+    """Return `[(layer number, I, O, bias), ...]` of the Linear layers."""
+    return [
+        (number, layer["inputs"], layer["outputs"], layer["bias"])
+        for number, layer in enumerate(config["layers"])
+        if layer["kind"] == "Linear"
+    ]
+
+
+def numbers(config):
+    """Return `(params, x, t, weight)` of a network in float64, from its seed.
+
+    Biases are not zero and the weights of samples are not equal, or a term that is missing would not show.
+    """
+    rng = np.random.default_rng(config["seed"])
+    sizes = linear_sizes(config)
+    params = {}
+    for number, inputs, outputs, bias in sizes:
+        params[f"{number}.W"] = rng.normal(0.0, 1.2 / np.sqrt(inputs), (inputs, outputs))
+        if bias:
+            params[f"{number}.b"] = rng.normal(0.0, 0.5, outputs)
+    rows, outputs = config["batch"], sizes[-1][2]
+    x = rng.normal(0.0, 1.0, (rows, sizes[0][1]))
+    weight = rng.uniform(0.2, 2.0, rows) if config["weighted"] else None
+    return params, x, targets(rng, config["loss"], rows, outputs), weight
+
+
+def targets(rng, loss, rows, outputs):
+    """Draw targets that suit the loss."""
+    if loss["kind"] == "CrossEntropy":
+        if loss["targets"] == "classes":
+            return rng.integers(0, outputs, rows)
+        shares = rng.exponential(1.0, (rows, outputs))
+        return shares / shares.sum(axis=1, keepdims=True)
+    if loss["kind"] == "BinaryCrossEntropy":
+        return rng.uniform(0.0, 1.0, (rows, outputs)).round(rng.integers(0, 3))
+    if loss["kind"] == "Poisson":
+        return rng.poisson(2.0, (rows, outputs)).astype(float)
+    return rng.normal(0.0, 1.5, (rows, outputs))
