@@ -33,8 +33,9 @@ _ADVICE = {
     errno.EFBIG: "the file is larger than the system allows (see `ulimit -f`)",
     errno.EINVAL: "give the path of a regular file",
 }
-# A file system without hard links answers one of these; then there is no way back after the rename.
-_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
+# A file system without hard links answers one of these, and ENOENT comes if another process replaces the file at that
+# instant; then there is no way back after the rename.
+_NO_LINKS = {errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOENT}
 # Some network file systems cannot sync a folder at all, and need not.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -125,7 +126,7 @@ def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
             _keep_owner_and_mode(handle, old)
         os.fsync(handle)
         if old is not None:
-            backup = _temporary_name(folder)
+            backup = _temporary_name(folder)  # known here before it exists: Ctrl-C may come at any time
             backup = _link(target, backup)
         if fcntl is None:
             os.close(handle)
@@ -156,7 +157,7 @@ def _status(target: str) -> os.stat_result | None:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if not os.access(target, os.W_OK):
+    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return status
 

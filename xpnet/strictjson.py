@@ -52,6 +52,7 @@ class Scanner:
         self.start = start
         self.budget = budget
         self.position = 0
+        self._strings: dict[str, str] = {}
 
     def fail(self, reason: str, position: int | None = None) -> NoReturn:
         """Raise the CheckpointError that says where (here, if no position is given) and why."""
@@ -157,32 +158,41 @@ class Scanner:
             return self._object(depth) if mark == b"{" else self._array(depth)
         result: str | int | float | bool | None
         if mark == b'"':
-            result = self.string(_MAX_TEXT)
-        elif mark in _LITERALS and self.text.startswith(_LITERALS[mark][0], self.position):
+            return self._shared(self.string(_MAX_TEXT))
+        if mark in _LITERALS and self.text.startswith(_LITERALS[mark][0], self.position):
             word, result = _LITERALS[mark]
             self.position += len(word)
         else:
             result = self._number()
-        self._charge(sys.getsizeof(result))
+            self._charge(sys.getsizeof(result))
         return result
 
     def _object(self, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        self._charge(sys.getsizeof(result))
+        size = 0
         for name, at in self.members():
             if name in result:
                 self.fail(f"the name {name!r:.80} appears twice", at)
-            self._charge(sys.getsizeof(name) + 120)  # 120: a dictionary's slot, with what it reserves when it grows
-            result[name] = self.value(depth + 1)
+            result[self._shared(name)] = self.value(depth + 1)
+            size = self._charge_growth(result, size)
+        self._charge_growth(result, size)
         return result
 
     def _array(self, depth: int) -> list[Any]:
         result: list[Any] = []
-        self._charge(sys.getsizeof(result))
+        size = 0
         for _ in self.elements():
-            self._charge(16)
             result.append(self.value(depth + 1))
+            size = self._charge_growth(result, size)
+        self._charge_growth(result, size)
         return result
+
+    def _shared(self, text: str) -> str:
+        """Return one object for equal strings: descriptions repeat few names many times."""
+        if text not in self._strings:
+            self._charge(sys.getsizeof(text) + 100)  # 100: its place in the dictionary
+            self._strings[text] = text
+        return self._strings[text]
 
     def _number(self) -> int | float:
         match = _NUMBER.match(self.text, self.position)
@@ -201,6 +211,12 @@ class Scanner:
         self.budget -= size
         if self.budget < 0:
             self.fail("more values than a checkpoint may have")
+
+    def _charge_growth(self, container: Any, size: int) -> int:
+        now = sys.getsizeof(container)
+        if now > size:
+            self._charge(now - size)
+        return now
 
     def _found(self) -> str:
         piece = self.text[self.position : self.position + 20]
