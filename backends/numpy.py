@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +13,7 @@ import array_api_compat.numpy
 import numpy as np
 from xpnet.backends.base import Backend, Step
 from xpnet.backends.plan import plan
-from xpnet.backends.tape import CannotRecord, record
+from xpnet.backends.tape import CannotRecord, Tape, record
 
 
 class NumpyBackend(Backend):
@@ -29,15 +32,34 @@ class NumpyBackend(Backend):
 
     def compile(self, step: Step, arrays: Mapping[str, Any]) -> Callable[[], None]:
         try:
-            calls = plan(record(step, self.xp, arrays))
+            return Replay(record(step, self.xp, arrays))
         except CannotRecord:  # a user's layer may look at values; then each step runs as it is written
             return super().compile(step, arrays)
 
-        def replay() -> None:
-            for call in calls:
-                call()
-
-        return replay
-
     def describe(self) -> str:
         return f"NumPy {np.__version__} on the CPU"
+
+
+class Replay:
+    """A recorded step. Once it has run for a while it pays to compile kernels, which give the same bits."""
+
+    patience = 0.2
+    """Seconds of replay after which kernels are compiled; that takes about as long."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape: Tape | None = tape
+        self._calls = plan(tape)
+        self._seconds = 0.0 if importlib.util.find_spec("llvmlite") else -math.inf
+
+    def __call__(self) -> None:
+        if self._tape is None:
+            for call in self._calls:
+                call()
+            return
+        began = time.perf_counter()
+        for call in self._calls:
+            call()
+        self._seconds += time.perf_counter() - began
+        if self._seconds > self.patience:
+            # Results that outlast a step are in the caller's arrays: the change of plan is not noticed.
+            self._calls, self._tape = plan(self._tape, native=True), None

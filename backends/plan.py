@@ -82,6 +82,7 @@ class Memory:
         self._free: dict[int, list[HostArray]] = {}
         self._owner: dict[int, HostArray] = {}
         self.arrays: dict[int, HostArray] = {}
+        self.own: set[int] = set()  # buffers placed here, not in an array of the caller
 
     def place(self, buffer: Buffer) -> None:
         """Give `buffer` memory: what another has left, or new."""
@@ -90,6 +91,7 @@ class Memory:
         free = self._free.get(size)
         raw = free.pop() if free else np.zeros(size, dtype=np.uint8)
         self._owner[id(buffer)] = raw
+        self.own.add(id(buffer))
         self.arrays[id(buffer)] = raw[: like.nbytes].view(like.dtype).reshape(like.shape)
 
     def release(self, buffer: Buffer) -> None:
@@ -117,16 +119,12 @@ def assign(units: list[Unit], places: dict[int, Traced], inner: set[int]) -> Mem
             for a in (*inputs(op), op.target):
                 last[id(a.buffer)] = i
     for i, unit in enumerate(units):
-        # An elementwise kernel may write over an input that it is the last to read; others may not.
         reads = {id(a.buffer): a.buffer for op in unit for a in inputs(op) if is_result(a)}
-        ending = [b for key, b in reads.items() if last[key] == i and key in memory._owner]
+        ending = {key: b for key, b in reads.items() if last[key] == i and key in memory._owner}
         targets = {id(op.target.buffer): op.target.buffer for op in unit if is_result(op.target)}
-        exact = all(op.kind == "elementwise" for op in unit) and all(
-            not a.path for op in unit for a in inputs(op) if any(a.buffer is b for b in ending)
-        ) and len({a.shape for op in unit for a in inputs(op) if any(a.buffer is b for b in ending)} | {op.target.shape for op in unit}) == 1  # fmt: skip
-        if exact:
-            for buffer in ending:
-                memory.release(buffer)
+        early = ending if _number_by_number(unit, ending) else {}
+        for buffer in early.values():
+            memory.release(buffer)
         for key, buffer in targets.items():
             if key in inner or key in memory.arrays:
                 continue
@@ -134,10 +132,18 @@ def assign(units: list[Unit], places: dict[int, Traced], inner: set[int]) -> Mem
                 memory.arrays[key] = memory.resolve(places[key]).reshape(buffer.array.shape)
             else:
                 memory.place(buffer)
-        for buffer in (*([] if exact else ending), *targets.values()):
-            if last[id(buffer)] == i:
+        for buffer in (*ending.values(), *targets.values()):
+            if last[id(buffer)] == i and id(buffer) not in early:
                 memory.release(buffer)
     return memory
+
+
+def _number_by_number(unit: Unit, ending: dict[int, Buffer]) -> bool:
+    """Say whether a unit may write over the inputs in `ending`: it reads each number before it writes there."""
+    if len(unit) == 1 and unit[0].kind != "elementwise":
+        return False
+    read = [a for op in unit for a in inputs(op) if id(a.buffer) in ending]
+    return not any(a.path for a in read) and len({a.shape for a in (*read, *(op.target for op in unit))}) == 1
 
 
 def scalar(value: Any, op: Operation) -> Any:
@@ -175,21 +181,18 @@ def _store(function: Any, operands: list[Any], out: HostArray) -> None:
     out[...] = function(*operands)
 
 
-Fuser = Callable[[list[Operation]], list[Unit]]
-Emitter = Callable[[list[tuple[Unit, Memory, set[int]]]], list[Callable[[], Any]]]
-
-
-def plan(tape: Tape, fuse: Fuser | None = None, emit: Any = None) -> list[Callable[[], Any]]:
-    """Return the calls that replay the tape.
-
-    `fuse` groups operations into kernels, and `emit` makes the kernels of groups of more than one; without
-    them each operation is a call of NumPy's.
-    """
+def plan(tape: Tape, native: bool = False) -> list[Callable[[], Any]]:
+    """Return the calls that replay the tape: one of NumPy's for each operation, or kernels where they serve."""
     operations, places = write_in_place(without_dead(tape.operations))
-    units = fuse(operations) if fuse else [[op] for op in operations]
-    inner = _inner(units, places) if fuse else set()
+    if not native:
+        memory = assign([[op] for op in operations], places, set())
+        return [call(op, memory) for op in operations]
+    from xpnet.backends.native import emit, group
+
+    units = group(operations, places)
+    inner = _inner(units, places)
     memory = assign(units, places, inner)
-    kernels = iter(emit([u for u in units if len(u) > 1], memory, inner) if emit else ())
+    kernels = iter(emit([unit for unit in units if len(unit) > 1], memory, inner))
     return [next(kernels) if len(unit) > 1 else call(unit[0], memory) for unit in units]
 
 
