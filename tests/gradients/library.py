@@ -1,6 +1,7 @@
 """From the dict of a network to xpnet's own: building it, its gradients, its dropout masks."""
 
 import numpy as np
+
 import xpnet
 from xpnet.network import backward_pass, forward_pass
 

@@ -1,10 +1,10 @@
 """The objective of a network once more, in plain NumPy, for complex numbers, without a line of xpnet.
 
-`f(w + ih).imag / h` is the derivative of `f` to the last digit (h = 1e-30: nothing cancels), as long as `f` is analytic:
-a branch looks at the real part alone, and neither `abs` nor `conj` appears.
+`f(w + ih).imag / h` is the derivative of `f` to the last digit (h = 1e-30: nothing cancels), as long as `f` is
+analytic: a branch looks at the real part alone, and neither `abs` nor `conj` appears.
 
-A network is a dict, `{"layers": [{"kind": "Linear", "inputs": 2, ...}, ...], "loss": {"kind": "Huber", ...}, "l1": ...}`,
-as `strategies.py` draws it. Masks of dropout are given, layer number to array of zeros and ones.
+A network is a dict, `{"layers": [{"kind": "Linear", "inputs": 2, ...}, ...], "loss": {"kind": "Huber", ...}, ...}`, as
+`strategies.py` draws it. Masks of dropout are given, layer number to array of zeros and ones.
 """
 
 import math

@@ -4,6 +4,8 @@ A network is the plain dict that `reference.py` explains. It holds everything, t
 failing one, shrunk to the smallest that fails, is printed in full and can be pasted into a test.
 """
 
+import itertools
+
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def networks(draw, depths=depths, activations=activations, losses=losses, dropou
     last = draw(st.integers(2, 8)) if loss["kind"] == "CrossEntropy" else draw(widths)
     sizes = [draw(widths) for _ in range(depth)] + [last]
     layers = []
-    for number, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         layers.append({"kind": "Linear", "inputs": inputs, "outputs": outputs, "bias": draw(st.booleans())})
         if number < depth - 1:
             layers.append(draw(activations))

@@ -1,0 +1,239 @@
+"""What `xpnet.check_gradients` differentiates: a scalar function of named arrays, and its claimed gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends import Backend
+from xpnet.errors import ConfigError, GradientError
+from xpnet.layers.base import Context, Layer
+from xpnet.losses import Loss
+from xpnet.network import Network, backward_pass, forward_pass
+
+HostArray = np.ndarray[Any, Any]
+Point = Mapping[str, HostArray]
+
+STEPS = (1e-5, 1e-6, 1e-4, 1e-7)
+"""Half widths of the central differences; the later ones are for functions that bend, or break, near the point."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The function L = sum(upstream * evaluate(arrays)) and what a backward pass says its gradients are."""
+
+    target: str
+    arrays: dict[str, HostArray]
+    owners: dict[str, str]
+    evaluate: Callable[[Point], HostArray]
+    inner: Callable[[Point], list[HostArray]]
+    """Every intermediate result, in which kinks are looked for."""
+    upstream: HostArray
+    gradients: dict[str, HostArray]
+    rows: int
+    weight: HostArray | None = None
+    findings: list[str] = field(default_factory=list)
+
+    def both_sides(self, f: Callable[[Point], Any], name: str, move: HostArray, h: float) -> tuple[Any, Any, float]:
+        """Return `f` at plus and at minus `h` along `move`, and the distance between the two points."""
+        plus, minus = self.arrays[name] + h * move, self.arrays[name] - h * move
+        width = float(np.sum((plus - minus) * move) / np.sum(move * move))  # 2 h, but for rounding
+        return f({**self.arrays, name: plus}), f({**self.arrays, name: minus}), width
+
+    def slope(self, name: str, move: HostArray, h: float) -> tuple[float, float, HostArray]:
+        """Return the central difference of L along `move`, a bound of its rounding error, and d(evaluate)."""
+        above, below, width = self.both_sides(self.evaluate, name, move, h)
+        change = above - below
+        # An output that has not moved has no rounding error either.
+        rounding = np.abs(self.upstream) * (np.abs(above) + np.abs(below)) * (change != 0)
+        noise = 4.0 * float(np.finfo(np.float64).eps) * float(np.sum(rounding)) / width
+        return float(np.sum(self.upstream * change)) / width, noise, change / width
+
+    def on_kink(self, name: str, move: HostArray) -> bool:
+        """Say whether some result has two different one-sided derivatives along `move` at this very point.
+
+        Their difference is estimated with two step sizes. A kink gives the same number twice, a smooth function one
+        that is ten times smaller at the smaller step, and rounding one that is ten times larger.
+        """
+        middle = self.inner(self.arrays)
+        estimates = []
+        for h in STEPS[:2]:
+            above, below, width = self.both_sides(self.inner, name, move, h)
+            estimates.append([np.abs(a - 2.0 * m + b) / width for a, m, b in zip(above, middle, below, strict=True)])
+        for large, small, m in zip(*estimates, middle, strict=True):
+            jump = large > 1e-7 * max(1.0, float(np.abs(m).max(initial=0.0)))
+            if bool(np.any(jump & (small > 0.8 * large) & (small < 1.25 * large))):
+                return True
+        return False
+
+
+def to_float(name: str, value: Any) -> HostArray:
+    """Return `value` as a float64 array on the host."""
+    if value is None:
+        raise ConfigError(f"check_gradients: {name} is missing")
+    return np.asarray(value, dtype=np.float64)
+
+
+def call_backward(owner: str, backward: Callable[[], Any], dy: HostArray) -> Any:
+    """Return what `backward` returns; an exception is an error in the user's derivative."""
+    try:
+        return backward()
+    except Exception as error:
+        raise GradientError(
+            f"{owner}: backward raised {type(error).__name__} for dy of shape {dy.shape}: {error}. "
+            "dx must have the shape of x and each gradient that of its parameter"
+        ) from error
+
+
+def of_layer(
+    layer: Layer, x: Any, parameters: Mapping[str, Any] | None, training: bool, backend: Backend,
+    rng: np.random.Generator, owner: str = "", context: Context | None = None,
+) -> Problem:  # fmt: skip
+    """Set up L = sum(dy * layer(x)) with a random dy; check what the layer promises besides numbers."""
+    owner = owner or type(layer).__name__
+    if x is None and layer.input_shape is None:
+        x = rng.normal(0.0, 2.0, (6, 5))
+    if parameters is None:
+        parameters = {name: p + 0.25 * rng.standard_normal(p.shape) for name, p in layer.init(rng).items()}
+    arrays = {"x": to_float(f"x, the input of {owner}", x)}
+    arrays |= {name: to_float(name, p) for name, p in parameters.items()}
+    xp = backend.xp
+    if context is None:
+        state = {name: backend.asarray(s, "float64") for name, s in layer.init_state().items()}
+        context = Context(training, 12345, backend.asarray(np.zeros(1, np.uint32)), state)
+
+    def run(point: Point) -> tuple[Any, Any]:
+        own = {name: backend.asarray(a) for name, a in point.items()}
+        return layer.forward(xp, {name: own[name] for name in parameters}, own["x"], context)
+
+    def evaluate(point: Point) -> HostArray:
+        return backend.to_numpy(run(point)[0])
+
+    own = {name: backend.asarray(a.copy()) for name, a in arrays.items()}
+    params = {name: own[name] for name in parameters}
+    y, cache = layer.forward(xp, params, own["x"], context)
+    dy = rng.standard_normal(backend.to_numpy(y).shape)
+    run({**arrays, "x": arrays["x"][::-1]})  # a layer that remembers its last input now remembers another one
+    upstream = backend.asarray(dy.copy())
+    dx, grads = call_backward(owner, lambda: layer.backward(xp, params, cache, upstream, context), dy)
+    findings = [
+        f"{owner}: {name} was changed in place."
+        for name, now in {**own, "dy": upstream}.items()
+        if not np.array_equal(backend.to_numpy(now), arrays.get(name, dy))
+    ]
+    for name in grads.keys() - params.keys():
+        findings.append(f"{owner}: backward returns a gradient for {name!r}, which is no parameter.")
+    for name in params.keys() - grads.keys():
+        findings.append(f"{owner}: backward returns no gradient for the parameter {name!r}.")
+    gradients = {}
+    for name, array in arrays.items():
+        value = dx if name == "x" else grads.get(name)
+        if value is None:
+            continue
+        host = backend.to_numpy(value)
+        if host.shape != array.shape:
+            findings.append(f"{owner}: d{name} has shape {host.shape}, but {name} has shape {array.shape}.")
+        elif host.dtype != np.float64:
+            findings.append(f"{owner}: d{name} is {host.dtype}, though every argument is float64.")
+        else:
+            gradients[name] = host
+    if dx is None:
+        findings.append(f"{owner}: backward returns no dx, though need_dx is true.")
+    owners = dict.fromkeys(arrays, owner)
+    return Problem(owner, arrays, owners, evaluate, lambda p: [evaluate(p)], dy, gradients, len(dy), None, findings)
+
+
+def of_loss(loss: Loss, y: Any, t: Any, sample_weight: Any, backend: Backend, rng: np.random.Generator) -> Problem:
+    """Set up L = loss(y, t) with weights that sum to 1."""
+    owner = type(loss).__name__
+    host = to_float(f"y, the input of {owner}", y)
+    if t is None:
+        raise ConfigError(f"check_gradients: t, the target of {owner}, is missing")
+    t = np.asarray(t)
+    target = backend.asarray(t if t.dtype.kind in "iu" else t.astype(np.float64))
+    raw = rng.uniform(0.5, 1.5, len(host)) if sample_weight is None else to_float("sample_weight", sample_weight)
+    weight = raw / raw.sum()
+
+    def run(point: Point) -> Any:
+        return loss(backend.xp, backend.asarray(point["y"]), target, backend.asarray(weight))
+
+    def evaluate(point: Point) -> HostArray:
+        return backend.to_numpy(run(point)[0])
+
+    value, dy = call_backward(owner, lambda: run({"y": host}), host)
+    dy, findings = backend.to_numpy(dy), []
+    if backend.to_numpy(value).shape != ():
+        findings.append(f"{owner}: the value has shape {backend.to_numpy(value).shape}; it must be one number.")
+    if dy.shape != host.shape:
+        findings.append(f"{owner}: the delta has shape {dy.shape}, but y has shape {host.shape}.")
+    gradients = {} if findings else {"y": dy}
+    return Problem(
+        owner, {"y": host}, {"y": owner}, evaluate, lambda p: [evaluate(p)], np.ones(()), gradients, len(host), weight,
+        findings,
+    )  # fmt: skip
+
+
+def of_network(
+    network: Network, x: Any, t: Any, sample_weight: Any, training: bool, jitter: float, rng: np.random.Generator
+) -> list[Problem]:
+    """Set up the objective of a float64 copy of `network`, and then each layer and the loss by itself."""
+    if x is None or t is None:
+        raise ConfigError("check_gradients: a network needs x and t")
+    net, backend = network.copy(), network.backend
+    theta = backend.to_numpy(network.theta).astype(np.float64)
+    net.dtype = "float64"
+    net.theta = backend.asarray(theta + jitter * rng.standard_normal(theta.shape))
+    net.state = {name: backend.asarray(backend.to_numpy(s).astype(np.float64)) for name, s in net.state.items()}
+    inputs, targets, weight = net.check_batch(x, t, sample_weight)
+    xp, step = backend.xp, backend.asarray(np.zeros(1, np.uint32))
+    contexts = net.contexts(training, step)
+    arrays = {"x": backend.to_numpy(inputs)}
+    arrays |= {name: np.array(backend.to_numpy(p)) for name, p in net.parameters.items()}
+
+    def split(point: Point) -> tuple[Any, list[dict[str, Any]]]:
+        params: list[dict[str, Any]] = [{} for _ in net.layers]
+        for name, value in point.items():
+            k, _, short = name.partition(".")
+            if short:
+                params[int(k)][short] = backend.asarray(value)
+        return backend.asarray(point["x"]), params
+
+    def evaluate(point: Point) -> HostArray:
+        moved = net.copy()
+        moved.set_parameters({name: value for name, value in point.items() if name != "x"})
+        scratch = xp.zeros_like(net.theta)
+        value, _ = net.objective(xp, moved.theta, scratch, backend.asarray(point["x"]), targets, weight, contexts)
+        return backend.to_numpy(value)
+
+    def outputs(point: Point) -> list[Any]:
+        h, params = split(point)
+        results = [h]
+        for layer, p, context in zip(net.layers, params, contexts, strict=True):
+            results.append(layer.forward(xp, p, results[-1], context)[0])
+        return results
+
+    def inner(point: Point) -> list[HostArray]:
+        return [*map(backend.to_numpy, outputs(point)), evaluate(point)]
+
+    with backend.active():
+        names = [f"layer {k} ({type(layer).__name__})" for k, layer in enumerate(net.layers)]
+        results, (_, params) = outputs(arrays), split(arrays)
+        parts = [
+            of_layer(layer, backend.to_numpy(h), {n: backend.to_numpy(p) for n, p in own.items()}, training, backend,
+                     rng, name, context)
+            for layer, h, own, name, context in zip(net.layers, results, params, names, contexts, strict=False)
+        ]  # fmt: skip
+        parts.append(of_loss(net.loss, backend.to_numpy(results[-1]), backend.to_numpy(targets),
+                             backend.to_numpy(weight), backend, rng))  # fmt: skip
+        y, caches = forward_pass(xp, net.layers, params, inputs, contexts)
+        _, dy = net.loss(xp, y, targets, weight)
+        dx, _ = backward_pass(xp, net.layers, params, caches, dy, contexts, last=-1)
+        _, grads = net.gradients(x, t, sample_weight, training=training)
+    gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
+    owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
+    target = f"Network of {len(net.layers)} layers with {type(net.loss).__name__}"
+    whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, len(inputs))
+    return [whole, *parts]

@@ -1,0 +1,193 @@
+"""What a gradient check found: one row for each array, a verdict, and a guess at the mistake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xpnet.errors import GradientError
+
+HostArray = np.ndarray[Any, Any]
+HEADINGS = ("array", "of", "shape", "checked", "skipped", "largest error", "at", "analytic", "numeric", "verdict")
+
+
+@dataclass(frozen=True)
+class ArrayReport:
+    """The check of one array.
+
+    Attributes
+    ----------
+    name : str
+        ``"x"`` (the input), ``"y"`` (a loss's input) or a parameter's name such as ``"0.W"``.
+    owner : str
+        The layer or loss whose `backward` returns this gradient.
+    shape : tuple of int
+        Shape of the array.
+    checked, skipped : int
+        How many of its elements were compared, and how many sit on a kink, where there is no derivative.
+    error : float
+        The largest difference, relative to the array's largest gradient.
+    index : tuple of int, or None
+        Where that is; None for a random direction, along which all elements move at once.
+    analytic, numeric : float
+        What `backward` says there, and what the forward pass does.
+    tolerance : float
+        The largest `error` that is right: what was asked for, plus what rounding may do to the difference.
+    hint : str
+        A mistake that would give just these numbers; empty if none is known or nothing is wrong.
+    """
+
+    name: str
+    owner: str
+    shape: tuple[int, ...]
+    checked: int
+    skipped: int
+    error: float
+    index: tuple[int, ...] | None
+    analytic: float
+    numeric: float
+    tolerance: float
+    hint: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``"ok"``, ``"WRONG"``, or ``"only kinks"`` where nothing could be compared."""
+        if not self.error <= self.tolerance:  # a NaN is wrong
+            return "WRONG"
+        return "ok" if self.checked else "only kinks"
+
+    @property
+    def place(self) -> str:
+        return "direction" if self.index is None else str(list(self.index))
+
+    def describe(self) -> str:
+        """Return one sentence: layer, array, index and both values."""
+        if self.verdict == "only kinks":
+            return f"{self.owner}, d{self.name}: all {self.skipped} elements sit on kinks; check it at another point."
+        text = (
+            f"{self.owner}, d{self.name} at {self.place}: backward gives {self.analytic:.12g}, "
+            f"the forward pass {self.numeric:.12g} (relative error {self.error:.2g})."
+        )
+        return f"{text} {self.hint}".strip()
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """The result of `xpnet.check_gradients`; print it.
+
+    Attributes
+    ----------
+    target : str
+        What was checked.
+    arrays : tuple of ArrayReport
+        One row for each array, and one more for each that is too large to move every element of.
+    findings : tuple of str
+        What is wrong besides numbers: missing or superfluous gradients, wrong shapes, changed arguments.
+    parts : tuple of GradientReport
+        For a network that fails: the layers and the loss that fail by themselves.
+    """
+
+    target: str
+    arrays: tuple[ArrayReport, ...]
+    findings: tuple[str, ...] = ()
+    parts: tuple[GradientReport, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every array was compared and is right, and every layer and loss of a network by itself."""
+        return not self.findings and not self.parts and all(row.verdict == "ok" for row in self.arrays)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence for each thing that is wrong: of a network, the layers that are wrong by themselves."""
+        if self.parts:
+            passed_on = ", ".join(f"d{row.name}" for row in self.arrays if row.verdict == "WRONG")
+            guilty = tuple(sentence for part in self.parts for sentence in part.failures)
+            return (*guilty, f"So the network's {passed_on} are wrong, too.") if passed_on else guilty
+        return self.findings + tuple(row.describe() for row in self.arrays if row.verdict != "ok")
+
+    def raise_if_failed(self) -> None:
+        """Raise `GradientError` with all failures if there are any."""
+        if not self.passed:
+            raise GradientError("\n  ".join((f"gradient check of {self.target} failed:", *self.failures)))
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                row.name,
+                row.owner,
+                str(row.shape),
+                str(row.checked),
+                str(row.skipped),
+                f"{row.error:.1e}",
+                row.place,
+                f"{row.analytic + 0.0:.9g}",
+                f"{row.numeric + 0.0:.9g}",
+                row.verdict,
+            )
+            for row in self.arrays
+        ]
+        widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+        lines = [f"Gradient check of {self.target}"]
+        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (HEADINGS, *rows)]
+        checked, skipped = sum(row.checked for row in self.arrays), sum(row.skipped for row in self.arrays)
+        wrong = self.findings or self.parts or any(row.verdict == "WRONG" for row in self.arrays)
+        verdict = "passed" if self.passed else "FAILED" if wrong else "incomplete"
+        lines.append(f"{verdict}: {checked} numbers compared, {skipped} skipped on kinks")
+        lines += [f"- {failure}" for failure in self.failures]
+        return "\n".join(lines)
+
+
+def close(a: HostArray, b: HostArray, tolerance: float) -> bool:
+    """Say whether two arrays are equal up to `tolerance` of the larger one's largest entry."""
+    if a.shape != b.shape:
+        return False
+    return bool(np.abs(a - b).max() <= tolerance * max(np.abs(a).max(), np.abs(b).max()))
+
+
+def diagnose(
+    analytic: HostArray,
+    numeric: HostArray,
+    tolerance: float,
+    rows: int,
+    upstream: HostArray | None,
+    diagonal: HostArray | None,
+    weight: HostArray | None,
+) -> str:
+    """Return the mistake that would give `analytic` in place of `numeric`, or an empty string.
+
+    `upstream` is dy where its shape is that of dx, `diagonal` the derivative of each output to the input at its
+    own place, `weight` the samples' weights under a loss.
+    """
+    if not np.isfinite(analytic).all():
+        return "It is not finite."
+    if not analytic.any():
+        return "It is zero everywhere: was it ever computed?"
+    if analytic.ndim == 2 and close(analytic.T, numeric, tolerance):
+        return "It is the transpose of the right one: a .T is missing, or the product is the wrong way round."
+    if weight is not None and close(analytic * weight[:, None], numeric, tolerance):
+        return (
+            "The weights of the samples are missing: the value is a weighted mean, the delta is not (forgotten mean)."
+        )
+    if upstream is not None and close(analytic, upstream, tolerance):
+        return (
+            "It is dy itself: the derivative is missing, or is left to a loss (the shortcut is right under one only)."
+        )
+    if upstream is not None and diagonal is not None and close(analytic, upstream * diagonal, tolerance):
+        return "Only the diagonal of the Jacobian is there: each output depends on other inputs of its row too."
+    factor = float((analytic * numeric).sum() / (numeric * numeric).sum()) if numeric.any() else 0.0
+    if factor and close(analytic, factor * numeric, tolerance):
+        if abs(factor + 1.0) < tolerance:
+            return "Its sign is wrong."
+        if rows > 1 and abs(factor - rows) < tolerance * rows:
+            return f"It is {rows} times too large, the number of rows: a mean over the batch is missing."
+        if rows > 1 and abs(factor * rows - 1.0) < tolerance:
+            return f"It is {rows} times too small, the number of rows: it is divided by the batch once too often."
+        return f"It is {factor:.6g} times the right one: a factor is missing or superfluous."
+    wrong = np.abs(analytic - numeric) > tolerance * max(np.abs(analytic).max(), np.abs(numeric).max())
+    if 4 * int(wrong.sum()) <= wrong.size or int(wrong.sum()) == 1:
+        places = ", ".join(str(list(map(int, index))) for index in np.argwhere(wrong)[:4])
+        return f"{int(wrong.sum())} of {wrong.size} elements are wrong: {places}."
+    return ""
