@@ -18,7 +18,7 @@ __all__ = ["NAMES", "Backend", "available", "get"]
 NAMES = ("numpy", "cupy")
 
 
-def get(name: str | Backend = "numpy", device: int | None = None) -> Backend:
+def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False) -> Backend:
     """Return the backend called `name`, after checking that it really works on this machine.
 
     Parameters
@@ -28,6 +28,9 @@ def get(name: str | Backend = "numpy", device: int | None = None) -> Backend:
         CuPy if it works here, NumPy otherwise. A `Backend` is returned as it is.
     device : int, optional
         The CUDA device's number, for ``"cupy"`` only.
+    tf32 : bool
+        For ``"cupy"``: whether float32 matrix products may round their factors to TF32 (10 bits of
+        mantissa), which is several times faster on recent GPUs. Off by default.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def get(name: str | Backend = "numpy", device: int | None = None) -> Backend:
     if base == "cupy":
         from xpnet.backends.cupy import CupyBackend
 
-        return CupyBackend(0 if device is None else device)
+        return CupyBackend(0 if device is None else device, tf32)
     raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{closest(base, NAMES)}")
 
 

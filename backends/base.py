@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 Array = Any
 Step = Callable[[Any, Mapping[str, Array]], None]
+
+
+class Program(Protocol):
+    """A compiled step: called with a number, it does that many steps."""
+
+    @property
+    def unroll(self) -> int:
+        """The number of steps that is best asked for at once."""
+
+    def __call__(self, steps: int = 1) -> None:
+        """Do `steps` steps."""
+
+
+@dataclass(frozen=True)
+class Eager:
+    """A step that is run as it is written."""
+
+    step: Step
+    xp: Any
+    arrays: Mapping[str, Array]
+    unroll: int = 1
+
+    def __call__(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self.step(self.xp, self.arrays)
+
 
 
 class Backend:
@@ -55,14 +82,14 @@ class Backend:
         """Return the elementwise function `f` as one kernel, or `f` itself."""
         return f
 
-    def compile(self, step: Step, arrays: Mapping[str, Array]) -> Callable[[], None]:
-        """Return a call that does what ``step(xp, arrays)`` does, captured if the backend can.
+    def compile(self, step: Step, arrays: Mapping[str, Array], changes: Sequence[Array]) -> Program:
+        """Return a program that does what ``step(xp, arrays)`` does, captured if the backend can.
 
         `step` changes `arrays` in place only, reads nothing back to the host and takes no decision
-        that depends on a value: such a step can be recorded once and replayed. Compiling leaves
-        `arrays` as they were.
+        that depends on a value: such a step can be recorded once and replayed. `changes` are the arrays
+        that it changes; compiling leaves them as they were.
         """
-        return lambda: step(self.xp, arrays)
+        return Eager(step, self.xp, arrays)
 
     def describe(self) -> str:
         """Return one line about the library's version and the device."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from xpnet.backends.base import Backend
+from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.capture import CapturedStep
+from xpnet.backends.cublas import Product
 
 from xpnet.errors import BackendUnavailableError
 
@@ -75,14 +78,16 @@ class CupyBackend(Backend):
 
     asynchronous = True
 
-    def __init__(self, device: int = 0) -> None:
+    def __init__(self, device: int = 0, tf32: bool = False) -> None:
         self._cupy = probe(device)
+        self.tf32 = tf32
         import array_api_compat.cupy
 
         self.device = self._cupy.cuda.Device(device)
         self.name = "cupy" if device == 0 else f"cupy:{device}"
         # A namespace of its own, so that a capturable product can take matmul's place.
         self.xp = types.SimpleNamespace(**vars(array_api_compat.cupy))
+        self.xp.matmul = Product(self._cupy, tf32)
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         with self.device:
@@ -101,8 +106,15 @@ class CupyBackend(Backend):
     def active(self) -> contextlib.AbstractContextManager[Any]:
         return self.device  # type: ignore[no-any-return]
 
+    def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
+        with self.device:
+            return CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes)
+
     def fuse(self, f: Any) -> Any:
-        return self._cupy.fuse(f)
+        def kernel(*arrays: Any) -> Any:  # a function with a name, which the generated kernel takes
+            return f(*arrays)
+
+        return self._cupy.fuse(kernel)
 
     def describe(self) -> str:
         properties = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)

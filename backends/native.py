@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from xpnet.backends.plan import Memory, Unit, inputs
 from xpnet.backends.tape import HostArray, Operation, Traced
 
@@ -33,7 +32,8 @@ def loop_dtype(op: Operation) -> np.dtype[Any]:
     """Return the data type in which NumPy computes an operation."""
     if op.kind in ("copy", "where"):
         return op.target.dtype
-    return np.result_type(*(o.dtype if isinstance(o, Traced) else o for o in op.operands))
+    dtype: np.dtype[Any] = np.result_type(*(o.dtype if isinstance(o, Traced) else o for o in op.operands))
+    return dtype
 
 
 def fits(op: Operation, places: dict[int, Traced]) -> bool:
@@ -50,7 +50,9 @@ def fits(op: Operation, places: dict[int, Traced]) -> bool:
         name = op.function.__name__
         if name in FLOAT_ONLY and kind.kind != "f":
             return False
-        if name == "right_shift" and not (kind.kind == "u" and type(op.operands[1]) is int and 0 <= op.operands[1] < 32):
+        if name == "right_shift" and not (
+            kind.kind == "u" and type(op.operands[1]) is int and 0 <= op.operands[1] < 32
+        ):
             return False
         if kind.kind == "b" and name not in BITWISE:
             return False
@@ -103,7 +105,10 @@ def _joins(op: Operation, unit: Unit, places: dict[int, Traced]) -> bool:
     target = home(op.target, places)
     for earlier in unit:
         written = home(earlier.target, places)
-        if any(np.may_share_memory(home(a, places), written) and not same_view(home(a, places), written) for a in inputs(op)):
+        if any(
+            np.may_share_memory(home(a, places), written) and not same_view(home(a, places), written)
+            for a in inputs(op)
+        ):
             return False
         touched = [written, *(home(a, places) for a in inputs(earlier))]
         if any(np.may_share_memory(a, target) and not same_view(a, target) for a in touched):
@@ -305,7 +310,7 @@ class Kernels:
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
         signature = ctypes.CFUNCTYPE(None)
-        kernels = [signature(engine.get_function_address(name)) for name in self.names]
+        kernels: list[Callable[[], Any]] = [signature(engine.get_function_address(name)) for name in self.names]
         for kernel in kernels:
             kernel.keep = (engine, self.kept)  # type: ignore[attr-defined]  # code and arrays live as long as the call
         return kernels

@@ -6,12 +6,12 @@ import contextlib
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
-from xpnet.backends.base import Backend, Step
+from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.plan import plan
 from xpnet.backends.tape import CannotRecord, Tape, record
 
@@ -30,11 +30,11 @@ class NumpyBackend(Backend):
         # Overflow is found by looking at the results, on every backend alike, and reported with its place.
         return np.errstate(all="ignore")
 
-    def compile(self, step: Step, arrays: Mapping[str, Any]) -> Callable[[], None]:
+    def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
         try:
             return Replay(record(step, self.xp, arrays))
         except CannotRecord:  # a user's layer may look at values; then each step runs as it is written
-            return super().compile(step, arrays)
+            return super().compile(step, arrays, changes)
 
     def describe(self) -> str:
         return f"NumPy {np.__version__} on the CPU"
@@ -43,6 +43,7 @@ class NumpyBackend(Backend):
 class Replay:
     """A recorded step. Once it has run for a while it pays to compile kernels, which give the same bits."""
 
+    unroll = 1
     patience = 0.2
     """Seconds of replay after which kernels are compiled; that takes about as long."""
 
@@ -51,7 +52,11 @@ class Replay:
         self._calls = plan(tape)
         self._seconds = 0.0 if importlib.util.find_spec("llvmlite") else -math.inf
 
-    def __call__(self) -> None:
+    def __call__(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self._once()
+
+    def _once(self) -> None:
         if self._tape is None:
             for call in self._calls:
                 call()

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-
 from xpnet.backends.tape import Buffer, HostArray, Operation, Tape, Traced
 
 Unit = list[Operation]  # operations done by one kernel; most units hold one operation
@@ -169,12 +168,8 @@ def call(op: Operation, memory: Memory) -> Callable[[], Any]:
     if op.kind == "copy":
         return partial(np.copyto, out, operands[0], "unsafe")
     if op.kind == "where":
-        return partial(_choose, *operands, out)
+        return partial(_store, np.where, operands, out)
     return partial(_store, op.function, operands, out)
-
-
-def _choose(condition: HostArray, a: Any, b: Any, out: HostArray) -> None:
-    out[...] = np.where(condition, a, b)
 
 
 def _store(function: Any, operands: list[Any], out: HostArray) -> None:

@@ -56,7 +56,9 @@ class Tape:
         array = np.asarray(array)
         return Traced(self, Buffer(array, "constant"), (), array)
 
-    def record(self, kind: str, function: Any, operands: list[Any], result: Any, options: tuple[Any, ...] = ()) -> Traced:
+    def record(
+        self, kind: str, function: Any, operands: list[Any], result: Any, options: tuple[Any, ...] = ()
+    ) -> Traced:
         """Note an operation whose outcome here was `result`, and return a stand-in for its outcomes."""
         arrays = [o for o in operands if isinstance(o, Traced)]
         if all(o.buffer.kind == "constant" for o in arrays):
@@ -139,7 +141,7 @@ class Traced:
         raise CannotRecord("a value is read back to the host")
 
     __float__ = __int__ = __index__ = __complex__ = __array__ = __iter__ = __len__ = _host
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     __add__, __radd__, __iadd__ = _binary(np.add)
     __sub__, __rsub__, __isub__ = _binary(np.subtract)
@@ -239,11 +241,13 @@ UFUNCS: dict[str, np.ufunc] = {
     name: getattr(np, numpy_name)
     for name, numpy_name in {
         **{n: n for n in (
-            "add subtract multiply divide maximum minimum exp log log1p expm1 log2 log10 tanh sinh cosh sin cos tan sqrt "
-            "square negative positive greater less greater_equal less_equal equal not_equal logical_and logical_or "
-            "logical_not logical_xor bitwise_and bitwise_or bitwise_xor isfinite isnan isinf sign floor ceil trunc "
-            "remainder floor_divide reciprocal signbit copysign hypot logaddexp"
-        ).split()},
+            "add", "subtract", "multiply", "divide", "remainder", "floor_divide", "maximum", "minimum",
+            "exp", "expm1", "log", "log1p", "log2", "log10", "logaddexp", "sqrt", "square", "reciprocal", "hypot",
+            "sin", "cos", "tan", "sinh", "cosh", "tanh", "sign", "signbit", "copysign", "negative", "positive",
+            "greater", "less", "greater_equal", "less_equal", "equal", "not_equal", "floor", "ceil", "trunc",
+            "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor",
+            "isfinite", "isnan", "isinf",
+        )},
         "abs": "absolute", "pow": "power", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2",
         "sinh": "sinh", "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "bitwise_invert": "invert",
         "bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift",

@@ -39,7 +39,7 @@ class Callback:
 
 class _EpochFunction(Callback):
     def __init__(self, function: Callable[[Run], Any]) -> None:
-        self.on_epoch_end = function  # type: ignore[method-assign]
+        self.on_epoch_end = function  # type: ignore[method-assign, assignment]
 
 
 def as_callbacks(callbacks: Any) -> list[Callback]:
@@ -85,7 +85,8 @@ class EarlyStopping(Callback):
         self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
 
     def on_begin(self, run: Run) -> None:
-        self.best, self.best_epoch, self._parameters = inf, -1, None
+        self.best, self.best_epoch = inf, -1
+        self._parameters: list[Any] | None = None
 
     def on_epoch_end(self, run: Run) -> None:
         if self.monitor not in run.history:

@@ -87,7 +87,8 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss) -> tuple[Shape, Shape]:
         needed = layer.input_shape
         if needed is not None and needed != shape:
             raise ShapeError(
-                f"layers[{k}] {layer} takes {prod(needed)} inputs, but layers[{k - 1}] {layers[k - 1]} before it gives {prod(shape)}"
+                f"layers[{k}] {layer} takes {prod(needed)} inputs, but layers[{k - 1}] {layers[k - 1]} before it "
+                f"gives {prod(shape)}"
             )
         shape = layer.output_shape(shape)
     if loss.takes_logits and isinstance(layers[-1], Softmax | Sigmoid):
@@ -95,7 +96,8 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss) -> tuple[Shape, Shape]:
         raise ConfigError(f"loss {name} takes logits; remove the {type(layers[-1]).__name__} layer at the end")
     if loss.kind == "classification" and prod(shape) < 2:
         raise ConfigError(
-            f"{type(loss).__name__} needs at least 2 outputs, one a class, got {prod(shape)}; for one output use BinaryCrossEntropy"
+            f"{type(loss).__name__} needs at least 2 outputs, one a class, got {prod(shape)}; for one output use "
+            "BinaryCrossEntropy"
         )
     return start, shape
 
@@ -103,7 +105,7 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss) -> tuple[Shape, Shape]:
 def check_dtype(dtype: Any) -> str:
     """Return the data type's name."""
     try:
-        name = np.dtype(dtype).name
+        name = str(np.dtype(dtype).name)
     except TypeError:
         name = str(dtype)
     if name not in DTYPES or dtype is None:
@@ -152,11 +154,9 @@ def readable(size: int) -> str:
     value = float(size)
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024:
-            break
+            return f"{value:.3g} {unit}"
         value /= 1024
-    else:
-        unit = "PiB"
-    return f"{value:.3g} {unit}"
+    return f"{value:.3g} PiB"
 
 
 def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:

@@ -104,7 +104,8 @@ def check_inputs(
         check_numeric(name, array)
     if array.ndim != len(shape) + 1:
         hint = (
-            f" Reshape your data: {name}.reshape(-1, 1) if it has a single feature, {name}.reshape(1, -1) if it is a single sample."
+            f" Reshape your data: {name}.reshape(-1, 1) if it has a single feature, {name}.reshape(1, -1) if it is a "
+            "single sample."
             if array.ndim == 1
             else f" Reshape your data, e.g. {name}.reshape(len({name}), -1)."
         )
@@ -113,7 +114,8 @@ def check_inputs(
         )
     if array.shape[0] < minimum:
         raise DataError(
-            f"{name} has {array.shape[0]} sample(s) (shape={tuple(array.shape)}) while a minimum of {minimum} is required"
+            f"{name} has {array.shape[0]} sample(s) (shape={tuple(array.shape)}) while a minimum of {minimum} is "
+            "required"
         )
     if 0 in array.shape[1:]:
         raise DataError(f"{name} has 0 feature(s) (shape={tuple(array.shape)}) while a minimum of 1 is required")

@@ -12,8 +12,8 @@ class History(Mapping[str, "np.ndarray[Any, Any]"]):
     """Curves by name, one number an epoch.
 
     ``loss`` is the mean training loss of the epoch, penalties included, measured as the parameters moved;
-    ``validation_loss`` (without penalties) and ``validation_accuracy`` are measured after the epoch, ``seconds`` is its duration,
-    ``learning_rate`` the one of its last step.
+    ``validation_loss`` (without penalties) and ``validation_accuracy`` are measured after the epoch,
+    ``seconds`` is its duration, ``learning_rate`` the one of its last step.
 
     >>> history = History()
     >>> history.append({"loss": 2.0}); history.append({"loss": 1.0})

@@ -31,7 +31,7 @@ def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba:
     xp = net.backend.xp
     with net.backend.active():
         parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, batch_size)]
-        result = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
     if not allow_nonfinite and not np.isfinite(result).all():
         row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
         raise NonFiniteError(

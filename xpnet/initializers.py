@@ -117,7 +117,8 @@ def resolve(law: Initializer) -> Callable[[Rng, int, int], HostArray]:
     if law not in INITIALIZERS:
         known = ", ".join(INITIALIZERS)
         raise ConfigError(
-            f"unknown initializer {law!r}; names are {known}; normal(std) or a function also serve.{closest(law, INITIALIZERS)}"
+            f"unknown initializer {law!r}; names are {known}; normal(std) or a function also serve."
+            f"{closest(law, INITIALIZERS)}"
         )
     return INITIALIZERS[law]
 

@@ -358,7 +358,8 @@ class Network:
 
 def mlp(
     sizes: Sequence[int], activation: str | Layer | Sequence[str | Layer] = "relu", loss: Loss | str = "cross_entropy",
-    *, output_activation: str | Layer | None = None, dropout: float = 0.0, bias: bool = True, weight_init: Any = None, **options: Any,
+    *, output_activation: str | Layer | None = None, dropout: float = 0.0, bias: bool = True, weight_init: Any = None,
+    **options: Any,
 ) -> Network:  # fmt: skip
     """Build a multi-layer perceptron: `Linear` layers with an activation after each but the last.
 

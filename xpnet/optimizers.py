@@ -147,7 +147,7 @@ class Adagrad(Optimizer):
         super().__post_init__()
         check_number("Adagrad: eps", self.eps, 0.0, low_open=True)
 
-    def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:  # type: ignore[override]
+    def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:
         """One step.
 
         s = s + g ** 2                                  (P,)     (1)
@@ -178,7 +178,7 @@ class RMSProp(Optimizer):
         check_number("RMSProp: decay", self.decay, 0.0, 1.0, high_open=True)
         check_number("RMSProp: eps", self.eps, 0.0, low_open=True)
 
-    def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:  # type: ignore[override]
+    def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:
         """One step.
 
         s = decay * s + (1 - decay) * g ** 2            (P,)     (1)
@@ -224,9 +224,7 @@ class Adam(Optimizer):
         """
         return {"scale": rate / (1.0 - self.beta1**t), "correction": 1.0 / np.sqrt(1.0 - self.beta2**t)}
 
-    def update(  # type: ignore[override]
-        self, xp: Any, theta: Array, g: Array, m: Array, v: Array, scale: Array, correction: Array
-    ) -> None:
+    def update(self, xp: Any, theta: Array, g: Array, m: Array, v: Array, scale: Array, correction: Array) -> None:
         """One step.
 
         m = beta1 * m + (1 - beta1) * g                                (P,)     (3)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet import diagnosis
+from xpnet.backends.base import Program
 from xpnet.callbacks import as_callbacks
 from xpnet.data import check_inputs, check_targets
 from xpnet.errors import AlreadyTrainingError
@@ -120,8 +121,8 @@ class Trainer:
     """
 
     def __init__(
-        self, net: Network, optimizer: Optimizer | str, x: Any, t: Any, *, batch_size: int = 32, sample_weight: Any = None,
-        shuffle: bool = True,
+        self, net: Network, optimizer: Optimizer | str, x: Any, t: Any, *, batch_size: int = 32,
+        sample_weight: Any = None, shuffle: bool = True,
     ) -> None:  # fmt: skip
         self.net, self.optimizer = net, check_optimizer(optimizer)
         backend = net.backend
@@ -134,7 +135,7 @@ class Trainer:
         weight = prepare_weights(sample_weight, None, self.samples, t, net)
         self.total_weight = float(self.samples if weight is None else weight.sum())
         self.epoch = self.step = self.position = 0
-        self._programs: dict[int, Callable[[], None]] = {}
+        self._programs: dict[int, Program] = {}
         with backend.active():
             columns = len(self.optimizer.scalars(np.ones(1), np.ones(1))) + 1
             zeros = backend.xp.zeros_like
@@ -172,11 +173,11 @@ class Trainer:
                 a[name][...] = 0
         self.position = 0
 
-    def _program(self, batch: int) -> Callable[[], None]:
+    def _program(self, batch: int) -> Program:
         """Return the compiled step for this batch size."""
         if batch not in self._programs:
             step = make_step(self.net, self.optimizer, batch)
-            self._programs[batch] = self.net.backend.compile(step, self.arrays)
+            self._programs[batch] = self.net.backend.compile(step, self.arrays, self.mutable())
         return self._programs[batch]
 
     def mutable(self) -> list[Array]:
@@ -187,11 +188,14 @@ class Trainer:
 
     def _advance(self, steps: int) -> None:
         """Do `steps` steps of the current epoch. Python's own counts follow each whole step."""
-        for _ in range(steps):
-            last = self.position == self.steps_per_epoch - 1
-            self._program(self.rest if last and self.rest else self.batch_size)()
-            self.position += 1
-            self.step += 1
+        while steps:
+            full = self.samples // self.batch_size - self.position  # full batches left in this epoch
+            program = self._program(self.batch_size if full else self.rest)
+            count = min(steps, full, program.unroll) if full else 1
+            program(count)
+            self.position += count
+            self.step += count
+            steps -= count
 
     def advance(self, steps: int) -> float:
         """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.
