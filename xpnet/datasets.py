@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xpnet.download import PublishedFile, load
 from xpnet.errors import ConfigError
+from xpnet.validation import check_flag, check_number, check_size
 
 Samples = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -87,8 +88,7 @@ def mnist(
     if dtype not in ("float32", "uint8"):
         raise ConfigError(f"dtype must be 'float32' or 'uint8', got {dtype!r}")
     for name, value in (("flatten", flatten), ("download", download), ("redownload", redownload)):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} must be True or False, got {value!r}")
+        check_flag(name, value)
     if redownload and not download:
         raise ConfigError("redownload=True needs download=True, got download=False")
     folder = _cache() if directory is None else Path(directory)
@@ -138,7 +138,7 @@ def quadrants(samples: int = 100_000, seed: int = 0) -> Samples:
         `samples` is not an integer of at least 1, or `seed` not one of at least 0.
     """
     rng = _generator(seed)
-    x = rng.uniform(-2.0, 2.0, (_integer("samples", samples, 1), 2)).astype(np.float32)
+    x = rng.uniform(-2.0, 2.0, (check_size("samples", samples, 1), 2)).astype(np.float32)
     return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)
 
 
@@ -168,8 +168,8 @@ def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samp
         An argument is not an integer, or not within its bounds.
     """
     rng = _generator(seed)
-    count = 2 ** _integer("bits", bits, 1, 20)
-    held = max(1, count * 81 // 256) if test is None else _integer("test", test, 1, count - 1)
+    count = 2 ** _between("bits", bits, 1, 20)
+    held = max(1, count * 81 // 256) if test is None else _between("test", test, 1, count - 1)
     numbers = rng.permutation(count)
     x = ((numbers[:, None] >> np.arange(bits - 1, -1, -1)) & 1).astype(np.float32)
     t = (numbers % 2).astype(np.int64)
@@ -200,7 +200,7 @@ def xor(repeats: int = 1, noise: float = 0.0, seed: int = 0) -> Samples:
         integer of at least 0.
     """
     rng = _generator(seed)
-    repeats = _integer("repeats", repeats, 1)
+    repeats = check_size("repeats", repeats, 1)
     points = np.tile([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], (repeats, 1))
     x = points + _spread(noise) * rng.standard_normal(points.shape)
     return x.astype(np.float32), np.tile(np.array([0, 1, 1, 0], np.int64), repeats)
@@ -237,30 +237,23 @@ def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int
         from 0 to 1e6, or `seed` not an integer of at least 0.
     """
     rng = _generator(seed)
-    classes = _integer("classes", classes, 2)
-    t = np.arange(_integer("samples", samples, classes), dtype=np.int64) % classes
+    classes = check_size("classes", classes, 2)
+    t = np.arange(check_size("samples", samples, classes), dtype=np.int64) % classes
     radius = rng.uniform(size=len(t))
     angle = 4 * radius + 2 * np.pi * t / classes + _spread(noise) * rng.standard_normal(len(t))
     return (radius[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32), t
 
 
-def _integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
-    bounds = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-    # True and 3.0 pass for integers in Python's arithmetic, but whoever writes them means something else.
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ConfigError(f"{name} must be an integer {bounds}, got {value!r}")
-    if value < minimum or (maximum is not None and value > maximum):
-        raise ConfigError(f"{name} must be an integer {bounds}, got {value}")
+def _between(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise ConfigError(f"{name} must be an integer from {low} to {high}, got {value!r}")
     return int(value)
 
 
 def _generator(seed: Any) -> np.random.Generator:
-    return np.random.default_rng(_integer("seed", seed, 0))
+    return np.random.default_rng(check_size("seed", seed, 0))
 
 
 def _spread(noise: Any) -> float:
-    number = isinstance(noise, int | float | np.integer | np.floating) and not isinstance(noise, bool)
-    # The upper bound keeps every point finite in float32; the comparison is false for NaN.
-    if not number or not 0 <= noise <= 1e6:
-        raise ConfigError(f"noise must be a number from 0 to 1e6, got {noise!r}")
-    return float(noise)
+    # The upper bound keeps every point finite in float32.
+    return check_number("noise", noise, 0.0, 1e6)
