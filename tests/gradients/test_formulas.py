@@ -1,0 +1,162 @@
+"""The formulas in the docstrings say what the methods do: both are executed and compared."""
+
+import numpy as np
+import pytest
+
+import xpnet
+import xpnet.layers
+
+from . import formulas
+
+pytestmark = pytest.mark.formulas
+
+xp = xpnet.backends.get("numpy").xp
+LAYERS = [
+    xpnet.Linear(4, 3),
+    xpnet.Identity(),
+    xpnet.ReLU(),
+    xpnet.LeakyReLU(0.3),
+    xpnet.ELU(1.4),
+    xpnet.Sigmoid(),
+    xpnet.Tanh(),
+    xpnet.Softplus(),
+    xpnet.SiLU(),
+    xpnet.GELU(),
+    xpnet.GELU(approximate="tanh"),
+    xpnet.Softmax(),
+    xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x)),
+    xpnet.Dropout(0.4),
+]
+LOSSES = [
+    xpnet.MeanSquaredError(),
+    xpnet.SumSquaredError(),
+    xpnet.MeanAbsoluteError(),
+    xpnet.Huber(0.6),
+    xpnet.Poisson(),
+    xpnet.BinaryCrossEntropy(),
+    xpnet.CrossEntropy(),
+]
+OPTIMIZERS = [
+    xpnet.SGD(),
+    xpnet.SGD(momentum=0.7),
+    xpnet.SGD(momentum=0.7, nesterov=True),
+    xpnet.Adagrad(eps=1e-3),
+    xpnet.RMSProp(decay=0.8, eps=1e-3),
+    xpnet.Adam(beta1=0.6, beta2=0.7, eps=1e-3),
+    xpnet.AdamW(beta1=0.6, beta2=0.7, eps=1e-3),
+]
+
+
+def hyperparameters(item):
+    return dict(vars(item))
+
+
+def assert_equal(actual, expected, what):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, what
+    assert np.abs(actual - expected).max() <= 1e-14 * np.abs(expected).max(), what
+
+
+def numbers_of(*methods):
+    """Return the formulas' numbers, which must run from 1 without a gap."""
+    found = [formula for method in methods for formula in formulas.formulas(method)]
+    numbers = [formula.number for formula in found if not formula.variant]
+    assert numbers == list(range(1, len(numbers) + 1)), [method.__qualname__ for method in methods]
+    return found
+
+
+def test_everything_public_is_here():
+    assert {type(layer) for layer in LAYERS} == {*xpnet.layers.LAYERS.values(), xpnet.Activation}
+    assert {type(loss) for loss in LOSSES} == set(xpnet.losses.LOSSES.values())
+    assert {type(optimizer) for optimizer in OPTIMIZERS} == set(xpnet.optimizers.OPTIMIZERS.values())
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_layer(layer, rng):
+    forward, backward = type(layer).forward, type(layer).backward
+    assert numbers_of(forward, backward)
+    variant = getattr(layer, "approximate", "none") != "none"
+    x = rng.normal(0, 2, (5, 4))
+    params = {name: rng.normal(size=shape) for name, shape in layer.parameter_shapes().items()}
+    context = xpnet.Context(True, 99, np.array([7], dtype=np.uint32))
+    y, cache = layer.forward(xp, params, x, context)
+    dy = rng.normal(size=y.shape)
+    dx, grads = layer.backward(xp, params, cache, dy, context)
+    names = {**hyperparameters(layer), **params, "x": x, "xp": xp}
+    if isinstance(layer, xpnet.Dropout):
+        names["m"] = layer.mask(xp, x, context)
+    sizes = {}
+    names = formulas.execute(formulas.formulas(forward), names, variant, sizes)
+    assert_equal(y, names["y"], "y")
+    names = formulas.execute(formulas.formulas(backward), {**names, "dy": dy}, variant, sizes)
+    assert sizes["B"] == 5
+    for name, value in {**grads, "x": dx}.items():
+        assert_equal(value, names[f"d{name}"], f"d{name}")
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_loss(loss, rng):
+    call = type(loss).__call__
+    assert numbers_of(call)
+    y, weight = rng.normal(0, 1.5, (6, 3)), rng.dirichlet(np.ones(6))
+    t = rng.dirichlet(np.ones(3), 6)
+    targets = [(t, t)]
+    if isinstance(loss, xpnet.CrossEntropy):
+        classes = rng.integers(0, 3, 6)
+        targets.append((classes, np.eye(3)[classes]))
+    for given, rows in targets:
+        sizes = {}
+        names = {**hyperparameters(loss), "y": y, "t": rows, "w": weight[:, None], "O": 3}
+        names = formulas.execute(formulas.formulas(call), names, sizes=sizes)
+        value, dy = loss(xp, y, given, weight)
+        assert_equal(value, names["L"], "L")
+        assert_equal(dy, names["dy"], "dy")
+        assert sizes["B"] == 6
+        assert sizes["O"] == 3
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_optimizer(optimizer, rng):
+    scalars, update = type(optimizer).scalars, type(optimizer).update
+    found = [formula for method in (scalars, update) for formula in formulas.formulas(method)]
+    assert numbers_of(scalars, update)
+    variant = getattr(optimizer, "nesterov", False)
+    theta = rng.normal(size=9)
+    slots = {name: np.zeros(9) for name in optimizer.slots}
+    names = {**hyperparameters(optimizer), "v": np.zeros(9), **slots, "theta": theta.copy()}
+    for t in range(1, 6):
+        g, rate = rng.normal(size=9), 0.1 / t
+        names = formulas.execute(found, {**names, "g": g, "t": float(t), "rate": rate}, variant)
+        numbers = optimizer.scalars(np.array([float(t)]), np.array([rate]))
+        optimizer.update(xp, theta, g, *slots.values(), *numbers.values())
+        assert_equal(theta, names["theta"], f"theta after step {t}")
+        for name, slot in slots.items():
+            assert_equal(slot, names[name], f"{name} after step {t}")
+
+
+def test_a_wrong_formula_is_found():
+    def forgotten_transpose():
+        """Something.
+
+        dx = dy @ W          (B, I) = (B, O) @ (O, I)     (1)
+        """
+
+    def wrong_shapes():
+        """Something.
+
+        dx = dy @ W.T          (B, I) = (B, O) @ (I, O)     (1)
+        """
+
+    def no_shape():
+        """Something.
+
+        dx = dy @ W.T     (1)
+        """
+
+    names = {"dy": np.ones((2, 3)), "W": np.ones((4, 3))}
+    with pytest.raises(ValueError, match="matmul"):
+        formulas.execute(formulas.formulas(forgotten_transpose), names)
+    with pytest.raises(AssertionError, match="against"):
+        formulas.execute(formulas.formulas(wrong_shapes), names)
+    with pytest.raises(AssertionError, match="no formula"):
+        formulas.formulas(no_shape)
