@@ -12,6 +12,7 @@ from typing import Any
 from xpnet.backends.base import Backend
 
 from xpnet.errors import BackendUnavailableError, ConfigError, closest
+from xpnet.validation import check_size
 
 __all__ = ["NAMES", "Backend", "available", "get"]
 
@@ -44,11 +45,13 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
         return name
     if not isinstance(name, str):
         raise ConfigError(f"backend must be a name or a Backend, got {name!r}; names are {', '.join(NAMES)}")
-    base, _, number = name.partition(":")
-    if number:
-        if not number.isdigit() or device is not None:
+    base, colon, number = name.partition(":")
+    if colon:
+        if not (number.isascii() and number.isdecimal()) or device is not None:
             raise ConfigError(f"backend {name!r} is not understood; write 'cupy:1' or get('cupy', device=1)")
         device = int(number)
+    elif device is not None:
+        device = check_size("device", device, 0)
     if base == "auto" and device is None:
         return get("cupy") if available()["cupy"] is None else get("numpy")
     if base == "numpy":

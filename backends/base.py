@@ -38,7 +38,6 @@ class Eager:
             self.step(self.xp, self.arrays)
 
 
-
 class Backend:
     """An array library on one device.
 

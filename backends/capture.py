@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,10 +51,8 @@ class CapturedStep:
             for _ in range(count):
                 step()
         except BaseException:
-            try:
+            with contextlib.suppress(self._cuda.runtime.CUDARuntimeError):
                 self._stream.end_capture()  # leave capture mode; the graph is of no use
-            except self._cuda.runtime.CUDARuntimeError:
-                pass
             raise
         graph = self._stream.end_capture()
         graph.upload(self._stream)

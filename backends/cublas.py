@@ -103,11 +103,12 @@ class Product:
         one, zero = number(1.0), number(0.0)
         kind = DATA_TYPES[name]
         # cuBLAS counts down columns: row-major out = a b is column-major out' = b' a'.
-        check(
-            self._library.cublasGemmEx(
-                self._handle(self._cupy.cuda.get_current_stream().ptr), right[0], left[0], columns, rows, inner,
-                ctypes.byref(one), b.data.ptr, kind, right[1], a.data.ptr, kind, left[1],
-                ctypes.byref(zero), out.data.ptr, kind, columns, self._compute[name], -1,
-            )  # fmt: skip
-        )
+        handle = self._handle(self._cupy.cuda.get_current_stream().ptr)
+        second = (b.data.ptr, kind, right[1])
+        first = (a.data.ptr, kind, left[1])
+        target = (out.data.ptr, kind, columns)
+        sizes, compute = (columns, rows, inner), self._compute[name]
+        gemm = self._library.cublasGemmEx
+        factor, keep = ctypes.byref(one), ctypes.byref(zero)
+        check(gemm(handle, right[0], left[0], *sizes, factor, *second, *first, keep, *target, compute, -1))
         return out

@@ -20,18 +20,21 @@ INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" 
 def _import_cupy() -> Any:
     try:
         import cupy
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise
-        raise BackendUnavailableError(
-            f"backend 'cupy' needs CuPy, which is not installed. Install it: {INSTALL}"
-        ) from None
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"backend 'cupy': CuPy is installed but cannot be imported ({error}). "
-            f"Uninstall every cupy package and install one of them: {INSTALL}"
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            message = f"backend 'cupy' needs CuPy, which is not installed. Install it: {INSTALL}"
+            raise BackendUnavailableError(message) from None
+        raise BackendUnavailableError(_broken(str(error))) from error
+    if not hasattr(cupy, "ndarray"):  # what is left of a folder when one of two CuPy packages is uninstalled
+        raise BackendUnavailableError(_broken("the package is an empty folder"))
     return cupy
+
+
+def _broken(reason: str) -> str:
+    return (
+        f"backend 'cupy': CuPy is installed but cannot be imported ({reason}). "
+        f"Uninstall every cupy package and install one of them: {INSTALL}"
+    )
 
 
 def probe(device: int) -> Any:
@@ -56,11 +59,11 @@ def probe(device: int) -> Any:
         try:
             ones = cupy.ones((2, 2), dtype=cupy.float32)
             two = float((ones + ones)[0, 0])
-        except (ImportError, RuntimeError) as error:
+        except Exception as error:  # of many types: a library, a header, memory may be missing
             raise BackendUnavailableError(_missing("the CUDA compiler library (NVRTC)", error)) from error
         try:
             product = float(cupy.matmul(ones, ones)[0, 0])
-        except (ImportError, RuntimeError) as error:
+        except Exception as error:
             raise BackendUnavailableError(_missing("the CUDA matrix library (cuBLAS)", error)) from error
     if two != 2.0 or product != 2.0:
         raise BackendUnavailableError(

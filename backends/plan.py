@@ -91,7 +91,10 @@ class Memory:
         raw = free.pop() if free else np.zeros(size, dtype=np.uint8)
         self._owner[id(buffer)] = raw
         self.own.add(id(buffer))
-        self.arrays[id(buffer)] = raw[: like.nbytes].view(like.dtype).reshape(like.shape)
+        # The axes lie in memory as they did when the step was recorded: sums depend on that order.
+        order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+        flat = raw[: like.nbytes].view(like.dtype).reshape([like.shape[axis] for axis in order])
+        self.arrays[id(buffer)] = flat.transpose(np.argsort(order)) if order else flat
 
     def release(self, buffer: Buffer) -> None:
         """Let others have the memory of `buffer`."""
@@ -164,7 +167,7 @@ def call(op: Operation, memory: Memory) -> Callable[[], Any]:
         axis, dtype, keepdims = op.options
         return partial(op.function.reduce, operands[0], axis, dtype, out, keepdims)
     if op.kind == "take":
-        return partial(operands[0].take, operands[1], op.options[0], out, "clip")
+        return partial(operands[0].take, operands[1], op.options[0], out, "wrap")
     if op.kind == "copy":
         return partial(np.copyto, out, operands[0], "unsafe")
     if op.kind == "where":

@@ -62,7 +62,8 @@ def check_loss(loss: Any) -> Loss:
         return loss
     if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]()
-    raise ConfigError(f"unknown loss {loss!r}; names are {', '.join(LOSSES)}.{closest(str(loss), LOSSES)}")
+    hint = f" (write xpnet.{loss.__name__}(), with parentheses)" if isinstance(loss, type) else ""
+    raise ConfigError(f"unknown loss {loss!r}{hint}; names are {', '.join(LOSSES)}.{closest(str(loss), LOSSES)}")
 
 
 def activation_layer(activation: Any) -> Layer:
@@ -198,7 +199,7 @@ def mlp_layers(
     names = ["inputs", *[f"hidden[{k}]" for k in range(hidden)], "outputs"]
     counts = [check_size(name, size) for name, size in zip(names, sizes, strict=True)]
     several = isinstance(activation, Sequence) and not isinstance(activation, str)
-    choices = list(activation) if several else [activation] * hidden
+    choices = list(activation) if several else [activation_layer(activation)] * hidden
     if len(choices) != hidden:
         raise ConfigError(
             f"activation has {len(choices)} entries, the network {hidden} hidden layers; they must be equally many"

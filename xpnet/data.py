@@ -11,11 +11,20 @@ import array_api_compat
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.errors import BackendMismatchError, DataError, DTypeError, PrecisionWarning, ShapeError
+from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
 from xpnet.losses import Loss, Poisson
+from xpnet.validation import check_number
 
 Array = Any
 HostArray = np.ndarray[Any, Any]
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the caller's own code, however deep in xpnet the reason was found."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "xpnet":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def to_host(name: str, a: Any, backend: Backend) -> HostArray:
@@ -39,6 +48,16 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
     if array.dtype.names is not None:
         raise DTypeError(f"{name}: structured arrays are not supported; stack the fields into columns")
     return array
+
+
+def _stays(a: Any, backend: Backend) -> bool:
+    """Say whether `a` is on the backend's device already, and that is not the host."""
+    return backend.owns(a) and not isinstance(a, np.ndarray)
+
+
+def on_host(name: str, a: Any, backend: Backend) -> HostArray:
+    """Return `a`, an array of the backend or whatever `to_host` takes, as a NumPy array."""
+    return backend.to_numpy(a) if _stays(a, backend) else to_host(name, a, backend)
 
 
 def check_numeric(name: str, array: HostArray) -> None:
@@ -77,11 +96,10 @@ def cast(name: str, array: HostArray, dtype: str, allow_nonfinite: bool, warn: b
             )
         raise DataError(f"{name} contains {kind}: {name}{index} is not finite; remove or replace such values first")
     if warn and array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(dtype).itemsize:
-        warnings.warn(
+        warn_user(
             f"{name} is {array.dtype} and is rounded once to the network's {dtype}; pass {dtype} data, or build the "
             f"network with dtype='{array.dtype}'",
             PrecisionWarning,
-            stacklevel=4,
         )
     return result
 
@@ -98,7 +116,7 @@ def check_inputs(
     warn: bool = False,
 ) -> Array:
     """Return `x` (samples, features) on the device in the network's data type, or raise."""
-    own = backend.owns(x)
+    own = _stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
@@ -129,10 +147,7 @@ def check_inputs(
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
-    if (str(array.dtype) != dtype and array.dtype != getattr(xp, dtype)) or isinstance(array, np.ndarray):
-        if isinstance(array, np.ndarray):
-            check_numeric(name, array)
-            return cast(name, np.asarray(array), dtype, allow_nonfinite, warn)
+    if array.dtype != getattr(xp, dtype):
         array = xp.astype(array, getattr(xp, dtype))
     if not allow_nonfinite and not bool(xp.all(xp.isfinite(array))):
         raise DataError(f"{name} contains NaN or inf; remove or replace such values first")
@@ -147,7 +162,7 @@ def check_targets(
     Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
     output and its data type. A vector serves where there is one output.
     """
-    array = backend.to_numpy(t) if backend.owns(t) else to_host(name, t, backend)
+    array = on_host(name, t, backend)
     if array.ndim == 0 or array.shape[0] != samples:
         count = "no samples" if array.ndim == 0 else f"{array.shape[0]} samples"
         raise ShapeError(f"x has {samples} samples, {name} has {count}; they must be equally many")
@@ -198,7 +213,7 @@ def _check_classes(name: str, array: HostArray, outputs: int) -> HostArray:
 
 def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: str = "sample_weight") -> HostArray:
     """Return the weights as float64 of shape (samples,) on the host, or raise."""
-    array = backend.to_numpy(weight) if backend.owns(weight) else to_host(name, weight, backend)
+    array = on_host(name, weight, backend)
     check_numeric(name, array)
     if array.shape != (samples,):
         raise ShapeError(f"{name} has shape {array.shape}, expected ({samples},): one weight a sample")
@@ -221,14 +236,14 @@ def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes
     counts = np.bincount(t, minlength=classes)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise DataError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
+            raise ConfigError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
         table = len(t) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    else:
+    elif isinstance(class_weight, Mapping):
         table = np.ones(classes)
         for label, weight in class_weight.items():
             if label not in range(classes):
                 raise DataError(f"class_weight names class {label!r}; expected 0..{classes - 1}")
-            if not (np.isfinite(weight) and weight >= 0):
-                raise DataError(f"class_weight[{label}] must be finite and not negative, got {weight!r}")
-            table[label] = weight
+            table[int(label)] = check_number(f"class_weight[{label!r}]", weight, 0.0)
+    else:
+        raise ConfigError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
     return np.asarray(table[t], dtype=np.float64)

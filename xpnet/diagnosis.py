@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite, nan
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import NonFiniteError
 
@@ -25,25 +25,22 @@ def state_is_finite(trainer: Trainer) -> bool:
     return all(is_finite(xp, a) for a in trainer.mutable() if xp.isdtype(a.dtype, "real floating"))
 
 
-def find_and_raise(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> NoReturn:
-    """Repeat the last `steps` steps one by one, go back to the last finite one, and raise what happened next."""
+def find(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:
+    """Repeat the last `steps` steps singly; return how many stay finite, and the error that says what comes next."""
     rewind(0)
     good, last = 0, nan
     while good < steps:
-        before = float(trainer.arrays["loss"][0])
+        before, weight = float(trainer.arrays["loss"][0]), trainer.weight_done()
         trainer._advance(1)
         if not state_is_finite(trainer):
             break
-        size = trainer.rest if trainer.position == trainer.steps_per_epoch and trainer.rest else trainer.batch_size
-        good, last = (
-            good + 1,
-            (float(trainer.arrays["loss"][0]) - before) / (size * trainer.total_weight / trainer.samples),
-        )
+        good += 1
+        last = (float(trainer.arrays["loss"][0]) - before) / max(trainer.weight_done() - weight, 1e-30)
     rewind(good)
     place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
     rate = float(trainer.optimizer.rates(range(trainer.step, trainer.step + 1))[0])
     known = f"the last finite loss was {last:.6g}" if isfinite(last) else "no loss since the last look was finite"
-    raise NonFiniteError(
+    return good, NonFiniteError(
         f"{place}: {first_bad_quantity(trainer)}; {known}. The parameters are those of the last finite step. "
         f"Try a learning rate below {rate:g}, clip_norm=1.0 in the optimizer, or scaled inputs."
     )

@@ -49,6 +49,11 @@ class History(Mapping[str, "np.ndarray[Any, Any]"]):
     def __len__(self) -> int:
         return len(self._curves)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self._curves == other._curves
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
     def __repr__(self) -> str:
         last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._curves.items() if values)
         return f"<History of {self.epochs} epochs{': last ' + last if last else ''}>"

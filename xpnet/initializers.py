@@ -114,11 +114,11 @@ def resolve(law: Initializer) -> Callable[[Rng, int, int], HostArray]:
     """Return the function that `law`, a name or a callable, stands for."""
     if callable(law):
         return law
-    if law not in INITIALIZERS:
+    if not isinstance(law, str) or law not in INITIALIZERS:
         known = ", ".join(INITIALIZERS)
         raise ConfigError(
             f"unknown initializer {law!r}; names are {known}; normal(std) or a function also serve."
-            f"{closest(law, INITIALIZERS)}"
+            f"{closest(str(law), INITIALIZERS)}"
         )
     return INITIALIZERS[law]
 

@@ -14,7 +14,7 @@ import numpy as np
 from xpnet import construction
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.data import check_inputs, check_sample_weight, check_targets
+from xpnet.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers.base import Context, Layer
 from xpnet.losses import Loss
@@ -140,18 +140,21 @@ class Network:
 
         Raises
         ------
-        ConfigError, ShapeError, DataError
-            An unknown name, another shape, a value that is not finite.
+        ConfigError, ShapeError, DTypeError, DataError
+            An unknown name, another shape, not real numbers, a value that is not finite.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"values must map names such as '0.W' to arrays, got {type(values).__name__}")
         views = self.named(self.theta)
         ready = {}
         for name, value in values.items():
             if name not in views:
                 raise ConfigError(f"no parameter is called {name!r}; names are {', '.join(views)}")
-            host = self.backend.to_numpy(value) if self.backend.owns(value) else np.asarray(value)
+            host = on_host(name, value, self.backend)
+            check_numeric(name, host)
             if host.shape != tuple(views[name].shape):
                 raise ShapeError(f"parameter {name} has shape {tuple(views[name].shape)}, got {host.shape}")
-            ready[name] = self.backend.asarray(host.astype(self.dtype))
+            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False, warn=False))
         for name, array in ready.items():
             views[name][...] = array
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.data import check_inputs, check_sample_weight, check_targets, class_weights
+from xpnet.data import check_inputs, check_sample_weight, check_targets, class_weights, warn_user
 from xpnet.errors import ConfigError, DataError, closest
 from xpnet.network import Network
 from xpnet.optimizers import OPTIMIZERS, Optimizer
@@ -50,7 +49,7 @@ def check_optimizer(optimizer: Any) -> Optimizer:
 def prepare_weights(
     sample_weight: Any, class_weight: Mapping[int, float] | str | None, samples: int, t: Array, net: Network
 ) -> HostArray | None:
-    """Return each sample's weight, the product of both kinds, or None if there is neither."""
+    """Return each sample's weight, the product of both kinds, scaled to a mean of 1; None if there is neither."""
     weight = None
     if sample_weight is not None:
         weight = check_sample_weight(sample_weight, samples, net.backend)
@@ -61,7 +60,8 @@ def prepare_weights(
         weight = by_class if weight is None else weight * by_class
         if not weight.sum() > 0:
             raise DataError("class_weight and sample_weight together give every sample the weight zero")
-    return weight
+    # Only ratios of weights matter; a mean of 1 keeps them within the range of float32.
+    return None if weight is None else weight * (samples / weight.sum())
 
 
 def prepare(
@@ -85,7 +85,7 @@ def prepare(
         x, t, weight, validation = _split(net, x, t, weight, validation_split)
         samples = int(x.shape[0])
     if batch_size > samples:
-        warnings.warn(f"batch_size {batch_size} is larger than the {samples} samples; {samples} is used", stacklevel=4)
+        warn_user(f"batch_size {batch_size} is larger than the {samples} samples; {samples} is used")
         batch_size = samples
     return Prepared(x, t, weight, validation, batch_size)
 

@@ -6,6 +6,8 @@ import contextlib
 import sys
 from typing import Any
 
+from xpnet.errors import ConfigError
+
 
 class Progress:
     """A progress bar on a terminal, and a line for each epoch.
@@ -19,6 +21,8 @@ class Progress:
     """
 
     def __init__(self, verbose: bool | int, epochs: int, steps: int) -> None:
+        if not isinstance(verbose, int):
+            raise ConfigError(f"verbose must be True, False or 2, got {verbose!r}")
         terminal = bool(verbose) and _is_terminal()
         self.lines = terminal or int(verbose) >= 2
         self.epochs, self.steps = epochs, steps

@@ -12,7 +12,7 @@ from xpnet import diagnosis
 from xpnet.backends.base import Program
 from xpnet.callbacks import as_callbacks
 from xpnet.data import check_inputs, check_targets
-from xpnet.errors import AlreadyTrainingError
+from xpnet.errors import AlreadyTrainingError, ConfigError
 from xpnet.history import History
 from xpnet.inference import score
 from xpnet.network import Network
@@ -49,7 +49,9 @@ def make_step(net: Network, optimizer: Optimizer, batch: int) -> Callable[[Any, 
         if "weight" in a:
             weight = xp.take(a["weight"], rows, axis=0)
             total = xp.sum(weight)
-            weight = weight / xp.maximum(total, 1e-30)  # a batch whose weights are all zero changes nothing
+            weight = weight / xp.maximum(total, 1e-30)  # weights that are all zero give a gradient of zero
+            seen = a["seen"]
+            seen += total
         else:
             weight = xp.full((batch,), 1.0 / batch, dtype=theta.dtype, device=theta.device)
             total = float(batch)
@@ -155,6 +157,7 @@ class Trainer:
             self.arrays |= {f"slot.{name}": zeros(net.theta) for name in self.optimizer.slots}
             self.arrays |= {f"state.{name}": value for name, value in net.state.items()}
             if weight is not None:
+                self.arrays["seen"] = backend.asarray(np.zeros(1, dtype=np.float64))
                 self.arrays["weight"] = backend.asarray(weight.astype(net.dtype))
         self._begin_epoch()
 
@@ -169,8 +172,9 @@ class Trainer:
         with backend.active():
             a["order"][...] = backend.asarray(order.astype(np.int64))
             a["scalars"][...] = backend.asarray(table.astype(net.dtype))
-            for name in ("cursor", "position", "loss"):
-                a[name][...] = 0
+            for name in ("cursor", "position", "loss", "seen"):
+                if name in a:
+                    a[name][...] = 0
         self.position = 0
 
     def _program(self, batch: int) -> Program:
@@ -183,7 +187,7 @@ class Trainer:
     def mutable(self) -> list[Array]:
         """Return every array that a step changes and later steps depend on."""
         names = ["theta", "cursor", "position", "step", "loss"]
-        names += [name for name in self.arrays if name.startswith(("slot.", "state."))]
+        names += [name for name in self.arrays if name == "seen" or name.startswith(("slot.", "state."))]
         return [self.arrays[name] for name in names]
 
     def _advance(self, steps: int) -> None:
@@ -210,31 +214,61 @@ class Trainer:
             Which step, which layer and which quantity; and what to try.
         """
         backend, xp = self.net.backend, self.net.backend.xp
+        left = self.steps_per_epoch - self.position
+        if check_size("steps", steps) > left:
+            raise ConfigError(f"steps must be at most {left}, what is left of the epoch, got {steps}; use run(steps)")
         with backend.active():
             arrays = self.mutable()
             saved = [xp.asarray(array, copy=True) for array in arrays]
             begin = (self.position, self.step)
 
-            def rewind(done: int) -> None:
+            def restore() -> None:
                 for array, value in zip(arrays, saved, strict=True):
                     array[...] = value
                 self.position, self.step = begin
+
+            def rewind(done: int) -> None:
+                restore()
                 self._advance(done)
 
             try:
                 self._advance(steps)
+                finite = diagnosis.state_is_finite(self)
             except BaseException:
-                rewind(self.step - begin[1])
+                self._recover(restore, self.step - begin[1])
                 raise
-            total = float(self.arrays["loss"][0])
-            if not diagnosis.state_is_finite(self):
-                diagnosis.find_and_raise(self, rewind, steps)
-        done = min(self.position * self.batch_size, self.samples)
-        return total / (self.total_weight * done / self.samples)
+            if not finite:
+                try:
+                    good, problem = diagnosis.find(self, rewind, steps)
+                except BaseException:
+                    restore()
+                    raise
+                self._recover(restore, good)
+                raise problem
+        return self.mean_loss()
+
+    def _recover(self, restore: Callable[[], None], done: int) -> None:
+        """Go back to the state after `done` steps; if even repeating these fails, to that before all of them."""
+        restore()
+        try:
+            self._advance(done)
+        except BaseException:
+            restore()
+            raise
+
+    def weight_done(self) -> float:
+        """Return the sum of the weights of the epoch's samples so far."""
+        if "seen" in self.arrays:
+            return float(self.arrays["seen"][0])
+        return float(min(self.position * self.batch_size, self.samples))
+
+    def mean_loss(self) -> float:
+        """Return the mean training loss of the epoch so far, penalties included."""
+        return float(self.arrays["loss"][0]) / max(self.weight_done(), 1e-30)
 
     def finish_epoch(self) -> float:
         """Return the epoch's mean training loss, and begin the next epoch."""
-        loss = float(self.arrays["loss"][0]) / self.total_weight
+        loss = self.mean_loss()
         self.epoch += 1
         self._begin_epoch()
         return loss
@@ -337,6 +371,10 @@ def fit(
         Before anything has changed.
     NonFiniteError
         Training diverged; the parameters are those of the last finite step.
+
+    Notes
+    -----
+    An exception that ends the training carries the history so far as its attribute ``history``.
     """
     optimizer = check_optimizer(optimizer)
     check_size("epochs", epochs, 0)
@@ -344,11 +382,12 @@ def fit(
     data = prepare(net, x, t, sample_weight, class_weight, validation_data, validation_split, batch_size)
     if not net._lock.acquire(blocking=False):
         raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
+    history = History()
     try:
         trainer = Trainer(
             net, optimizer, data.x, data.t, batch_size=data.batch_size, sample_weight=data.weight, shuffle=shuffle
         )
-        run = Run(net, trainer, epochs, History())
+        run = Run(net, trainer, epochs, history)
         with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
             for item in items:
                 item.on_begin(run)
@@ -357,6 +396,10 @@ def fit(
             for item in items:
                 item.on_end(run)
         return run.history
+    except BaseException as error:
+        # Whatever ended the training, what was measured until then is not lost.
+        error.history = history  # type: ignore[attr-defined]
+        raise
     finally:
         net._lock.release()
 

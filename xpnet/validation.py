@@ -36,7 +36,11 @@ def check_number(
 
     `low_open` and `high_open` exclude the bound itself.
     """
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        good = good and math.isfinite(value)
+    except OverflowError:  # an integer beyond the range of floating point
+        good = False
     if good:
         good = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
     if not good:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.errors import ShapeError
-from xpnet.initializers import Initializer, initialize
+from xpnet.initializers import Initializer, initialize, resolve
 from xpnet.layers.base import INFERENCE, Array, Context, HostArray, Layer, Params, Shape
 from xpnet.validation import check_flag, check_size
 
@@ -50,6 +50,8 @@ class Linear(Layer):
         check_size("Linear: inputs", self.inputs)
         check_size("Linear: outputs", self.outputs)
         check_flag("Linear: bias", self.bias)
+        resolve(self.weight_init)
+        resolve(self.bias_init)
 
     @property
     def input_shape(self) -> Shape:
