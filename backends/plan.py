@@ -162,7 +162,7 @@ def call(op: Operation, memory: Memory) -> Callable[[], Any]:
     out = memory.resolve(op.target)
     operands = [memory.resolve(o) if isinstance(o, Traced) else scalar(o, op) for o in op.operands]
     if op.kind in ("elementwise", "matmul"):
-        return partial(op.function, *operands, out)
+        return partial(op.function, *operands, out=out)
     if op.kind == "reduce":
         axis, dtype, keepdims = op.options
         return partial(op.function.reduce, operands[0], axis, dtype, out, keepdims)
