@@ -9,10 +9,10 @@ import contextlib
 
 import array_api_strict
 import numpy as np
-from xpnet.backends.base import Backend
-from xpnet.backends.numpy import NumpyBackend
 
 import xpnet
+from xpnet.backends.base import Backend
+from xpnet.backends.numpy import NumpyBackend
 
 API_VERSION = "2024.12"
 NO_CUPY = xpnet.backends.available()["cupy"]
@@ -56,12 +56,18 @@ class ReadOnlyBackend(NumpyBackend):
         array.flags.writeable = False
         return array
 
+    def __reduce__(self):
+        return ReadOnlyBackend, ()
+
 
 class EagerBackend(NumpyBackend):
     """NumPy that does each step as it is written, without recording or fusing."""
 
     name = "eager"
     fuse, compile = Backend.fuse, Backend.compile
+
+    def __reduce__(self):
+        return EagerBackend, ()
 
 
 def strict_backend(device="CPU_DEVICE"):
