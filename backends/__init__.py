@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from xpnet.backends.base import Backend
-
 from xpnet.errors import BackendUnavailableError, ConfigError, closest
 from xpnet.validation import check_size
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.capture import CapturedStep
 from xpnet.backends.cublas import Product
-
 from xpnet.errors import BackendUnavailableError
 
 INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" (older drivers)'

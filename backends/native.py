@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from xpnet.backends.plan import Memory, Unit, inputs
 from xpnet.backends.tape import HostArray, Operation, Traced
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
+
 from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.plan import plan
 from xpnet.backends.tape import Tape, record

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+
 from xpnet.backends.tape import Buffer, HostArray, Operation, Tape, Traced
 
 Unit = list[Operation]  # operations done by one kernel; most units hold one operation

@@ -42,7 +42,7 @@ from xpnet.losses import (
 )
 from xpnet.network import Network, mlp
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
-from xpnet.training import Trainer
+from xpnet.trainer import Trainer
 
 if TYPE_CHECKING:
     from xpnet.checkpoint import load as load

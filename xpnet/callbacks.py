@@ -36,6 +36,13 @@ class Callback:
     def on_end(self, run: Run) -> None:
         """After the last epoch; not called if an exception ends the training."""
 
+    def state(self) -> dict[str, Any]:
+        """Return what the callback has to remember when a training is resumed: numbers, texts and arrays."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned, after `on_begin`; arrays come as NumPy arrays."""
+
 
 class _EpochFunction(Callback):
     def __init__(self, function: Callable[[Run], Any]) -> None:
@@ -85,7 +92,7 @@ class EarlyStopping(Callback):
         self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
 
     def on_begin(self, run: Run) -> None:
-        self.best, self.best_epoch = inf, -1
+        self._run, self.best, self.best_epoch = run, inf, -1
         self._parameters: list[Any] | None = None
 
     def on_epoch_end(self, run: Run) -> None:
@@ -101,6 +108,15 @@ class EarlyStopping(Callback):
                 self._parameters = run.snapshot_parameters()
         elif run.epoch - self.best_epoch >= self.patience:
             run.stop()
+
+    def state(self) -> dict[str, Any]:
+        parameters = {f"parameters.{k}": a for k, a in enumerate(self._parameters or ())}
+        return {"best": self.best, "best_epoch": self.best_epoch, **parameters}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        count = len(state) - 2
+        self._parameters = [self._run.net.backend.asarray(state[f"parameters.{k}"]) for k in range(count)] or None
 
     def on_end(self, run: Run) -> None:
         if self.restore_best and self._parameters is not None:

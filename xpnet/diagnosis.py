@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xpnet.errors import NonFiniteError
 
 if TYPE_CHECKING:
-    from xpnet.training import Trainer
+    from xpnet.trainer import Trainer
 
 Array = Any
 
@@ -22,7 +22,7 @@ def is_finite(xp: Any, a: Array) -> bool:
 def state_is_finite(trainer: Trainer) -> bool:
     """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite."""
     xp = trainer.net.backend.xp
-    return all(is_finite(xp, a) for a in trainer.mutable() if xp.isdtype(a.dtype, "real floating"))
+    return all(is_finite(xp, a) for a in trainer.mutable().values() if xp.isdtype(a.dtype, "real floating"))
 
 
 def find(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:
@@ -38,7 +38,7 @@ def find(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> tuple[i
         last = (float(trainer.arrays["loss"][0]) - before) / max(trainer.weight_done() - weight, 1e-30)
     rewind(good)
     place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
-    rate = float(trainer.optimizer.rates(range(trainer.step, trainer.step + 1))[0])
+    rate = float(trainer._rates(range(trainer.step, trainer.step + 1))[0])
     known = f"the last finite loss was {last:.6g}" if isfinite(last) else "no loss since the last look was finite"
     return good, NonFiniteError(
         f"{place}: {first_bad_quantity(trainer)}; {known}. The parameters are those of the last finite step. "

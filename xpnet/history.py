@@ -29,6 +29,11 @@ class History(Mapping[str, "np.ndarray[Any, Any]"]):
         for name, value in values.items():
             self._curves.setdefault(name, []).append(float(value))
 
+    def truncate(self, epochs: int) -> None:
+        """Forget everything after the first `epochs` epochs."""
+        for values in self._curves.values():
+            del values[epochs:]
+
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return all curves as arrays."""
         return {name: self[name] for name in self._curves}

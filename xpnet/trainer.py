@@ -1,0 +1,346 @@
+"""The training step, as one function of arrays that a backend can capture, and the trainer that repeats it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from xpnet import diagnosis
+from xpnet.backends.base import Program
+from xpnet.data import check_inputs, check_targets
+from xpnet.errors import ConfigError
+from xpnet.network import Network
+from xpnet.optimizers import Optimizer
+from xpnet.preparation import check_optimizer, prepare_weights
+from xpnet.validation import check_flag, check_number, check_size
+
+Array = Any
+Step = Callable[[Any, Mapping[str, Array]], None]
+
+
+def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray[Any, Any]:
+    """Return the order of the samples in epoch number `epoch`: a function of these three numbers alone."""
+    return np.random.default_rng([seed, 0x0E0C, epoch]).permutation(samples)
+
+
+def make_step(net: Network, optimizer: Optimizer, batch: int) -> Step:
+    """Return the training step for batches of `batch` samples.
+
+    The step takes the array namespace and the run's arrays, changes these in place, reads nothing back to
+    the host and lets no value decide what it does next: so it can be captured once and replayed.
+    """
+    apply = make_update(net, optimizer)
+
+    def step(xp: Any, a: Mapping[str, Array]) -> None:
+        theta, g, cursor = a["theta"], a["gradient"], a["cursor"]
+        rows = xp.take(a["order"], cursor + xp.arange(batch, dtype=cursor.dtype, device=cursor.device), axis=0)
+        x, t = xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
+        if "weight" in a:
+            weight = xp.take(a["weight"], rows, axis=0)
+            total = xp.sum(weight)
+            weight = weight / xp.maximum(total, 1e-30)  # weights that are all zero give a gradient of zero
+            seen = a["seen"]
+            seen += total
+        else:
+            weight = xp.full((batch,), 1.0 / batch, dtype=theta.dtype, device=theta.device)
+            total = float(batch)
+
+        state = {name[6:]: value for name, value in a.items() if name.startswith("state.")}
+        contexts = net.contexts(True, a["step"], state)
+        value, caches = net.objective(xp, theta, g, x, t, weight, contexts)
+        for k, layer in enumerate(net.layers):
+            for name, new in layer.update_state(xp, contexts[k].state, caches[k]).items():
+                state[f"{k}.{name}"][...] = new
+
+        apply(xp, a)
+
+        loss = a["loss"]
+        loss += total * value
+        cursor += batch
+        position = a["position"]
+        position += 1
+        number = a["step"]
+        number += 1
+
+    return step
+
+
+def make_update(net: Network, optimizer: Optimizer) -> Step:
+    """Return the second half of a step: from the gradient to the new parameters."""
+    fused = net.backend.fuse(lambda *arrays: optimizer.update(net.backend.xp, *arrays))
+
+    def apply(xp: Any, a: Mapping[str, Array]) -> None:
+        theta, g = a["theta"], a["gradient"]
+        row = xp.take(a["scalars"], a["position"], axis=0)  # this step's learning rate and the like
+        *scalars, rate, blend = [row[0, k : k + 1] for k in range(row.shape[1])]
+        if optimizer.clip_value is not None:
+            g[...] = xp.maximum(xp.minimum(g, optimizer.clip_value), -optimizer.clip_value)
+        if optimizer.clip_norm is not None:
+            g *= xp.minimum(1.0, optimizer.clip_norm / xp.maximum(xp.sqrt(xp.sum(g * g)), 1e-30))
+        if optimizer.weight_decay:
+            W = theta[: net._decayed]
+            W *= 1.0 - optimizer.weight_decay * rate
+        arrays = (theta, g, *(a[f"slot.{name}"] for name in optimizer.slots), *scalars)
+        if xp is net.backend.xp:
+            fused(*arrays)
+        else:  # the step is being recorded, and will be fused as a whole
+            optimizer.update(xp, *arrays)
+        if "average" in a:
+            average = a["average"]
+            average += blend * (theta - average)
+
+    return apply
+
+
+class Trainer:
+    """A network, an optimizer and data on the device: does training steps.
+
+    `fit` is built on this class; use it directly for a loop of your own.
+
+    Parameters
+    ----------
+    net : Network
+        Its parameters are changed in place.
+    optimizer : Optimizer or str
+    x, t : arrays
+        Inputs (N, I) and targets in the form that the network's loss takes.
+    batch_size : int
+        Samples a step; the last batch of an epoch may be smaller, and its mean is over its own samples.
+    sample_weight : array (N,), optional
+    shuffle : bool
+        Whether each epoch takes the samples in a new order, a function of the network's seed and the epoch.
+    averaging : float in (0, 1), optional
+        Keep an exponential average of the parameters too, with this decay, less in the first steps:
+        average = d average + (1 - d) theta, d = min(averaging, (1 + t) / (10 + t)) at step t = 1, 2, ...
+
+    Attributes
+    ----------
+    epoch, step : int
+        The number of whole epochs and of steps done.
+
+    Examples
+    --------
+    >>> import numpy as np, xpnet
+    >>> net = xpnet.mlp([1, 1], loss="mean_squared_error", dtype="float64")
+    >>> x = np.linspace(-1, 1, 20)[:, None]
+    >>> trainer = xpnet.Trainer(net, xpnet.SGD(0.5), x, 3 * x + 1, batch_size=20)
+    >>> loss = trainer.run(200)
+    >>> net.parameters["0.W"].round(6).tolist(), net.parameters["0.b"].round(6).tolist()
+    ([[3.0]], [1.0])
+    """
+
+    def __init__(
+        self, net: Network, optimizer: Optimizer | str, x: Any, t: Any, *, batch_size: int = 32,
+        sample_weight: Any = None, shuffle: bool = True, averaging: float | None = None,
+    ) -> None:  # fmt: skip
+        self.net, self.optimizer = net, check_optimizer(optimizer)
+        backend = net.backend
+        x = check_inputs(x, net.input_shape, backend, net.dtype, warn=True)
+        t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, backend, net.dtype)
+        self.samples, self.shuffle = x.shape[0], check_flag("shuffle", shuffle)
+        self.batch_size = min(check_size("batch_size", batch_size), self.samples)
+        self.rest = self.samples % self.batch_size
+        self.steps_per_epoch = -(-self.samples // self.batch_size)
+        weight = prepare_weights(sample_weight, None, self.samples, t, net)
+        self.total_weight = float(self.samples if weight is None else weight.sum())
+        if averaging is not None:
+            check_number("averaging", averaging, 0.0, 1.0, low_open=True, high_open=True)
+        self.averaging = averaging
+        # Epochs done, steps done in this epoch, steps done: replaced together, so that no interrupt can part them.
+        self._counts = (0, 0, 0)
+        self._prepared = False
+        self._programs: dict[int, Program] = {}
+        with backend.active():
+            columns = len(self.optimizer.scalars(np.ones(1), np.ones(1))) + 2
+            zeros = backend.xp.zeros_like
+            # The device holds everything a step reads or writes, at addresses that stay.
+            self.arrays: dict[str, Array] = {
+                "x": x,
+                "t": t,
+                "theta": net.theta,
+                "gradient": zeros(net.theta),
+                "order": backend.asarray(np.arange(self.samples, dtype=np.int64)),
+                "cursor": backend.asarray(np.zeros(1, dtype=np.int64)),
+                "position": backend.asarray(np.zeros(1, dtype=np.int64)),
+                "step": backend.asarray(np.zeros(1, dtype=np.uint32)),
+                "scalars": backend.asarray(np.zeros((self.steps_per_epoch, columns), dtype=net.dtype)),
+                "loss": backend.asarray(np.zeros(1, dtype=np.float64)),
+            }
+            self.arrays |= {f"slot.{name}": zeros(net.theta) for name in self.optimizer.slots}
+            self.arrays |= {f"state.{name}": value for name, value in net.state.items()}
+            if weight is not None:
+                self.arrays["seen"] = backend.asarray(np.zeros(1, dtype=np.float64))
+                self.arrays["weight"] = backend.asarray(weight.astype(net.dtype))
+            if averaging is not None:
+                self.arrays["average"] = backend.xp.asarray(net.theta, copy=True)
+
+    @property
+    def epoch(self) -> int:
+        """The number of whole epochs done."""
+        return self._counts[0]
+
+    @property
+    def position(self) -> int:
+        """The number of steps done in the current epoch."""
+        return self._counts[1]
+
+    @property
+    def step(self) -> int:
+        """The number of steps done."""
+        return self._counts[2]
+
+    def _order(self) -> np.ndarray[Any, Any]:
+        """Return the order in which this epoch takes the samples."""
+        return epoch_order(self.net.seed, self.epoch, self.samples) if self.shuffle else np.arange(self.samples)
+
+    def _rates(self, steps: range) -> np.ndarray[Any, Any]:
+        """Return the learning rates of `steps`."""
+        return self.optimizer.rates(steps)
+
+    def _make_step(self, batch: int) -> Step:
+        """Return the step for batches of `batch` samples."""
+        return make_step(self.net, self.optimizer, batch)
+
+    def _begin_epoch(self) -> None:
+        """Write the epoch's order and its steps' scalars to the device, and start at its first batch."""
+        net, a, backend = self.net, self.arrays, self.net.backend
+        first = self.step - self.position
+        steps = range(first, first + self.steps_per_epoch)
+        rates, t = self._rates(steps), np.arange(steps.start + 1.0, steps.stop + 1.0)
+        blend = 1.0 - np.minimum(self.averaging or 0.0, (1.0 + t) / (10.0 + t))
+        table = np.stack([*self.optimizer.scalars(t, rates).values(), rates, blend], axis=1)
+        with backend.active():
+            a["order"][...] = backend.asarray(self._order().astype(np.int64))
+            a["scalars"][...] = backend.asarray(table.astype(net.dtype))
+            for name in ("cursor", "position", "loss", "seen"):
+                if name in a:
+                    a[name][...] = 0
+        self._prepared = True
+
+    def _program(self, batch: int) -> Program:
+        """Return the compiled step for this batch size."""
+        if batch not in self._programs:
+            self._programs[batch] = self.net.backend.compile(
+                self._make_step(batch), self.arrays, [*self.mutable().values()]
+            )
+        return self._programs[batch]
+
+    def mutable(self) -> dict[str, Array]:
+        """Return, by name, every array that a step changes and later steps depend on."""
+        names = ["theta", "cursor", "position", "step", "loss"]
+        names += [name for name in self.arrays if name.startswith(("seen", "average", "slot.", "state."))]
+        return {name: self.arrays[name] for name in names}
+
+    def _advance(self, steps: int) -> None:
+        """Do `steps` steps of the current epoch. Python's own counts follow each whole step."""
+        while steps:
+            full = self.samples // self.batch_size - self.position  # full batches left in this epoch
+            program = self._program(self.batch_size if full else self.rest)
+            count = min(steps, full, program.unroll) if full else 1
+            program(count)
+            epoch, position, step = self._counts
+            self._counts = (epoch, position + count, step + count)
+            steps -= count
+
+    def advance(self, steps: int) -> float:
+        """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.
+
+        Returns the mean training loss of the epoch so far, penalties included. If an exception comes from
+        within, the parameters and the optimizer are those after the last completed step; if numbers stop
+        being finite, those after the last finite one.
+
+        Raises
+        ------
+        NonFiniteError
+            Which step, which layer and which quantity; and what to try.
+        """
+        backend, xp = self.net.backend, self.net.backend.xp
+        left = self.steps_per_epoch - self.position
+        if check_size("steps", steps) > left:
+            raise ConfigError(f"steps must be at most {left}, what is left of the epoch, got {steps}; use run(steps)")
+        if not self._prepared:
+            self._begin_epoch()
+        with backend.active():
+            arrays = [*self.mutable().values()]
+            saved = [xp.asarray(array, copy=True) for array in arrays]
+            begin = self._counts
+
+            def restore() -> None:
+                for array, value in zip(arrays, saved, strict=True):
+                    array[...] = value
+                self._counts = begin
+
+            def rewind(done: int) -> None:
+                restore()
+                self._advance(done)
+
+            try:
+                self._advance(steps)
+                finite = diagnosis.state_is_finite(self)
+            except BaseException:
+                self._recover(restore, self.step - begin[2])
+                raise
+            if not finite:
+                try:
+                    good, problem = diagnosis.find(self, rewind, steps)
+                except BaseException:
+                    restore()
+                    raise
+                self._recover(restore, good)
+                raise problem
+        return self.mean_loss()
+
+    def _recover(self, restore: Callable[[], None], done: int) -> None:
+        """Go back to the state after `done` steps; if even repeating these fails, to that before all of them."""
+        restore()
+        try:
+            self._advance(done)
+        except BaseException:
+            restore()
+            raise
+
+    def weight_done(self) -> float:
+        """Return the sum of the weights of the epoch's samples so far."""
+        if "seen" in self.arrays:
+            return float(self.arrays["seen"][0])
+        return float(min(self.position * self.batch_size, self.samples))
+
+    def mean_loss(self) -> float:
+        """Return the mean training loss of the epoch so far, penalties included."""
+        return float(self.arrays["loss"][0]) / max(self.weight_done(), 1e-30)
+
+    def finish_epoch(self) -> float:
+        """Return the epoch's mean training loss, and go on to the next epoch."""
+        loss = self.mean_loss()
+        self._prepared = False
+        self._counts = (self.epoch + 1, 0, self.step)
+        return loss
+
+    def export(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, int]]:
+        """Return everything that later steps depend on: host copies of the arrays, and the three counts."""
+        tensors = {name: self.net.backend.to_numpy(a).copy() for name, a in self.mutable().items()}
+        return tensors, dict(zip(("epoch", "position", "step"), self._counts, strict=True))
+
+    def restore(self, tensors: Mapping[str, np.ndarray[Any, Any]], counts: Mapping[str, int]) -> None:
+        """Take up what `export` returned, from a trainer of the same network, optimizer and data."""
+        arrays = self.mutable()
+        if set(tensors) != set(arrays):
+            raise ConfigError(f"a trainer's state has {', '.join(arrays)}, got {', '.join(tensors)}")
+        self._counts = (counts["epoch"], counts["position"], counts["step"])
+        self._begin_epoch()
+        with self.net.backend.active():
+            for name, array in arrays.items():
+                array[...] = self.net.backend.asarray(tensors[name])
+
+    def run(self, steps: int) -> float:
+        """Do `steps` steps through as many epochs as they fill; return the mean loss of the epoch so far."""
+        left, loss = check_size("steps", steps, 0), float("nan")
+        while left:
+            count = min(left, self.steps_per_epoch - self.position)
+            loss = self.advance(count)
+            left -= count
+            if self.position == self.steps_per_epoch:
+                loss = self.finish_epoch()
+        return loss
