@@ -36,12 +36,15 @@ class Callback:
     def on_end(self, run: Run) -> None:
         """After the last epoch; not called if an exception ends the training."""
 
-    def state(self) -> dict[str, Any]:
-        """Return what the callback has to remember when a training is resumed: numbers, texts and arrays."""
+    def on_exception(self, run: Run, error: BaseException) -> None:
+        """When an exception (also Ctrl-C) ends the training; the parameters are those of the last whole step."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the callback has to remember when a training is resumed: numbers and arrays by name."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned, after `on_begin`; arrays come as NumPy arrays."""
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_state` returned, after `on_begin`; everything comes as NumPy arrays."""
 
 
 class _EpochFunction(Callback):
@@ -109,12 +112,14 @@ class EarlyStopping(Callback):
         elif run.epoch - self.best_epoch >= self.patience:
             run.stop()
 
-    def state(self) -> dict[str, Any]:
-        parameters = {f"parameters.{k}": a for k, a in enumerate(self._parameters or ())}
+    def get_state(self) -> dict[str, Any]:
+        parameters = {
+            f"parameters.{k}": self._run.net.backend.to_numpy(a) for k, a in enumerate(self._parameters or ())
+        }
         return {"best": self.best, "best_epoch": self.best_epoch, **parameters}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
         count = len(state) - 2
         self._parameters = [self._run.net.backend.asarray(state[f"parameters.{k}"]) for k in range(count)] or None
 

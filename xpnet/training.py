@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,7 +23,7 @@ Array = Any
 CHUNK = 64
 """Steps between two looks at the numbers on a host backend."""
 
-__all__ = ["History", "Run", "Trainer", "epoch_order", "fit", "make_step", "sigterm_as_exit"]
+__all__ = ["History", "Run", "Trainer", "epoch_order", "fit", "make_step"]
 
 
 class Run:
@@ -161,6 +160,11 @@ def fit(
     if checkpoint is None and (resume or checkpoint_every is not None):
         raise ConfigError("resume and checkpoint_every need a file: checkpoint='run.safetensors'")
     data = prepare(net, x, t, sample_weight, class_weight, validation_data, validation_split, batch_size)
+    if checkpoint is not None:
+        from xpnet.resumption import Checkpoint
+
+        # Last, so that it sees what the other callbacks did.
+        items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
     if not net._lock.acquire(blocking=False):
         raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
     run: Run | None = None
@@ -173,41 +177,23 @@ def fit(
         begun = Run(net, trainer, epochs, history)
         for item in items:
             item.on_begin(begun)
-        saver = None if checkpoint is None else _Saver(checkpoint, checkpoint_every, items, begun, resume)
         run = begun
         with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
             while run.epoch < epochs and not run.stopped:
-                _one_epoch(run, [*items, *([saver] if saver else [])], data.validation, progress)
+                _one_epoch(run, items, data.validation, progress)
         for item in items:
             item.on_end(run)
         if "average" in trainer.arrays:
             net.theta[...] = trainer.arrays["average"]
-        return history
+        return run.history
     except BaseException as error:
         # Whatever ended the training, what was measured until then is not lost.
-        error.history = history  # type: ignore[attr-defined]
-        if run is not None and saver is not None:
-            saver.write(run)
+        error.history = history if run is None else run.history  # type: ignore[attr-defined]
+        for item in items if run is not None else ():
+            item.on_exception(run, error)
         raise
     finally:
         net._lock.release()
-
-
-class _Saver(Callback):
-    """Writes the whole state of the run to a file."""
-
-    def __init__(self, path: Any, every: int | None, items: list[Callback], run: Run, resume: bool) -> None:
-        from xpnet import checkpoint
-
-        self.path, self.every, self.items = path, every, items
-        self._save = checkpoint.save_run
-        if resume:
-            checkpoint.restore_run(path, run, items)
-
-    def write(self, run: Run) -> None:
-        self._save(self.path, run, self.items)
-
-    on_steps = on_epoch_end = write
 
 
 def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, progress: Progress) -> None:
@@ -239,23 +225,3 @@ def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, p
             item.on_epoch_end(run)
     finally:
         run._ended = False
-
-
-@contextlib.contextmanager
-def sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM end the program like Ctrl-C does: after the last whole step, with the checkpoint written.
-
-    Within this context, in the main thread, the signal raises ``SystemExit(143)``.
-
-    >>> with sigterm_as_exit():
-    ...     pass  # net.fit(x, t, checkpoint="run.safetensors")
-    """
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
