@@ -1,20 +1,19 @@
 """Fixtures for every test: the backends."""
 
+import array_backends
 import pytest
 
-import backends
 
-
-@pytest.fixture(params=backends.NAMES)
+@pytest.fixture(params=array_backends.NAMES)
 def backend(request):
     """Return every backend that the tests know, in turn; not all of them let arrays be changed."""
-    return backends.make(request.param)
+    return array_backends.make(request.param)
 
 
-@pytest.fixture(params=backends.WRITABLE)
+@pytest.fixture(params=array_backends.WRITABLE)
 def training_backend(request):
     """Return every backend that a network can be trained on, in turn."""
-    return backends.make(request.param)
+    return array_backends.make(request.param)
 
 
 @pytest.fixture

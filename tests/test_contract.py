@@ -5,11 +5,11 @@ import dataclasses
 import cases
 import numpy as np
 import pytest
+from array_backends import freeze
 from cases import LAYERS, LOSSES
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
-from backends import freeze
 from xpnet.layers import ACTIVATIONS
 from xpnet.layers import LAYERS as NAMED_LAYERS
 from xpnet.losses import LOSSES as NAMED_LOSSES

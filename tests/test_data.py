@@ -7,10 +7,10 @@ import array_api_strict
 import numpy as np
 import pytest
 import scipy.sparse
+from array_backends import make
 from numpy.testing import assert_array_equal
 
 import xpnet
-from backends import make
 from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
 
 N, I, O = 40, 3, 4  # noqa: E741  # samples, inputs, classes

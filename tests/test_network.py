@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 import pytest
+from array_backends import EagerBackend, make
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
-from backends import EagerBackend, make
 from xpnet import initializers
 from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, OutOfMemoryError, ShapeError
 
