@@ -1,0 +1,48 @@
+"""Which quadrants? Points of the square [-2, 2]^2; class 1 is quadrants I and III, class 0 is II and IV.
+
+No straight line separates the two, so one layer cannot do it. 2-3-2 with LeakyReLU can: trained with minibatches, and
+once more with one sample a step.
+
+    python examples/quadrants.py
+"""
+
+import common
+
+import xpnet
+
+args = common.arguments(__doc__, samples=100_000)
+
+x, t = xpnet.datasets.quadrants(args.samples, seed=0)
+held = args.samples // 5  # a fifth is kept for testing
+x_test, t_test, x, t = x[:held], t[:held], x[held:], t[held:]
+
+
+def network() -> xpnet.Network:
+    """Return the network before training; the same seed gives the same first weights every time."""
+    return xpnet.mlp([2, 3, 2], activation="leaky_relu", loss="cross_entropy", backend=args.backend, seed=0)
+
+
+def picture(net: xpnet.Network, size: int = 12) -> str:
+    """Return the classes that the network sees in the square, as characters: o is class 1."""
+    ticks = [4 * (k + 0.5) / size - 2 for k in range(size)]
+    labels = net.predict([[a, b] for b in reversed(ticks) for a in ticks])
+    rows = labels.reshape(size, size)
+    return "\n".join("    " + " ".join(".o"[label] for label in row) for row in rows)
+
+
+net = network()
+before = net.evaluate(x_test, t_test)["accuracy"]
+print(f"before training: accuracy {before:.4f} on {held:,} unseen points\n{picture(net)}")
+
+for title, batch_size, epochs, rate, goal in (
+    ("minibatches of 32", 32, 3, 0.3, 0.97),
+    ("single samples", 1, 1, 0.03, 0.95),
+):
+    net = network()
+    net.fit(x, t, optimizer=xpnet.SGD(rate), epochs=epochs, batch_size=batch_size, verbose=False)
+    after = net.evaluate(x_test, t_test)["accuracy"]
+    print(f"after {title}, epochs: {epochs}\n{picture(net)}")
+    goal = goal if args.full else 0.7
+    common.require(
+        f"{title}: the accuracy rises from {before:.4f} to {after:.4f}, at least {goal}", after >= goal > before
+    )
