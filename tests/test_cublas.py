@@ -1,0 +1,102 @@
+"""The arguments with which cuBLAS is called, against a stand-in that computes on the host what cuBLAS would."""
+
+from __future__ import annotations
+
+import ctypes
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xpnet.backends import cublas
+
+
+class DeviceArray:
+    """A NumPy array that looks like CuPy's where `Product` looks."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.shape, self.dtype, self.strides = array.shape, array.dtype, array.strides
+        self.ndim, self.itemsize = array.ndim, array.itemsize
+        self.data = SimpleNamespace(ptr=array.ctypes.data)
+
+
+def column_major(address: int, rows: int, columns: int, leading: int) -> np.ndarray:
+    assert leading >= max(rows, 1)  # what cuBLAS itself demands
+    buffer = (ctypes.c_char * (leading * columns * 4)).from_address(address)
+    return np.ndarray((rows, columns), np.float32, buffer, strides=(4, 4 * leading))
+
+
+def gemm(
+    handle: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, a_type: int, lda: int, b: int, b_type: int,
+    ldb: int, beta: Any, c: int, c_type: int, ldc: int, compute: int, algorithm: int,
+) -> int:  # fmt: skip
+    """cublasGemmEx, by its documentation: C = alpha op(A) op(B) + beta C, all column-major."""
+    left = column_major(a, *((k, m) if ta else (m, k)), lda)
+    right = column_major(b, *((n, k) if tb else (k, n)), ldb)
+    result = column_major(c, m, n, ldc)
+    result[...] = alpha._obj.value * ((left.T if ta else left) @ (right.T if tb else right)) + beta._obj.value * result
+    return 0
+
+
+@pytest.fixture
+def matmul(monkeypatch: pytest.MonkeyPatch) -> cublas.Product:
+    calls = SimpleNamespace(
+        cublasGemmEx=gemm, cublasCreate_v2=lambda h: 0, cublasSetStream_v2=lambda h, s: 0,
+        cublasSetWorkspace_v2=lambda h, w, n: 0,
+    )  # fmt: skip
+    monkeypatch.setattr(cublas, "load", lambda: calls)
+    cupy = SimpleNamespace(
+        empty=lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype)),
+        cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0), alloc=lambda n: SimpleNamespace(ptr=1)),
+        matmul=lambda a, b: "CuPy's own product",
+    )
+    return cublas.Product(cupy, tf32=False)
+
+
+def laid_out(rng: np.random.Generator, rows: int, columns: int, how: str) -> np.ndarray:
+    if how == "transposed":
+        return rng.normal(size=(columns, rows)).astype(np.float32).T
+    if how == "rows of a wider array":
+        return rng.normal(size=(rows, columns + 3)).astype(np.float32)[:, :columns]
+    return rng.normal(size=(rows, columns)).astype(np.float32)
+
+
+LAYOUTS = ("contiguous", "transposed", "rows of a wider array")
+
+
+@pytest.mark.parametrize(("left", "right"), list(product(LAYOUTS, LAYOUTS)))
+def test_products_of_every_shape_and_layout(matmul: cublas.Product, left: str, right: str) -> None:
+    rng = np.random.default_rng(0)
+    for rows, inner, columns in product((1, 2, 3, 7, 64), (1, 2, 4, 7), (1, 3, 5, 10)):
+        a, b = laid_out(rng, rows, inner, left), laid_out(rng, inner, columns, right)
+        found = matmul(DeviceArray(a), DeviceArray(b))
+        np.testing.assert_allclose(found.array, a @ b, rtol=1e-5, atol=1e-5, err_msg=f"{rows, inner, columns}")
+
+
+def test_a_row_of_ones_times_a_matrix(matmul: cublas.Product) -> None:
+    """The bias gradient: the transpose of a column, whose strides are those of neither layout."""
+    dy = np.arange(12, dtype=np.float32).reshape(4, 3)
+    ones = np.ones_like(dy[:, :1])
+    found = matmul(DeviceArray(ones.T), DeviceArray(dy))
+    np.testing.assert_array_equal(found.array, dy.sum(axis=0, keepdims=True))
+
+
+def test_what_it_does_not_serve_goes_to_cupy(matmul: cublas.Product) -> None:
+    a = np.zeros((4, 4), np.float32)
+    others = [(a[::2, ::2], a[:2]), (a, a.astype(np.float64)), (a.astype(np.int64), a.astype(np.int64)), (a[:0], a)]
+    for left, right in [*others, (np.zeros((2, 2, 2), np.float32), a[:2, :2])]:
+        assert matmul(DeviceArray(left), DeviceArray(right)) == "CuPy's own product"
+
+
+def test_an_error_status_is_an_error() -> None:
+    cublas.check(0)
+    with pytest.raises(cublas.CublasError, match="status 7"):
+        cublas.check(7)
+
+
+def test_reduced_precision_is_asked_for_only_by_its_name(matmul: cublas.Product) -> None:
+    assert matmul._compute == {"float32": 68, "float64": 70}
+    assert cublas.Product(matmul._cupy, tf32=True)._compute == {"float32": 77, "float64": 70}
