@@ -75,6 +75,17 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
         raise io_error("write", name, error) from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise the CheckpointIOError that `write_atomically` would, as far as that can be known without writing."""
+    name = os.fsdecode(os.fspath(path))
+    try:
+        folder = os.path.dirname(_resolve(name)[0])
+        os.stat(folder)
+        _check_access(folder)
+    except OSError as error:
+        raise io_error("write", name, error) from error
+
+
 def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
     """Open a file for reading, unbuffered; anything but a regular file (a folder, a pipe, a device) is refused.
 
@@ -105,13 +116,7 @@ def io_error(action: str, path: str, error: OSError | ValueError) -> CheckpointI
 
 
 def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
-    try:
-        target = os.path.realpath(path)
-        old = _status(target)
-    except ValueError as error:  # a NUL character in the path
-        raise OSError(errno.EINVAL, str(error)) from error
-    if path.endswith(os.sep):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    target, old = _resolve(path)
     folder = os.path.dirname(target)
     folder_handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if fcntl else None
     handle = None
@@ -145,6 +150,18 @@ def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
                     os.close(open_handle)
 
 
+def _resolve(path: str) -> tuple[str, os.stat_result | None]:
+    """Return the file that a path stands for, all links followed, and its status; None if there is none yet."""
+    try:
+        target = os.path.realpath(path)
+        old = _status(target)
+    except ValueError as error:  # a NUL character in the path
+        raise OSError(errno.EINVAL, str(error)) from error
+    if path.endswith(os.sep):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return target, old
+
+
 def _status(target: str) -> os.stat_result | None:
     """Return the status of the file to be replaced; None if there is none; an OSError if it must not be replaced."""
     try:
@@ -157,9 +174,13 @@ def _status(target: str) -> os.stat_result | None:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    _check_access(target)
     return status
+
+
+def _check_access(path: str) -> None:
+    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _temporary_name(folder: str) -> str:
