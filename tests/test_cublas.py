@@ -30,14 +30,15 @@ def column_major(address: int, rows: int, columns: int, leading: int) -> np.ndar
 
 
 def gemm(
-    handle: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, a_type: int, lda: int, b: int, b_type: int,
-    ldb: int, beta: Any, c: int, c_type: int, ldc: int, compute: int, algorithm: int,
+    handle: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, a_type: int, lda: int, b: int,
+    b_type: int, ldb: int, beta: Any, c: int, c_type: int, ldc: int, compute: int, algorithm: int,
 ) -> int:  # fmt: skip
     """cublasGemmEx, by its documentation: C = alpha op(A) op(B) + beta C, all column-major."""
     left = column_major(a, *((k, m) if ta else (m, k)), lda)
     right = column_major(b, *((n, k) if tb else (k, n)), ldb)
     result = column_major(c, m, n, ldc)
-    result[...] = alpha._obj.value * ((left.T if ta else left) @ (right.T if tb else right)) + beta._obj.value * result
+    kept = beta._obj.value * result if beta._obj.value else 0.0  # C is not read if beta is 0
+    result[...] = alpha._obj.value * ((left.T if ta else left) @ (right.T if tb else right)) + kept
     return 0
 
 
