@@ -48,13 +48,12 @@ def find(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> tuple[i
 
 def first_bad_quantity(trainer: Trainer) -> str:
     """Name the first quantity of the coming step that is not finite."""
-    net, a = trainer.net, trainer.arrays
+    net = trainer.net
     xp = net.backend.xp
-    size = trainer.rest if trainer.position == trainer.steps_per_epoch - 1 and trainer.rest else trainer.batch_size
-    rows = a["order"][trainer.position * trainer.batch_size :][:size]
-    x, t = xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
+    x, t = trainer._next_batch()
+    size = x.shape[0]
     weight = xp.full((size,), 1.0 / size, dtype=net.theta.dtype, device=net.theta.device)
-    params, contexts = net.split(xp, net.theta), net.contexts(True, a["step"])
+    params, contexts = net.split(xp, net.theta), net.contexts(True, trainer.arrays["step"])
     caches = []
     for k, layer in enumerate(net.layers):
         x, cache = layer.forward(xp, params[k], x, contexts[k])

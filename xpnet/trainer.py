@@ -203,6 +203,13 @@ class Trainer:
         """Return the step for batches of `batch` samples."""
         return make_step(self.net, self.optimizer, batch)
 
+    def _next_batch(self) -> tuple[Array, Array]:
+        """Return the inputs and targets of the coming step."""
+        xp, a = self.net.backend.xp, self.arrays
+        start = self.position * self.batch_size
+        rows = a["order"][start : min(start + self.batch_size, self.samples)]
+        return xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
+
     def _begin_epoch(self) -> None:
         """Write the epoch's order and its steps' scalars to the device, and start at its first batch."""
         net, a, backend = self.net, self.arrays, self.net.backend
