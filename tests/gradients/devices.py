@@ -1,0 +1,17 @@
+"""The other backends that the gradients are compared on."""
+
+import pytest
+
+import array_backends
+import xpnet
+
+NAMES = ["eager", "CPU_DEVICE", "device1", "cupy"]
+
+
+def get(name):
+    """Return a backend, or skip the test and say what is missing."""
+    if name == "cupy":
+        reason = xpnet.backends.available()["cupy"]
+        if reason:
+            pytest.skip(reason)
+    return array_backends.make(name)
