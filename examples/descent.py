@@ -36,7 +36,7 @@ common.require(
 )
 
 # The loop above is what xpnet's optimizer SGD does.
-by_hand = net.backend.to_numpy(net.parameters["0.W"])
+by_hand = net.backend.to_numpy(net.parameters["0.W"]).copy()  # parameters are views: training changes them
 net.set_parameters({"0.W": [[10.0, 10.0]]})
 xpnet.Trainer(net, xpnet.SGD(0.3), x, t, batch_size=1).run(7)
 difference = np.abs(net.backend.to_numpy(net.parameters["0.W"]) - by_hand).max()
