@@ -1,12 +1,18 @@
-"""Every number of one forward and one backward pass, by name."""
+"""Every number of one forward and one backward pass, by name; how large they are, and what that tells."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from xpnet import findings
+from xpnet.backends import Backend
+from xpnet.formulas import formulas, rename
 from xpnet.layers.base import Layer
+from xpnet.statistics import Statistics, measure
+from xpnet.tables import html_table, text_table
 
 if TYPE_CHECKING:
     from xpnet.network import Network
@@ -14,7 +20,7 @@ if TYPE_CHECKING:
 Array = Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerTrace:
     """One layer of a `Trace`.
 
@@ -42,20 +48,32 @@ class LayerTrace:
     parameters: dict[str, Array]
     gradients: dict[str, Array]
 
+    def __repr__(self) -> str:
+        return f"<LayerTrace of {self.name}: {', '.join(_quantities(self))}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Trace:
-    """Every layer's numbers for one batch; ``trace[k]`` is layer k.
+    """Every layer's numbers for one batch; ``trace[k]`` is layer k. Print it.
+
+    A printed trace has a line for each quantity: the network's input x; for each layer k its output yk (also called z
+    in front of an activation), its delta dL/dyk and the gradients of its parameters. The numbers are the mean, the
+    spread (standard deviation) and the largest absolute value of the finite entries, and the shares of entries that
+    are exactly zero and that are NaN or infinite. What is amiss is said below in words; `xpnet.findings` has the
+    thresholds.
 
     Attributes
     ----------
     loss : float
         The objective, penalties included; the gradients are of the loss without penalties.
     layers : tuple of LayerTrace
+    backend : Backend
+        Where the arrays are.
     """
 
     loss: float
     layers: tuple[LayerTrace, ...]
+    backend: Backend = field(compare=False)
 
     def __getitem__(self, k: int) -> LayerTrace:
         return self.layers[k]
@@ -66,22 +84,71 @@ class Trace:
     def __iter__(self) -> Iterator[LayerTrace]:
         return iter(self.layers)
 
+    @cached_property
+    def statistics(self) -> tuple[dict[str, Statistics], ...]:
+        """For each layer, the statistics of its x, y, delta and gradients, by these names (a gradient's is "dW")."""
+        xp, items = self.backend.xp, [_quantities(item) for item in self.layers]
+        with self.backend.active():
+            rows = xp.stack([measure(xp, a) for quantities in items for a in quantities.values()])
+        numbers = iter(self.backend.to_numpy(rows).tolist())  # one look for all of them
+        return tuple({name: Statistics(*next(numbers)) for name in quantities} for quantities in items)
+
+    @cached_property
+    def findings(self) -> tuple[str, ...]:
+        """A sentence for each thing that is amiss: NaN and infinities, dead units, saturation, deltas out of scale."""
+        with self.backend.active():
+            return tuple(findings.find(self))
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table as strings, its headings first; a layer's own line has two entries, its name and equation."""
+        rows: list[tuple[str, ...]] = [("", "shape", "mean", "spread", "largest", "zeros", "not finite")]
+        for k, (item, numbers) in enumerate(zip(self.layers, self.statistics, strict=True)):
+            rows.append((item.name, _equation(item, k)))
+            labels = {
+                "x": "x",
+                "y": f"z = y{k}" if self._feeds_activation(k) else f"y{k}",
+                "delta": f"delta{k} = dL/dy{k}",
+            }
+            for name, array in _quantities(item).items():
+                if name == "x" and k > 0:
+                    continue  # it is the output above
+                s = numbers[name]
+                sizes = (f"{s.mean: .3g}", f"{s.spread:.3g}", f"{s.largest:.3g}")
+                shares = (f"{s.zeros:.0%}", f"{s.nonfinite:.0%}")
+                rows.append((f"  {labels.get(name, f'{name}{k}')}", str(tuple(array.shape)), *sizes, *shares))
+        return rows
+
+    def _feeds_activation(self, k: int) -> bool:
+        follows = self.layers[k + 1 : k + 2]
+        return bool(self.layers[k].parameters) and any(findings.is_activation(item) for item in follows)
+
+    @property
+    def _notes(self) -> list[str]:
+        found = self.findings or ("Nothing is amiss: no NaN, no dead or saturated units, no delta out of scale.",)
+        return [f"loss {self.loss:.6g}", *found]
+
     def __str__(self) -> str:
-        rows = [("layer", "quantity", "shape", "mean", "largest")]
-        for item in self.layers:
-            quantities = {"x": item.x, "y": item.y, "delta": item.delta}
-            quantities |= {"d" + name: value for name, value in item.gradients.items()}
-            for name, a in quantities.items():
-                n = max(a.size, 1)
-                size = abs(a)
-                mean, largest = float((size * (1.0 / n)).sum()) if hasattr(size, "sum") else 0.0, 0.0
-                if hasattr(size, "max") and a.size:
-                    largest = float(size.max())
-                rows.append(
-                    (item.name if name == "x" else "", name, str(tuple(a.shape)), f"{mean:.3g}", f"{largest:.3g}")
-                )
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return "\n".join([*text_table(self.rows, right=range(2, 7)), *self._notes])
+
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self)} layers, loss {self.loss:.6g}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows, self._notes)
+
+
+def _quantities(item: LayerTrace) -> dict[str, Array]:
+    """Return what is measured of a layer, by name."""
+    return {"x": item.x, "y": item.y, "delta": item.delta} | {f"d{name}": a for name, a in item.gradients.items()}
+
+
+def _equation(item: LayerTrace, k: int) -> str:
+    """Return the formulas of layer k, with the names of `Network.explain`."""
+    found = formulas(item.layer, item.layer.forward)
+    names = {"x": f"y{k - 1}" if k else "x", "y": f"y{k}"} | {name: f"{name}{k}" for name in item.parameters}
+    names |= {name: repr(value) for name, value in vars(item.layer).items() if isinstance(value, int | float)}
+    return "; ".join(f"{names.get(f.left, f.left)} = {rename(f.right, names)}" for f in found)
 
 
 def trace(net: Network, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
@@ -105,4 +172,4 @@ def trace(net: Network, x: Any, t: Any, sample_weight: Any = None, *, training: 
             delta = dx
         W = net.theta[: net._decayed]
         penalty = 0.5 * net.l2 * float(xp.sum(W * W)) + net.l1 * float(xp.sum(xp.abs(W)))
-        return Trace(float(value) + penalty, tuple(found))
+        return Trace(float(value) + penalty, tuple(found), net.backend)
