@@ -58,13 +58,13 @@ class Replay:
 
     def __call__(self, steps: int = 1) -> None:
         for _ in range(steps):
-            self._once()
+            if self._tape is None:
+                for call in self._calls:
+                    call()
+            else:
+                self._measured()
 
-    def _once(self) -> None:
-        if self._tape is None:
-            for call in self._calls:
-                call()
-            return
+    def _measured(self) -> None:
         began = time.perf_counter()
         for call in self._calls:
             call()

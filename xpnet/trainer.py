@@ -242,14 +242,17 @@ class Trainer:
 
     def _advance(self, steps: int) -> None:
         """Do `steps` steps of the current epoch. Python's own counts follow each whole step."""
-        while steps:
-            full = self.samples // self.batch_size - self.position  # full batches left in this epoch
-            program = self._program(self.batch_size if full else self.rest)
-            count = min(steps, full, program.unroll) if full else 1
-            program(count)
-            epoch, position, step = self._counts
-            self._counts = (epoch, position + count, step + count)
-            steps -= count
+        epoch, start, before = self._counts
+        full = min(steps, self.samples // self.batch_size - start)  # of full batches; the rest is at most one more
+        for size, count in ((self.batch_size, full), (self.rest, steps - full)):
+            if count:
+                program = self._program(size)
+                stop = start + count
+                while start < stop:
+                    several = min(program.unroll, stop - start)
+                    program(several)
+                    start, before = start + several, before + several
+                    self._counts = (epoch, start, before)
 
     def advance(self, steps: int) -> float:
         """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.
