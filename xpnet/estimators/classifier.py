@@ -1,0 +1,316 @@
+"""`MLPClassifier`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from xpnet.errors import ConfigError
+from xpnet.estimators.arrays import backend_of, to_host
+from xpnet.estimators.base import BaseMultilayerPerceptron
+from xpnet.estimators.predicting import log_odds
+from xpnet.estimators.sampling import Samples
+from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from xpnet.network import Network
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+
+
+class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):  # type: ignore[misc]
+    """Multi-layer perceptron classifier.
+
+    DOCS
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from xpnet.estimators import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = MLPClassifier(hidden_layer_sizes=(20,), solver="lbfgs", random_state=0).fit(X, y)
+    >>> clf.predict(X[:3])
+    array([0, 0, 0])
+    >>> clf.network_
+    Network([Linear(4, 20), ReLU(), Linear(20, 3)], loss=CrossEntropy(), backend='numpy', dtype='float64')
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "loss": [StrOptions({"log_loss"}), Loss],
+    }
+    _numeric_targets = False
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: Any = None,
+        class_weight: Any = None,
+        dropout: float = 0.0,
+        loss: Any = "log_loss",
+        on_divergence: str = "stop",
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.backend = backend
+        self.class_weight = class_weight
+        self.dropout = dropout
+        self.loss = loss
+        self.on_divergence = on_divergence
+
+    # ------------------------------------------------------------------------------------ fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> MLPClassifier:
+        """Train on samples `X` and targets `y`.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_labels)
+            Class labels, or an indicator matrix for several labels at once.
+        sample_weight : array-like (n_samples,), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Measured after every epoch, in ``history_``; under early stopping in place of a part of `X`.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, validation_data)  # type: ignore[no-any-return]
+
+    @available_if(lambda est: est._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None, *, validation_data: Any = None
+    ) -> MLPClassifier:
+        """Go through the samples once, from where the last call ended.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        classes : array (n_classes,), optional
+            All classes of all calls; needed at the first.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            With ``early_stopping=True`` the score on it decides when ``stopped_`` becomes True and the best
+            parameters come back.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, validation_data, incremental=True, classes=classes)  # type: ignore[no-any-return]
+
+    def _encode(self, y: Any, classes: Any, incremental: bool) -> HostArray:
+        if incremental and _check_partial_fit_first_call(self, classes):
+            several = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return self._as_target(y)
+        found = unique_labels(y)
+        if self.warm_start and set(found) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {found}"
+            )
+        return self._targets_of_other(y)
+
+    def _targets_of_other(self, y: Any) -> HostArray:
+        y = column_or_1d(y) if y.ndim == 2 and y.shape[1] == 1 else y
+        found = unique_labels(y)
+        if len(np.setdiff1d(found, self.classes_, assume_unique=True)):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {found}."
+            )
+        return self._as_target(y)
+
+    def _as_target(self, y: Any) -> HostArray:
+        """Return class numbers (N,), or 0 and 1 of shape (N, 1) for two classes, (N, O) for several labels."""
+        if self._label_binarizer.y_type_ == "multiclass" and y.ndim == 1:
+            return np.asarray(np.searchsorted(self.classes_, y), dtype=np.int64)
+        return np.asarray(self._label_binarizer.transform(y), dtype=np.float64)
+
+    def _make_loss(self, t: Any) -> tuple[Loss, int, str]:
+        several = self._label_binarizer.y_type_ == "multiclass"
+        outputs = 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
+        loss: Loss = CrossEntropy() if several else BinaryCrossEntropy()
+        if isinstance(self.loss, Loss):
+            if self.loss.kind != loss.kind:
+                raise ConfigError(
+                    f"loss must be of kind {loss.kind!r} for {outputs} output(s), such as {loss}, got {self.loss!r}"
+                )
+            loss = self.loss
+        return loss, outputs, "softmax" if several else "logistic"
+
+    def _weigh(self, t: HostArray, weight: HostArray | None) -> HostArray | None:
+        if self.class_weight is None:
+            return weight
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            of_sample = compute_sample_weight(self.class_weight, t.astype(np.int64))
+        else:
+            codes = (t if t.ndim == 1 else t[:, 0]).astype(np.int64)
+            of_sample = self._weights_of_classes(codes, weight)[codes]
+        return np.asarray(of_sample if weight is None else weight * of_sample)
+
+    def _weights_of_classes(self, codes: HostArray, weight: HostArray | None) -> HostArray:
+        """Return each class's weight; "balanced" makes the sums of all classes' weights equal."""
+        if self.class_weight != "balanced":
+            labels = self.classes_[codes]
+            result = np.ones(len(self.classes_))
+            present = np.unique(codes)
+            result[present] = compute_class_weight(self.class_weight, classes=self.classes_[present], y=labels)
+            return result
+        sums = np.bincount(codes, weight, minlength=len(self.classes_))
+        counts = sums > 0
+        return np.where(counts, sums.sum() / (counts.sum() * np.where(counts, sums, 1.0)), 0.0)
+
+    def _stratified(self) -> bool:
+        return self.n_outputs_ == 1
+
+    def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
+        p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
+        if not np.isfinite(p).all():
+            return float("nan")
+        t = net.backend.to_numpy(samples.t)
+        right = np.argmax(p, axis=1) == t if t.ndim == 1 else ((p > 0.5) == (t > 0.5)).all(axis=1)
+        return float(np.average(right, weights=samples.weight))
+
+    # --------------------------------------------------------------------------------- predicting
+
+    def predict(self, X: Any) -> Array:
+        """Return the most probable class (n_samples,), or an indicator matrix (n_samples, n_labels).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        """
+        net, p, _ = self._probabilities(X, "predict")
+        if backend_of(X) is None or self.classes_.dtype.kind not in "biuf":
+            host = net.backend.to_numpy(p)
+            return self._label_binarizer.inverse_transform(host[:, 0] if self.n_outputs_ == 1 else host)
+        xp = net.backend.xp
+        yes = xp.astype(p > 0.5, xp.int64)
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return yes
+        code = yes[:, 0] if self.n_outputs_ == 1 else xp.argmax(p, axis=1)
+        return xp.take(net.backend.asarray(self.classes_), xp.minimum(code, len(self.classes_) - 1), axis=0)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return probabilities (n_samples, n_classes), in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        """
+        net, p, wide = self._probabilities(X, "predict_proba")
+        return self._answer(net, self._columns(net, p), X, wide)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithm of the probabilities (n_samples, n_classes).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        """
+        net, p, wide = self._probabilities(X, "predict_log_proba")
+        with net.backend.active():
+            return self._answer(net, net.backend.xp.log(self._columns(net, p)), X, wide)
+
+    def decision_function(self, X: Any) -> Array:
+        """Return log(p / (1 - p)) of each class's probability p, exact also where p rounds to 0 or 1.
+
+        Shape (n_samples,) for two classes, where it is the logit of ``classes_[1]``, else (n_samples, n_classes).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        """
+        net, y, wide = self._outputs(X, "decision_function")
+        if self.n_outputs_ == 1:
+            y = y[:, 0]
+        elif net.loss.kind == "classification":
+            with net.backend.active():
+                y = log_odds(net.backend.xp, y)
+        return self._answer(net, y, X, wide)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the part of the samples whose label, or whose every label, is right.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_labels)
+        sample_weight : array-like (n_samples,), optional
+        """
+        return float(accuracy_score(to_host(y), to_host(self.predict(X)), sample_weight=to_host(sample_weight)))
+
+    def _probabilities(self, X: Any, method: str) -> tuple[Network, Array, str]:
+        net, y, wide = self._outputs(X, method)
+        with net.backend.active():
+            return net, net.loss.predict(net.backend.xp, y), wide
+
+    def _columns(self, net: Network, p: Array) -> Array:
+        """Return a column for each class also where the network has one output for two."""
+        return net.backend.xp.concat([1.0 - p, p], axis=1) if self.n_outputs_ == 1 else p
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

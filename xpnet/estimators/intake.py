@@ -1,0 +1,47 @@
+"""Checks of what users pass, by scikit-learn's own functions, so that the messages are the known ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+from sklearn import get_config
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from xpnet.data import check_inputs
+from xpnet.estimators.arrays import backend_of, to_host
+
+HostArray = np.ndarray[Any, Any]
+
+
+def dtype_name(x: Any) -> str:
+    """Return the precision of checked samples."""
+    return "float32" if "float32" in str(x.dtype) else "float64"
+
+
+def check_X(est: Any, X: Any, *, reset: bool) -> Any:
+    """Return checked samples: an array of real numbers of the library that came in, or sparse rows."""
+    backend = backend_of(X)
+    if backend is None or get_config()["array_api_dispatch"]:
+        xp: Any = np if backend is None else array_api_compat.array_namespace(X)
+        return validate_data(est, X, accept_sparse=["csr", "csc"], dtype=[xp.float64, xp.float32], reset=reset)
+    # scikit-learn would try to make a NumPy array of a CuPy array, which CuPy refuses.
+    x = check_inputs(X, tuple(X.shape[1:]) if X.ndim == 2 else (0,), backend, dtype_name(X), name="X")
+    validate_data(est, x, reset=reset, skip_check_array=True)
+    return x
+
+
+def check_y(est: Any, y: Any, samples: int) -> Any:
+    """Return checked targets on the host, one or a row for each of `samples`."""
+    y = validate_data(est, y=to_host(y), multi_output=True, y_numeric=est._numeric_targets)
+    check_consistent_length(np.empty((samples, 1)), y)
+    return y
+
+
+def check_weights(sample_weight: Any, samples: int) -> HostArray | None:
+    """Return checked sample weights on the host."""
+    if sample_weight is None:
+        return None
+    return np.asarray(_check_sample_weight(to_host(sample_weight), np.empty((samples, 1))))

@@ -1,0 +1,183 @@
+"""`MLPRegressor`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from xpnet.errors import ConfigError, DataError, DTypeError
+from xpnet.estimators.arrays import to_host
+from xpnet.estimators.base import BaseMultilayerPerceptron
+from xpnet.estimators.losses import HalfSquaredError, PoissonDeviance
+from xpnet.estimators.sampling import Samples, is_sparse
+from xpnet.losses import Loss, Poisson
+from xpnet.network import Network
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+
+
+class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):  # type: ignore[misc]
+    """Multi-layer perceptron regressor.
+
+    DOCS
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"}), Loss],
+    }
+    _numeric_targets = True
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: Any = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: Any = None,
+        dropout: float = 0.0,
+        on_divergence: str = "stop",
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.backend = backend
+        self.dropout = dropout
+        self.on_divergence = on_divergence
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> MLPRegressor:
+        """Train on samples `X` and targets `y`.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like (n_samples,), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Measured after every epoch, in ``history_``; under early stopping in place of a part of `X`.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, validation_data)  # type: ignore[no-any-return]
+
+    @available_if(lambda est: est._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> MLPRegressor:
+        """Go through the samples once, from where the last call ended.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            With ``early_stopping=True`` the score on it decides when ``stopped_`` becomes True and the best
+            parameters come back.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, validation_data, incremental=True)  # type: ignore[no-any-return]
+
+    def predict(self, X: Any) -> Array:
+        """Return the predicted values (n_samples,), or (n_samples, n_outputs) if there are several outputs.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        """
+        net, y, wide = self._outputs(X, "predict")
+        with net.backend.active():
+            y = net.loss.predict(net.backend.xp, y)
+        return self._answer(net, y[:, 0] if y.shape[1] == 1 else y, X, wide)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R^2, the part of the variance of `y` that is explained.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (n_samples, n_features)
+        y : array-like (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like (n_samples,), optional
+        """
+        return float(r2_score(to_host(y), to_host(self.predict(X)), sample_weight=to_host(sample_weight)))
+
+    def _encode(self, y: Any, classes: Any, incremental: bool) -> HostArray:
+        return self._targets_of_other(y)
+
+    def _targets_of_other(self, y: Any) -> HostArray:
+        if is_sparse(y):
+            raise DTypeError("y: sparse targets are not supported; call .toarray()")
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        t = np.asarray(y, dtype=np.float64)
+        if (self.loss == "poisson" or isinstance(self.loss, Poisson)) and (t < 0).any():
+            raise DataError(f"y has negative values (smallest {t.min()}), but loss={self.loss!r} is for counts, y >= 0")
+        return t.reshape(-1, 1) if t.ndim == 1 else t
+
+    def _make_loss(self, t: Any) -> tuple[Loss, int, str]:
+        outputs = self.n_outputs_ if t is None else t.shape[1]
+        if isinstance(self.loss, Loss):
+            if self.loss.kind != "regression":
+                raise ConfigError(f"loss must be of kind 'regression', got {self.loss!r}")
+            return self.loss, outputs, "exp" if isinstance(self.loss, Poisson) else "identity"
+        if self.loss == "poisson":
+            return PoissonDeviance(), outputs, "exp"
+        return HalfSquaredError(), outputs, "identity"
+
+    def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
+        p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
+        if not np.isfinite(p).all():
+            return float("nan")
+        return float(r2_score(net.backend.to_numpy(samples.t), p, sample_weight=samples.weight))

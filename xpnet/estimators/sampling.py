@@ -1,0 +1,71 @@
+"""What is trained on: samples on the device, or sparse rows that go there a batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from xpnet.backends import Backend
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+
+
+def is_sparse(a: Any) -> bool:
+    """Say whether `a` is a sparse array or matrix of scipy."""
+    return bool(scipy.sparse.issparse(a))
+
+
+def to_device(a: Any, backend: Backend, dtype: str) -> Array:
+    """Return checked samples in the network's library and precision; sparse rows stay as they are."""
+    if is_sparse(a):
+        return a.tocsr()
+    if backend.owns(a) and not isinstance(a, np.ndarray):
+        return backend.xp.astype(a, getattr(backend.xp, dtype), copy=False)
+    return backend.asarray(np.ascontiguousarray(a, dtype=dtype))
+
+
+def rows_between(a: Any, start: int, stop: int) -> Any:
+    """Return the rows `start` to `stop`, or to the end if that comes first, of an array or of sparse rows."""
+    stop = min(stop, int(a.shape[0]))
+    return a[start:stop] if is_sparse(a) or a.ndim == 1 else a[start:stop, ...]
+
+
+def dense(a: Any, backend: Backend, dtype: str) -> Array:
+    """Return sparse rows as a dense array on the device."""
+    return backend.asarray(a.toarray().astype(dtype, copy=False)) if is_sparse(a) else a
+
+
+def take(a: Any, rows: HostArray, backend: Backend) -> Any:
+    """Return the given rows of samples that `to_device` returned."""
+    if is_sparse(a):
+        return a[rows]
+    return backend.xp.take(a, backend.asarray(rows), axis=0)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs, targets and weights.
+
+    Attributes
+    ----------
+    x : array (N, I) on the device, or sparse rows on the host
+    t : array on the device
+        Integer classes (N,), or rows (N, O), as the loss takes them.
+    weight : array (N,) on the host, or None
+    """
+
+    x: Any
+    t: Array
+    weight: HostArray | None
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def rows(self, which: HostArray, backend: Backend) -> Samples:
+        """Return some of the samples."""
+        weight = None if self.weight is None else self.weight[which]
+        return Samples(take(self.x, which, backend), take(self.t, which, backend), weight)

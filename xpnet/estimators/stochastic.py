@@ -1,0 +1,178 @@
+"""Solvers "sgd" and "adam", and any xpnet optimizer: epochs, early stopping, schedules, what is printed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from sklearn.exceptions import ConvergenceWarning
+
+from xpnet.errors import NonFiniteError
+from xpnet.estimators.sampling import Samples
+from xpnet.estimators.solvers import MomentumSGD, ShortAdam, SolverState
+from xpnet.estimators.trainer import EpochTrainer
+from xpnet.network import Network
+from xpnet.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from xpnet.estimators.base import BaseMultilayerPerceptron
+
+SMALLEST_RATE = 1e-6
+"""At this learning rate the schedule "adaptive" gives up."""
+
+
+class DivergenceError(NonFiniteError, ValueError):
+    """Training produced NaN or infinity; the network has the parameters of the last finite step."""
+
+
+def make_optimizer(est: BaseMultilayerPerceptron) -> Optimizer:
+    """Return the optimizer that the estimator's parameters ask for."""
+    if isinstance(est.solver, Optimizer):
+        return est.solver
+    rate = float(est.learning_rate_init)
+    if est.solver == "sgd":
+        return MomentumSGD(learning_rate=rate, momentum=float(est.momentum), nesterov=bool(est.nesterovs_momentum))
+    return ShortAdam(learning_rate=rate, beta1=float(est.beta_1), beta2=float(est.beta_2), eps=float(est.epsilon))
+
+
+class Fit:
+    """One call of `fit` or `partial_fit` with a stochastic solver.
+
+    Parameters
+    ----------
+    est : estimator
+        Its fitted attributes are brought up to date after every epoch.
+    net : Network
+    train : Samples
+    validation : Samples, optional
+        Scored after every epoch.
+    batch_size : int
+    incremental : bool
+        Whether this is `partial_fit`: one epoch, and the optimizer goes on from where it was.
+    """
+
+    def __init__(
+        self, est: BaseMultilayerPerceptron, net: Network, train: Samples, validation: Samples | None,
+        batch_size: int, incremental: bool,
+    ) -> None:  # fmt: skip
+        self.est, self.net, self.validation, self.incremental = est, net, validation, incremental
+        state = getattr(est, "_optimizer", None)
+        if not incremental or not isinstance(state, SolverState) or not state.fits(net):
+            state = est._optimizer = SolverState(make_optimizer(est), net)
+        self.state: SolverState = state
+        self.trainer = EpochTrainer(
+            net, state, train, batch_size, float(est.alpha), bool(est.shuffle), est._random_state
+        )
+
+    def run(self, context: Any) -> None:
+        """Train until convergence, the last epoch, an interruption or a callback's wish."""
+        est = self.est
+        if not self.incremental or getattr(est, "_best_theta", None) is None:
+            self._keep_best()
+        try:
+            self._epochs(context)
+        except KeyboardInterrupt:  # the trainer has gone back to the last whole step
+            warnings.warn("Training interrupted by user.", stacklevel=5)
+        except NonFiniteError as error:
+            self._diverged(error)
+        if est.early_stopping and (not self.incremental or est.stopped_):
+            self.net.theta[...] = est._best_theta
+        if not self.incremental:
+            est._best_theta = None
+
+    def _keep_best(self) -> None:
+        early_stopping = self.est.early_stopping
+        self.est._best_theta = self.net.backend.xp.asarray(self.net.theta, copy=True) if early_stopping else None
+
+    def _epochs(self, context: Any) -> None:
+        est = self.est
+        est.n_iter_ = 0
+        est.stopped_ = False
+        for _ in range(1 if self.incremental else est.max_iter):
+            task = context.begin_epoch()
+            began, rate = time.perf_counter(), self._rate()
+            est.loss_ = self.trainer.run_epoch()
+            est.n_iter_ += 1
+            est.t_ += len(self.trainer.data)
+            est.loss_curve_.append(est.loss_)
+            values = {"loss": est.loss_} | self._validate()
+            if est.verbose:
+                print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
+            self._count_improvement(values)
+            est.history_.append(values | {"seconds": time.perf_counter() - began, "learning_rate": rate})
+            if est.solver == "sgd" and est.learning_rate == "invscaling":
+                self.state.learning_rate = float(est.learning_rate_init) / (est.t_ + 1) ** est.power_t
+            if est._no_improvement_count > est.n_iter_no_change and self._converged():
+                est.stopped_ = True
+            if context.end_epoch(task) or est.stopped_:
+                return
+            if not self.incremental and est.n_iter_ == est.max_iter:
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't "
+                    "converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=6,
+                )
+
+    def _rate(self) -> float:
+        return float(self.state.rates(range(self.trainer.step, self.trainer.step + 1))[0])
+
+    def _validate(self) -> dict[str, float]:
+        if self.validation is None:
+            return {}
+        loss, score = self.est._evaluate(self.net, self.validation)
+        return {"validation_loss": loss, "validation_score": score}
+
+    def _count_improvement(self, values: dict[str, float]) -> None:
+        """Count the epochs in a row that were not better by `tol`: in score under early stopping, else in loss."""
+        est = self.est
+        if not est.early_stopping:
+            est._no_improvement_count = est._no_improvement_count + 1 if est.loss_ > est.best_loss_ - est.tol else 0
+            if est.loss_ < est.best_loss_:
+                est.best_loss_ = est.loss_
+            return
+        score = values["validation_score"]
+        est.validation_scores_.append(score)
+        if est.verbose:
+            print(f"Validation score: {score:f}")
+        worse = score < est.best_validation_score_ + est.tol
+        est._no_improvement_count = est._no_improvement_count + 1 if worse else 0
+        if score > est.best_validation_score_:
+            est.best_validation_score_ = score
+            self._keep_best()
+
+    def _converged(self) -> bool:
+        """Say whether to stop now that nothing improves; the schedule "adaptive" tries smaller rates first."""
+        est = self.est
+        what = "Validation score" if est.early_stopping else "Training loss"
+        message = f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} consecutive epochs."
+        stop, then = True, "Stopping."
+        if est.solver == "sgd" and est.learning_rate == "adaptive":
+            if self.state.learning_rate <= SMALLEST_RATE:
+                then = "Learning rate too small. Stopping."
+            else:
+                self.state.learning_rate /= 5.0
+                est._no_improvement_count = 0
+                stop, then = False, f"Setting learning rate to {self.state.learning_rate:f}"
+        if est.verbose:
+            print(f"{message} {then}")
+        return stop
+
+    def _diverged(self, error: NonFiniteError) -> None:
+        """Raise, or under early stopping and `on_divergence="stop"` keep the best parameters, with a warning."""
+        est = self.est
+        if not est.early_stopping or est.on_divergence == "raise":
+            raise DivergenceError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+                f"preprocessed. {error}"
+            ) from error
+        est.n_iter_ += 1
+        est.loss_ = float("nan")
+        est.loss_curve_.append(est.loss_)
+        est.validation_scores_.append(float("nan"))
+        warnings.warn(
+            f"Training diverged and was ended; the parameters of the best epoch are kept. {error}",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
