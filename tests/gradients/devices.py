@@ -1,8 +1,8 @@
 """The other backends that the gradients are compared on."""
 
+import array_backends
 import pytest
 
-import array_backends
 import xpnet
 
 NAMES = ["eager", "CPU_DEVICE", "device1", "cupy"]

@@ -99,10 +99,10 @@ def numbers(config):
     Biases are not zero and the weights of samples are not equal, or a term that is missing would not show.
     """
     rng = np.random.default_rng(config["seed"])
-    sizes = linear_sizes(config)
+    sizes, spread = linear_sizes(config), config.get("spread", 1.2)
     params = {}
     for number, inputs, outputs, bias in sizes:
-        params[f"{number}.W"] = rng.normal(0.0, 1.2 / np.sqrt(inputs), (inputs, outputs))
+        params[f"{number}.W"] = rng.normal(0.0, spread / np.sqrt(inputs), (inputs, outputs))
         if bias:
             params[f"{number}.b"] = rng.normal(0.0, 0.5, outputs)
     rows, outputs = config["batch"], sizes[-1][2]
