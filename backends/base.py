@@ -73,6 +73,13 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done everything asked of it so far."""
 
+    def release_memory(self) -> None:
+        """Give back memory that the library keeps in reserve."""
+
+    def free_memory(self) -> str:
+        """Return a sentence that says how much memory is free, or nothing if that is not known."""
+        return ""
+
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which new arrays are made on this device."""
         return contextlib.nullcontext()

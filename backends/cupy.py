@@ -106,6 +106,14 @@ class CupyBackend(Backend):
         with self.device:
             self._cupy.cuda.get_current_stream().synchronize()
 
+    def release_memory(self) -> None:
+        with self.device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def free_memory(self) -> str:
+        free, total = self.device.mem_info
+        return f"The device has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free. "
+
     def active(self) -> contextlib.AbstractContextManager[Any]:
         return self.device  # type: ignore[no-any-return]
 

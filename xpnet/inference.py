@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.data import check_inputs, check_sample_weight, check_targets
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.memory import explained
 from xpnet.validation import check_size
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba:
     """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
     x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
     xp = net.backend.xp
-    with net.backend.active():
+    with net.backend.active(), explained(net.backend, "prediction", batch_size):
         parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, batch_size)]
         result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
     if not allow_nonfinite and not np.isfinite(result).all():
@@ -83,7 +84,7 @@ def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) 
     xp, backend = net.backend.xp, net.backend
     weight = weight / weight.sum()
     totals: list[Array] = []
-    with backend.active():
+    with backend.active(), explained(backend, "evaluation", batch_size):
         start = 0
         for y in _batches(net, x, batch_size):
             stop = start + y.shape[0]

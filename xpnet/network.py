@@ -269,7 +269,7 @@ class Network:
 
         return fit(self, x, t, **options)
 
-    def predict(self, x: Any, *, batch_size: int = 1024, allow_nonfinite: bool = False) -> np.ndarray[Any, Any]:
+    def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> np.ndarray[Any, Any]:
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.
 
         Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several.
@@ -286,7 +286,7 @@ class Network:
 
         return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
 
-    def predict_proba(self, x: Any, *, batch_size: int = 1024, allow_nonfinite: bool = False) -> np.ndarray[Any, Any]:
+    def predict_proba(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> np.ndarray[Any, Any]:
         """Return class probabilities (B, O), whose rows sum to 1, as a NumPy array.
 
         Under binary cross-entropy with one output the two columns are the probabilities of 0 and of 1;
@@ -296,7 +296,7 @@ class Network:
 
         return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
 
-    def evaluate(self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 1024) -> dict[str, float]:
+    def evaluate(self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512) -> dict[str, float]:
         """Return {"loss": ...} without penalties, and "accuracy" under a classification loss."""
         from xpnet.inference import evaluate
 

@@ -11,6 +11,7 @@ from xpnet import diagnosis
 from xpnet.backends.base import Program
 from xpnet.data import check_inputs, check_targets
 from xpnet.errors import ConfigError
+from xpnet.memory import explained
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.preparation import check_optimizer, prepare_weights
@@ -272,7 +273,7 @@ class Trainer:
             raise ConfigError(f"steps must be at most {left}, what is left of the epoch, got {steps}; use run(steps)")
         if not self._prepared:
             self._begin_epoch()
-        with backend.active():
+        with backend.active(), explained(backend, "training", self.batch_size):
             arrays = [*self.mutable().values()]
             saved = [xp.asarray(array, copy=True) for array in arrays]
             begin = self._counts

@@ -11,6 +11,7 @@ from xpnet.callbacks import Callback, as_callbacks
 from xpnet.errors import AlreadyTrainingError, ConfigError
 from xpnet.history import History
 from xpnet.inference import score
+from xpnet.memory import explained
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.preparation import Validation, check_optimizer, prepare
@@ -170,10 +171,11 @@ def fit(
     run: Run | None = None
     history = History()
     try:
-        trainer = Trainer(
-            net, optimizer, data.x, data.t, batch_size=data.batch_size, sample_weight=data.weight, shuffle=shuffle,
-            averaging=averaging,
-        )  # fmt: skip
+        with explained(net.backend, "training", data.batch_size):
+            trainer = Trainer(
+                net, optimizer, data.x, data.t, batch_size=data.batch_size, sample_weight=data.weight, shuffle=shuffle,
+                averaging=averaging,
+            )  # fmt: skip
         begun = Run(net, trainer, epochs, history)
         for item in items:
             item.on_begin(begun)
@@ -211,7 +213,7 @@ def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, p
     values = {"loss": trainer.mean_loss()}
     if validation is not None:
         with run.averaged():
-            measured = score(run.net, validation.x, validation.t, validation.weight, 1024)
+            measured = score(run.net, validation.x, validation.t, validation.weight, 512)
         values |= {f"validation_{name}": value for name, value in measured.items()}
     rate = float(trainer._rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}
