@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,41 @@ def gpu_names() -> list[str]:
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
+
+
+def busy_seconds(pid: int | None = None) -> float | None:
+    """Processor seconds used so far by the whole machine, stolen ones included, or by process `pid`; Linux only."""
+    try:
+        tick = os.sysconf("SC_CLK_TCK")
+        if pid is not None:
+            with open(f"/proc/{pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+            return sum(map(int, fields[11:15])) / tick  # user and system, its own and its ended children's
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, irq, soft, stolen = map(int, file.readline().split()[1:9])
+        return (user + nice + system + irq + soft + stolen) / tick
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+class Intruders:
+    """How many processors other programs kept busy, on average, from construction to `share()`."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self._pids = pids
+        self._start = (time.perf_counter(), *self._clocks())
+
+    def _clocks(self) -> tuple[float | None, float]:
+        return busy_seconds(), sum(busy_seconds(pid) or 0.0 for pid in self._pids)
+
+    def share(self) -> float | None:
+        """Processors' worth of other work; None where the machine does not tell."""
+        then, all_then, own_then = self._start
+        all_now, own_now = self._clocks()
+        if all_now is None or all_then is None:
+            return None
+        others = (all_now - all_then) - (own_now - own_then)
+        return round(max(0.0, others / (time.perf_counter() - then)), 2)
 
 
 def describe() -> dict[str, Any]:

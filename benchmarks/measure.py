@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pool import Failed, Unavailable, Worker, import_seconds, settle, why_unavailable
+from machine import Intruders
+from pool import Failed, Unavailable, Worker, import_seconds, why_unavailable
 from systems import SYSTEMS
 from workloads import PREDICT, STEPS, Grid, Workload, mnist_workload
 
@@ -44,6 +47,7 @@ class Bench:
     rounds: int
     seconds: float  # at least this long a sample
     gpus: int
+    pause: float = 0.3  # seconds between turns, in which the threads of the last system fall asleep
     workers: dict[str, Worker] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -92,11 +96,13 @@ class Bench:
         """Take `rounds` samples of each active system, in turns."""
         for round_ in range(rounds):
             for name in self.turns(list(active), round_):
-                settle()
+                time.sleep(self.pause)
 
                 def act(name: str = name) -> None:
+                    watch = Intruders([os.getpid(), *(w.pid for w in self.workers.values())])
                     figure = sample(name)
                     result.samples.setdefault(name, []).append(figure)
+                    result.details.setdefault("other_programs", {}).setdefault(name, []).append(watch.share())
 
                 if not self.attempt(result, name, act):
                     active.remove(name)
@@ -117,8 +123,8 @@ def steps(bench: Bench, workload: Workload) -> Result:
         def prepare(name: str = name) -> None:
             if workload.gpu_only and not SYSTEMS[name].gpu:
                 raise Unavailable("this workload is for GPUs")
-            settle()
-            ready = bench.worker(name).ask("load", workload=workload.to_json())
+            time.sleep(bench.pause)
+            ready = bench.worker(name).ask("load", workload=workload.to_json(), budget=0.3 * bench.seconds)
             if ready["note"]:
                 result.notes[name] = ready["note"]
             counts[name] = max(1, round(bench.seconds / (ready["step"] * ready["unit"]))) * ready["unit"]
@@ -141,7 +147,7 @@ def predict(bench: Bench, rows: int) -> Result:
     for name in bench.systems:
 
         def prepare(name: str = name) -> None:
-            settle()
+            time.sleep(bench.pause)
             ready = bench.worker(name).ask("load_predict", workload=PREDICT.to_json(), rows=rows)
             chunks[name], passes[name] = ready["chunk"], max(1, round(bench.seconds / ready["pass"]))
 
@@ -167,7 +173,7 @@ def accuracy(bench: Bench, grid: Grid) -> Result:
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in names}
 
     def learn(name: str, point: Workload, seed: int) -> None:
-        settle()
+        time.sleep(bench.pause)
         limits = {"target": grid.target, "max_epochs": grid.max_epochs}
         run = bench.worker(name).ask("learn", workload=point.to_json(), seed=seed, **limits)
         runs[name].setdefault(point.name, []).append(run)
@@ -203,10 +209,10 @@ def accuracy(bench: Bench, grid: Grid) -> Result:
     return result
 
 
-def memory(bench: Bench) -> Result:
+def memory(bench: Bench, rows: int) -> Result:
     """Peak resident memory, in bytes, of one epoch of the MNIST workload and a test, each in a process of its own."""
     bench.close()
-    result, point = Result("memory", "bytes"), mnist_workload(240, 1e-3)
+    result, point = Result("memory", "bytes"), mnist_workload(240, 1e-3, rows)
     for name in bench.systems:
 
         def act(name: str = name) -> None:
@@ -252,6 +258,6 @@ def all_results(bench: Bench, workloads: Iterable[str], rows: int, grid: Grid) -
         elif name == "mnist":
             results.append(accuracy(bench, grid))
         elif name == "memory":
-            results.append(memory(bench))
+            results.append(memory(bench, grid.rows))
             results.append(imports(bench))
     return results

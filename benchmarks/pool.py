@@ -11,7 +11,6 @@ import selectors
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -86,6 +85,11 @@ class Worker:
         assert self._process.stdout is not None
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send a command and wait for its answer.
@@ -162,8 +166,3 @@ def import_seconds(name: str, threads: int) -> float:
     if done.returncode:
         raise Failed(f"import failed: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
-
-
-def settle(seconds: float = 0.3) -> None:
-    """Let the thread pools of the process that computed last go to sleep."""
-    time.sleep(seconds)

@@ -62,6 +62,9 @@ def table(result: Result) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
+    shares = [s for each in result.details.get("other_programs", {}).values() for s in each if s is not None]
+    if shares and max(shares) > 0.2:
+        lines.append(f"- DISTURBED: other programs kept up to {max(shares):.1f} processors busy during a sample")
     lines += [f"- {name}: not measured: {why}" for name, why in result.not_measured.items()]
     lines += [f"- {name}: FAILED: {why}" for name, why in result.failed.items()]
     return "\n".join(lines) + "\n"

@@ -67,8 +67,8 @@ class Session:
         """Versions of what this process measures."""
         return {"versions": {"python": sys.version.split()[0], **self.system.versions()}}
 
-    def load(self, workload: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-        """Data, network, compilation, warm-up. Return the note on what differs, and seconds a step, roughly."""
+    def load(self, workload: dict[str, Any], seed: int = 0, budget: float = 0.3) -> dict[str, Any]:
+        """Data, network, compilation, `budget` seconds of warm-up. Return what differs, and seconds a step, roughly."""
         wanted, note = self.system.adapt(Workload.from_json(workload))
         x, t = workloads.training_data(wanted)
         start = time.perf_counter()
@@ -76,7 +76,7 @@ class Session:
         del x, t
         self.system.run(self.system.unit)
         first = time.perf_counter() - start
-        return {"note": note, "unit": self.system.unit, "first_run": first, "step": self._pace(0.3)}
+        return {"note": note, "unit": self.system.unit, "first_run": first, "step": self._pace(budget)}
 
     def _pace(self, budget: float) -> float:
         """Run for `budget` seconds or more; return seconds a step in the last, longest run."""
@@ -87,9 +87,11 @@ class Session:
                 return float(seconds / steps)
             steps *= 2
 
-    def time(self, steps: int) -> dict[str, Any]:
-        """Seconds for `steps` training steps."""
+    def time(self, steps: int, rate: float | None = None) -> dict[str, Any]:
+        """Seconds for `steps` training steps, at learning rate `rate` from here on if there is one."""
         start = time.perf_counter()
+        if rate is not None:
+            self.system.set_rate(rate)
         self.system.run(steps)
         return {"seconds": time.perf_counter() - start}
 
@@ -131,7 +133,8 @@ class Session:
         seconds: list[float] = []
         accuracy: list[float] = []
         while len(accuracy) < max_epochs and not (accuracy and accuracy[-1] >= target):
-            seconds.append(self.time(wanted.batches)["seconds"])
+            rate = wanted.learning_rate * wanted.decay ** len(accuracy)
+            seconds.append(self.time(wanted.batches, rate)["seconds"])
             accuracy.append(system.accuracy(test, labels))
         return {"epoch_seconds": seconds, "accuracy": accuracy, "reached": accuracy[-1] >= target}
 

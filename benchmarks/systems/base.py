@@ -54,6 +54,10 @@ class System(ABC):
         """Begin anew from `weights`: optimizer state zero, a new epoch; what is compiled stays."""
 
     @abstractmethod
+    def set_rate(self, rate: float) -> None:
+        """Use this learning rate from now on, or until `reset`. Called between epochs, with what `decay` asks for."""
+
+    @abstractmethod
     def run(self, steps: int) -> None:
         """Train `steps` steps, a multiple of `unit`."""
 

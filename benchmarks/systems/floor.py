@@ -28,6 +28,9 @@ class Floor(System):
     def set_weights(self, weights: Weights) -> None:
         raise NotMeasured("the floor does not learn")
 
+    def set_rate(self, rate: float) -> None:
+        raise NotMeasured("the floor does not learn")
+
     def reset(self, weights: Weights) -> None:
         raise NotMeasured("the floor does not learn")
 

@@ -19,6 +19,7 @@ ACTIVATIONS = {
     "identity": lambda z: z,
 }
 Tree = Any
+RATE, AT, TOTAL = 2, 4, 5  # places in the state: parameters, slots, rate, count, batch number, sum of losses
 
 
 def network(workload: Workload, params: Tree, x: Any) -> Any:
@@ -38,9 +39,9 @@ def loss_of(workload: Workload, params: Tree, x: Any, t: Any) -> Any:
     return -jnp.mean(jnp.take_along_axis(log_p, t[:, None], axis=1, mode="clip"))
 
 
-def update(workload: Workload, params: Tree, slots: Tree, grads: Tree, count: Any) -> tuple[Tree, Tree]:
+def update(workload: Workload, params: Tree, slots: Tree, grads: Tree, rate: Any, count: Any) -> tuple[Tree, Tree]:
     """One step of the workload's optimizer; `count` is 1 in the first step."""
-    rate, tree = workload.learning_rate, jax.tree.map
+    tree = jax.tree.map
     if workload.optimizer == "sgd":
         return tree(lambda p, g: p - rate * g, params, grads), slots
     if workload.optimizer == "momentum":
@@ -79,12 +80,12 @@ class Jax(System):
         B = workload.batch
 
         def step(state: Tree, order: Any, x: Any, t: Any) -> Tree:
-            params, slots, count, at, total = state
+            params, slots, rate, count, at, total = state
             picked = jax.lax.dynamic_slice(order, (at * B,), (B,))
             xb, tb = (jnp.take(a, picked, axis=0, mode="clip") for a in (x, t))
             loss, grads = jax.value_and_grad(partial(loss_of, workload))(params, xb, tb)
-            params, slots = update(workload, params, slots, grads, count + 1.0)
-            return params, slots, count + 1.0, at + 1, total + loss
+            params, slots = update(workload, params, slots, grads, rate, count + 1.0)
+            return params, slots, rate, count + 1.0, at + 1, total + loss
 
         def epoch(state: Tree, order: Any, x: Any, t: Any) -> Tree:
             return jax.lax.scan(lambda s, _: (step(s, order, x, t), None), state, None, length=workload.batches)[0]
@@ -100,30 +101,34 @@ class Jax(System):
     def reset(self, weights: Weights) -> None:
         slots = {"sgd": 0, "momentum": 1, "adam": 2}[self.workload.optimizer]
         zeros = tuple([(np.zeros_like(W), np.zeros_like(b)) for W, b in weights] for _ in range(slots))
-        state = ([(W.copy(), b.copy()) for W, b in weights], zeros, np.float32(0), np.int32(0), np.float32(0))
+        copies, rate = [(W.copy(), b.copy()) for W, b in weights], np.float32(self.workload.learning_rate)
+        state = (copies, zeros, rate, np.float32(0), np.int32(0), np.float32(0))
         self._state = jax.device_put(state, self._device)
         self._left = 0
 
-    def _restart(self, index: int, dtype: type) -> None:
+    def set_rate(self, rate: float) -> None:
+        self._set(RATE, np.float32(rate))
+
+    def _set(self, index: int, value: Any) -> None:
         state = list(self._state)
-        state[index] = jax.device_put(dtype(0), self._device)
+        state[index] = jax.device_put(value, self._device)
         self._state = tuple(state)
 
     def run(self, steps: int) -> None:
         step, x, t = self._step, self._x, self._t
-        self._restart(4, np.float32)
+        self._set(TOTAL, np.float32(0))
         for _ in range(steps // self.unit):
             if self._left == 0:
                 order = self._rng.permutation(self.workload.rows).astype(np.int32)
                 self._order, self._left = jax.device_put(order, self._device), self.workload.batches
-                self._restart(3, np.int32)
+                self._set(AT, np.int32(0))
             self._state = step(self._state, self._order, x, t)
             self._left -= self.unit
         self._steps = steps
         jax.block_until_ready(self._state)
 
     def loss(self) -> float:
-        return float(self._state[4]) / self._steps
+        return float(self._state[TOTAL]) / self._steps
 
     def weights(self) -> Weights:
         return [(np.asarray(W), np.asarray(b)) for W, b in self._state[0]]

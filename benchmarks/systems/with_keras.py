@@ -57,6 +57,9 @@ class Keras(System):
         for variable, value in zip(self._net.optimizer.variables, self._start, strict=True):
             variable.assign(value)
 
+    def set_rate(self, rate: float) -> None:
+        self._net.optimizer.learning_rate = rate
+
     def run(self, steps: int) -> None:
         epochs = steps // self.unit
         history = self._net.fit(

@@ -39,14 +39,14 @@ class Sklearn(System):
         self.workload, self._x, self._t = workload, x, t
         classify = workload.loss == "cross_entropy"
         # MLPRegressor minimises half the squared error, summed over the outputs.
-        rate = workload.learning_rate * (1.0 if classify else 2.0 / workload.sizes[-1])
+        self._gain = 1.0 if classify else 2.0 / workload.sizes[-1]
         self._model = (MLPClassifier if classify else MLPRegressor)(
             hidden_layer_sizes=workload.sizes[1:-1],
             activation={"relu": "relu", "sigmoid": "logistic"}[workload.activation],
             solver="adam" if workload.optimizer.startswith("adam") else "sgd",
             alpha=0.0,
             batch_size=workload.batch,
-            learning_rate_init=rate,
+            learning_rate_init=workload.learning_rate * self._gain,
             momentum=0.9 if workload.optimizer == "momentum" else 0.0,
             nesterovs_momentum=False,
             epsilon=1e-8,
@@ -64,6 +64,11 @@ class Sklearn(System):
     def reset(self, weights: Weights) -> None:
         self.set_weights(weights)
         vars(self._model).pop("_optimizer", None)  # made anew, with zeros, by the next partial_fit
+
+    def set_rate(self, rate: float) -> None:
+        optimizer = getattr(self._model, "_optimizer", None)  # none before the first epoch, which has the initial rate
+        if optimizer is not None:
+            optimizer.learning_rate_init = rate * self._gain
 
     def run(self, steps: int) -> None:
         for _ in range(steps // self.unit):

@@ -7,7 +7,19 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from thinc.api import Adam, Linear, Model, NumpyOps, Optimizer, Relu, Sigmoid, Softmax, chain, set_current_ops
+from thinc.api import (
+    Adam,
+    Linear,
+    Model,
+    NumpyOps,
+    Optimizer,
+    Relu,
+    Sigmoid,
+    Softmax,
+    chain,
+    constant,
+    set_current_ops,
+)  # fmt: skip
 from workloads import Array, Weights, Workload
 
 from systems.base import Order, System, with_eps_hat
@@ -65,9 +77,12 @@ class Thinc(System):
         self.set_weights(weights)
         rate = self.workload.learning_rate
         if self.workload.optimizer.startswith("adam"):
-            self._optimizer = Adam(rate, L2=0.0, beta1=0.9, beta2=0.999, eps=1e-8, grad_clip=0.0)
+            self._optimizer = Adam(rate, L2=0.0, beta1=0.9, beta2=0.999, eps=1e-8, grad_clip=0.0, use_averages=False)
         else:
-            self._optimizer = Optimizer(rate, L2=0.0, beta1=0.0, beta2=0.0, grad_clip=0.0)
+            self._optimizer = Optimizer(rate, L2=0.0, beta1=0.0, beta2=0.0, grad_clip=0.0, use_averages=False)
+
+    def set_rate(self, rate: float) -> None:
+        self._optimizer.learn_rate = constant(rate)
 
     def run(self, steps: int) -> None:
         x, t, net, classify = self._x, self._t, self._net, self._classify

@@ -80,6 +80,10 @@ class Torch(System):
             self._optimizer = torch.optim.SGD(parameters, rate, momentum=momentum, fused=True)
         self._at = self.workload.rows
 
+    def set_rate(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
     def run(self, steps: int) -> None:
         x, t, B, rows, optimizer = self._x, self._t, self.workload.batch, self.workload.rows, self._optimizer
         total = torch.zeros((), device=self.device)

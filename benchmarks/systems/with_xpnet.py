@@ -56,13 +56,17 @@ class Xpnet(System):
 
     def reset(self, weights: Weights) -> None:
         self.set_weights(weights)
-        rate = self.workload.learning_rate
         optimizer: xpnet.Optimizer
-        if self.workload.optimizer == "adam":
-            optimizer = xpnet.Adam(rate, beta1=0.9, beta2=0.999, eps=1e-8)
+        w, rate = self.workload, self.workload.learning_rate
+        schedule = rate if w.decay == 1.0 else lambda step: rate * w.decay ** (step // w.batches)
+        if w.optimizer == "adam":
+            optimizer = xpnet.Adam(schedule, beta1=0.9, beta2=0.999, eps=1e-8)
         else:
-            optimizer = xpnet.SGD(rate, momentum=0.9 if self.workload.optimizer == "momentum" else 0.0)
-        self._trainer = xpnet.Trainer(self._net, optimizer, self._x, self._t, batch_size=self.workload.batch)
+            optimizer = xpnet.SGD(schedule, momentum=0.9 if w.optimizer == "momentum" else 0.0)
+        self._trainer = xpnet.Trainer(self._net, optimizer, self._x, self._t, batch_size=w.batch)
+
+    def set_rate(self, rate: float) -> None:
+        """Nothing to do: the learning rate is a function of the step, see `reset`."""
 
     def run(self, steps: int) -> None:
         self._loss = self._trainer.run(steps)

@@ -1,0 +1,132 @@
+"""When is a GPU worth it? Samples per second over width and batch size: `python benchmarks/crossover.py`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import machine
+from pool import HERE, Failed, Unavailable, Worker, cuda_devices, why_unavailable
+from workloads import Workload
+
+CPU, GPU = "xpnet-numpy", "xpnet-cupy"
+WIDTHS = (16, 64, 256, 1024, 4096)
+BATCHES = (1, 16, 128, 1024, 8192)
+Rates = dict[str, dict[str, list[float]]]  # system -> "width x batch" -> samples per second, one a round
+
+
+def workload(width: int, batch: int) -> Workload:
+    """784-width-width-10 with ReLU, cross-entropy and plain SGD; about 8,192 rows are resident, at least one batch."""
+    sizes, batches = (784, width, width, 10), max(1, 8192 // batch)
+    name = f"width {width}, batch {batch}"
+    return Workload(name, sizes, "relu", "identity", batch, "sgd", 0.001, "cross_entropy", batches)
+
+
+def measure(widths: list[int], batches: list[int], threads: int, rounds: int, seconds: float, tf32: bool) -> Any:
+    """Samples per second of training for every width and batch size, CPU and GPU in turns; and why one is missing."""
+    rates: Rates = {}
+    missing: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    workers: dict[str, Worker] = {}
+    try:
+        for name in (CPU, GPU):
+            reason = why_unavailable(name, cuda_devices())
+            if reason:
+                missing[name] = reason
+                continue
+            workers[name] = Worker(name, threads, tf32)
+            try:
+                versions |= workers[name].ask("hello")["versions"]
+            except (Unavailable, Failed) as error:
+                missing[name] = str(error)
+                workers.pop(name).close()
+        for point in (workload(w, b) for w in widths for b in batches):
+            counts = {}
+            for name, worker in workers.items():
+                pace = worker.ask("load", workload=point.to_json(), budget=0.3 * seconds)["step"]
+                counts[name] = max(1, round(seconds / pace))
+            for _ in range(rounds):
+                for name, worker in workers.items():
+                    time.sleep(0.1)
+                    taken = worker.ask("time", steps=counts[name])["seconds"]
+                    rate = point.batch * counts[name] / taken
+                    rates.setdefault(name, {}).setdefault(f"{point.sizes[1]} x {point.batch}", []).append(rate)
+            shown = ", ".join(f"{n} {median(rates[n][f'{point.sizes[1]} x {point.batch}']):.3g}/s" for n in workers)
+            print(f"{point.name}: {shown}", file=sys.stderr, flush=True)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return {"rates": rates, "missing": missing, "versions": versions}
+
+
+def table(found: dict[str, Any], widths: list[int], batches: list[int]) -> str:
+    """Samples per second on the CPU, on the GPU, and their ratio, as Markdown."""
+    lines = ["| width | batch | CPU samples/s | GPU samples/s | GPU / CPU |", "| ---: | ---: | ---: | ---: | ---: |"]
+    for width in widths:
+        for batch in batches:
+            key = f"{width} x {batch}"
+            cpu, gpu = (median(found["rates"][n][key]) if n in found["rates"] else None for n in (CPU, GPU))
+            cells = [f"{v:,.0f}" if v is not None else "" for v in (cpu, gpu)]
+            ratio = f"{gpu / cpu:.2f}" if cpu is not None and gpu is not None else ""
+            lines.append(f"| {width} | {batch} | {cells[0]} | {cells[1]} | {ratio} |")
+    return "\n".join([*lines, "", *(f"- {name}: not measured: {why}" for name, why in found["missing"].items())]) + "\n"
+
+
+def picture(found: dict[str, Any], widths: list[int], batches: list[int], path: Path) -> None:
+    """Two panels, CPU and GPU: samples per second over the width, a line a batch size."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name, device in zip(panels, (CPU, GPU), ("CPU", "GPU"), strict=True):
+        axes.set_title(f"{device} ({name})")
+        axes.set_xlabel("width of the two hidden layers")
+        if name not in found["rates"]:
+            axes.set_xticks([])
+            axes.text(0.5, 0.5, f"not measured:\n{found['missing'][name]}", ha="center", transform=axes.transAxes)
+            continue
+        for i, batch in enumerate(batches):
+            middle = [median(found["rates"][name][f"{width} x {batch}"]) for width in widths]
+            axes.plot(widths, middle, "o-", color=f"C{i}", label=f"batch {batch}")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("samples per second (more is better)")
+    where = found["machine"]
+    figure.suptitle("; ".join([where["cpu"], *where["gpus"], where["date"][:10]]), fontsize=9)
+    FigureCanvasAgg(figure).print_figure(path, dpi=130)
+
+
+def main(given: list[str] | None = None) -> int:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="at least this long a sample")
+    parser.add_argument("--tf32", action="store_true")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "crossover")
+    o = parser.parse_args(given)
+    where = machine.describe()
+    found = measure(o.widths, o.batches, o.threads, o.rounds, o.seconds, o.tf32)
+    found |= {"machine": where, "options": {"threads": o.threads, "rounds": o.rounds, "tf32": o.tf32}}
+    print(table(found, o.widths, o.batches))
+    o.output.parent.mkdir(parents=True, exist_ok=True)
+    o.output.with_suffix(".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    o.output.with_suffix(".md").write_text(table(found, o.widths, o.batches))
+    if importlib.util.find_spec("matplotlib") is not None:
+        picture(found, o.widths, o.batches, o.output.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
