@@ -65,6 +65,9 @@ def malformed(folder: Path) -> dict[str, tuple[bytes, str]]:
     def described(name: str, message: str, description: str) -> None:
         result[name] = (pack({"__metadata__": metadata(description)}), message)
 
+    def exchange(header: dict[str, Any]) -> None:
+        header["a"]["dtype"], header["b"]["dtype"] = "I32", "U8"
+
     # The length and the size of the file
     result |= {
         "empty": (b"", "has 0 bytes"),
@@ -217,7 +220,12 @@ def malformed(folder: Path) -> dict[str, tuple[bytes, str]]:
     edit("description not a string", "expected JSON in a string", lambda h: h["__metadata__"].update(description={}))
     key = "sha256:a"
     edit("sha256 missing", "no sha256 of tensor 'a'", lambda h: h["__metadata__"].pop(key))
-    edit("sha256 of nothing", "tensor that is not there", lambda h: h["__metadata__"].update({"sha256:no": "0" * 64}))
+    edit(
+        "sha256 of nothing", "a sha256 of no tensor: 'no'", lambda h: h["__metadata__"].update({"sha256:no": "0" * 64})
+    )
+    edit("renamed", "no sha256 of tensor 'x'; a sha256 of no tensor: 'a'", lambda h: h.update(x=h.pop("a")))
+    edit("two types exchanged", "sha256 of tensor 'a' and of 'b' differs", exchange)
+    replace("sha256 twice", "sha256 of a tensor twice", b'"sha256:a"', b'"sha256:b":"' + b"0" * 64 + b'","sha256:a"')
     edit("sha256 wrong", "sha256 of tensor 'a' differs", lambda h: h["__metadata__"].update({key: "0" * 64}))
     edit("sha256 short", "64 digits", lambda h: h["__metadata__"].update({key: "0" * 62}))
     edit("sha256 not hexadecimal", "64 digits", lambda h: h["__metadata__"].update({key: "x" * 64}))

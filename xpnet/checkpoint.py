@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import xpnet.backends.numpy  # noqa: F401  # now, so that reading a stranger's file imports nothing
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
 from xpnet.construction import DTYPES
@@ -111,8 +112,8 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes
         tensors = {name: value for name, value in tensors.items() if not name.startswith(TRAINING)}
     net = _build_network(parts["network"], tensors, where, own, device)
     check_tensors(tensors, network_tensors(net), where)
-    for array, content in device_arrays(net, tensors):
-        array[...] = content
+    net.theta = device.asarray(flat_vector(net, tensors))
+    net.state = {name: device.asarray(tensors[f"state.{name}"].copy()) for name in net.state}
     return net
 
 
@@ -134,12 +135,6 @@ def network_tensors(net: Network) -> Expected:
     """Return what `network_content` gives, without the numbers."""
     views = {**net.parameters, **{f"state.{name}": value for name, value in net.state.items()}}
     return {name: (tuple(value.shape), net.dtype) for name, value in views.items()}
-
-
-def device_arrays(net: Network, tensors: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """Return (array of the network, new content of it on the device) for tensors that fit."""
-    pairs = [(net.theta, net.backend.asarray(flat_vector(net, tensors)))]
-    return pairs + [(value, net.backend.asarray(tensors[f"state.{name}"])) for name, value in net.state.items()]
 
 
 def flat_vector(net: Network, tensors: Mapping[str, Any], prefix: str = "") -> npt.NDArray[Any]:

@@ -19,6 +19,8 @@ FORMAT = 1
 
 MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 64
+LISTED = 10
+"""How many names an error lists at most."""
 _MAX_DESCRIPTION = 192 << 10  # bytes of the description in the header
 _BUDGET = 384 << 10  # bytes of the objects that the description becomes
 
@@ -32,7 +34,7 @@ DTYPES = {
 
 # Names are kept as 8-byte digests while the header is checked: 10,000 strings would need more memory than the file.
 _TENSOR_ROW = np.dtype([("key", "<u8"), ("begin", "<i8"), ("end", "<i8"), ("position", "<i8")])
-_CHECKSUM_ROW = np.dtype([("key", "<u8"), ("sha256", "V32")])
+_CHECKSUM_ROW = np.dtype([("key", "<u8"), ("position", "<i8"), ("sha256", "V32")])
 
 
 class Entry(NamedTuple):
@@ -73,14 +75,18 @@ class Header:
 
     def arrays(self, data: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays as views of `data`, each checked against its SHA-256."""
+        damaged: list[Entry] = []
         for row, index in zip(self._rows, self._checksum_index, strict=True):
             entry = self._entry_at(row)
             piece = data[entry.begin : entry.end]
-            position = len(self.text) + entry.begin
             if tensor_sha256(entry, piece) != self._checksums["sha256"][index].tobytes():
-                self._fail(f"sha256 of tensor {entry.name!r:.80} differs", position)
-            if entry.dtype == "BOOL" and piece.max(initial=0) > 1:
+                damaged = [*damaged, entry][:LISTED]
+            elif entry.dtype == "BOOL" and piece.max(initial=0) > 1:
+                position = len(self.text) + entry.begin
                 self._fail(f"tensor {entry.name!r:.80} has truth values other than 0 and 1", position)
+        if damaged:
+            others = _listed(" and of ", [entry.name for entry in damaged[1:]])
+            self._fail(f"sha256 of tensor {damaged[0].name!r:.80}{others} differs", len(self.text) + damaged[0].begin)
         entries = (self._entry_at(row) for row in self._rows)
         return {e.name: data[e.begin : e.end].view(DTYPES[e.dtype]).reshape(e.shape) for e in entries}
 
@@ -94,7 +100,7 @@ class Header:
         seen = set()
         for key, at in scanner.members():
             if key.startswith("sha256:"):
-                checksums += struct.pack("<Q32s", _key(key[7:]), self._read_sha256(at))
+                checksums += struct.pack("<Qq32s", _key(key[7:]), at, self._read_sha256(at))
                 continue
             if key in seen or key not in ("xpnet_format", "description", "description_sha256"):
                 self._fail(f"metadata {key!r:.80} is unknown or appears twice", at)
@@ -200,15 +206,19 @@ class Header:
         checksum_order = np.argsort(checksums["key"], kind="stable")
         checksum_keys = checksums["key"][checksum_order]
         if len(checksum_keys) != len(keys) or (checksum_keys != keys).any():
-            for i in np.flatnonzero(~np.isin(keys, checksum_keys))[:1]:
-                row = self._rows[order[i]]
-                self._fail(
-                    f"no sha256 of tensor {self._entry_at(row).name!r:.80} in the metadata", int(row["position"])
-                )
-            self._fail("the metadata has a sha256 twice, or of a tensor that is not there", 0)
+            missing = [self._entry_at(self._rows[order[i]]).name for i in _absent(keys, checksum_keys)]
+            unused = [
+                self._checksum_name(checksums["position"][checksum_order[i]]) for i in _absent(checksum_keys, keys)
+            ]
+            reasons = (_listed("no sha256 of tensor ", missing), _listed("a sha256 of no tensor: ", unused))
+            self._fail("; ".join(filter(None, reasons)) or "the metadata has the sha256 of a tensor twice", 0)
         self._checksums = checksums
         self._checksum_index = np.empty_like(order)
         self._checksum_index[order] = checksum_order
+
+    def _checksum_name(self, position: Any) -> str:
+        self._scanner.position = int(position)
+        return self._scanner.string(MAX_NAME).removeprefix("sha256:")
 
     def _parse_description(self) -> Any:
         if hashlib.sha256(self._description).hexdigest() != self._description_sha256:
@@ -222,6 +232,18 @@ class Header:
 
 def _key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _absent(keys: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return where the first sorted `keys` stand that are not among the sorted `others`."""
+    found = np.zeros(len(keys), bool)
+    if len(others):
+        found = others[np.minimum(np.searchsorted(others, keys), len(others) - 1)] == keys
+    return np.flatnonzero(~found)[:LISTED]
+
+
+def _listed(before: str, names: list[str]) -> str:
+    return before + ", ".join(f"{name!r:.80}" for name in names) if names else ""
 
 
 def tensor_sha256(entry: Entry, data: npt.NDArray[np.uint8]) -> bytes:
