@@ -611,7 +611,7 @@ def test_a_thousand_scrambled_descriptions(tmp_path: Path, monkeypatch: pytest.M
         found["loaded"] += 1
         assert same({name: np.asarray(value) for name, value in net.parameters.items()}, tensors)
     assert found["refused"] > 700
-    assert found["loaded"] > 20
+    assert found["loaded"] > 10
 
 
 def test_loading_imports_and_runs_nothing(tmp_path: Path) -> None:
