@@ -349,6 +349,8 @@ class Trainer:
         """Do `steps` steps through as many epochs as they fill; return the mean loss of the epoch so far."""
         left, loss = check_size("steps", steps, 0), float("nan")
         while left:
+            if self.position == self.steps_per_epoch:  # `advance` may have been called up to here
+                self.finish_epoch()
             count = min(left, self.steps_per_epoch - self.position)
             loss = self.advance(count)
             left -= count
