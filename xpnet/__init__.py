@@ -47,6 +47,7 @@ from xpnet.trainer import Trainer
 if TYPE_CHECKING:
     from xpnet.checkpoint import load as load
     from xpnet.gradcheck import check_gradients as check_gradients
+    from xpnet.recording import Recorder as Recorder
 
 __version__ = "0.1.0"
 
@@ -78,6 +79,7 @@ __all__ = [
     "Poisson",
     "RMSProp",
     "ReLU",
+    "Recorder",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -96,7 +98,7 @@ __all__ = [
     "schedules",
 ]
 
-_LAZY = {"load": "xpnet.checkpoint", "check_gradients": "xpnet.gradcheck"}
+_LAZY = {"Recorder": "xpnet.recording", "load": "xpnet.checkpoint", "check_gradients": "xpnet.gradcheck"}
 
 
 def __getattr__(name: str) -> Any:

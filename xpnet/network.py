@@ -358,6 +358,22 @@ class Network:
 
     __str__ = summary
 
+    def explain(self, format: str = "text") -> str:
+        """Return the delta rule of this network, layer by layer.
+
+        Parameters
+        ----------
+        format : "text", "markdown" or "latex"
+        """
+        from xpnet.explain import explain
+
+        return explain(self, format)
+
+    def _repr_html_(self) -> str:
+        from xpnet.explain import summary_html
+
+        return summary_html(self)
+
 
 def mlp(
     sizes: Sequence[int], activation: str | Layer | Sequence[str | Layer] = "relu", loss: Loss | str = "cross_entropy",

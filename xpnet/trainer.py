@@ -211,17 +211,21 @@ class Trainer:
         rows = a["order"][start : min(start + self.batch_size, self.samples)]
         return xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
 
-    def _begin_epoch(self) -> None:
-        """Write the epoch's order and its steps' scalars to the device, and start at its first batch."""
-        net, a, backend = self.net, self.arrays, self.net.backend
-        first = self.step - self.position
-        steps = range(first, first + self.steps_per_epoch)
+    def _table(self, steps: range) -> np.ndarray[Any, Any]:
+        """Return a row of numbers for each step: the optimizer's, the learning rate, the average's new share."""
         rates, t = self._rates(steps), np.arange(steps.start + 1.0, steps.stop + 1.0)
         blend = 1.0 - np.minimum(self.averaging or 0.0, (1.0 + t) / (10.0 + t))
-        table = np.stack([*self.optimizer.scalars(t, rates).values(), rates, blend], axis=1)
+        columns = [*self.optimizer.scalars(t, rates).values(), rates, blend]
+        return np.stack(columns, axis=1).astype(self.net.dtype)
+
+    def _begin_epoch(self) -> None:
+        """Write the epoch's order and its steps' scalars to the device, and start at its first batch."""
+        a, backend = self.arrays, self.net.backend
+        first = self.step - self.position
+        table = self._table(range(first, first + self.steps_per_epoch))
         with backend.active():
             a["order"][...] = backend.asarray(self._order().astype(np.int64))
-            a["scalars"][...] = backend.asarray(table.astype(net.dtype))
+            a["scalars"][...] = backend.asarray(table)
             for name in ("cursor", "position", "loss", "seen"):
                 if name in a:
                     a[name][...] = 0
