@@ -10,8 +10,9 @@ import numpy as np
 import xpnet.backends
 from xpnet import gradproblems
 from xpnet.errors import ConfigError
+from xpnet.graddiagnosis import diagnose
 from xpnet.gradproblems import STEPS, Problem
-from xpnet.gradreport import ArrayReport, GradientReport, diagnose
+from xpnet.gradreport import ArrayReport, GradientReport
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.network import Network
@@ -50,7 +51,7 @@ def check_gradients(
     target : Network, Layer or Loss
         What to check, built-in or one's own. An activation is a layer: ``xpnet.Activation(f, df)``.
     x : array
-        A network's or layer's input, (B, I), or a loss's input y, (B, O). A layer that takes any input needs none.
+        A network's or layer's input, (B, I), or a loss's input y, (B, O). For a layer six random rows are the default.
     t : array
         The targets, for a network or a loss.
     sample_weight : array (B,), optional
@@ -95,15 +96,17 @@ def check_gradients(
     True
     """
     rng = np.random.default_rng(seed)
-    if isinstance(target, Network):
-        problems = gradproblems.of_network(target, x, t, sample_weight, training, jitter, rng)
-    elif isinstance(target, Layer):
-        problems = [gradproblems.of_layer(target, x, parameters, training, xpnet.backends.get(backend), rng)]
-    elif isinstance(target, Loss):
-        problems = [gradproblems.of_loss(target, x, t, sample_weight, xpnet.backends.get(backend), rng)]
-    else:
-        raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
-    whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
+    place = target.backend if isinstance(target, Network) else xpnet.backends.get(backend)
+    with place.active():
+        if isinstance(target, Network):
+            problems = gradproblems.of_network(target, x, t, sample_weight, training, jitter, rng)
+        elif isinstance(target, Layer):
+            problems = [gradproblems.of_layer(target, x, parameters, training, place, rng)]
+        elif isinstance(target, Loss):
+            problems = [gradproblems.of_loss(target, x, t, sample_weight, place, rng)]
+        else:
+            raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
+        whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
     failed = tuple(part for part in parts if any(row.verdict == "WRONG" for row in part.arrays) or part.findings)
     report = GradientReport(whole.target, whole.arrays, whole.findings, failed)
     if strict:
@@ -115,7 +118,7 @@ def _check(problem: Problem, tolerance: float, max_elements: int, rng: np.random
     """Compare all gradients of one problem."""
     findings = problem.findings
     rows: list[ArrayReport] = []
-    if not np.isfinite(problem.evaluate(problem.arrays)).all():
+    if problem.gradients and not np.isfinite(problem.evaluate(problem.arrays)).all():
         findings = [*findings, f"{problem.target}: the forward pass is not finite at this point."]
     else:
         for name in problem.gradients:
@@ -179,15 +182,8 @@ def _check_elements(
     at = found.get(worst, Comparison(numeric[worst], 0.0, 0.0, diagonal))
     hint = ""
     if not at.excess <= tolerance * scale and len(chosen) == size:
-        hint = diagnose(
-            analytic,
-            numeric.reshape(array.shape),
-            10 * tolerance,
-            problem.rows,
-            problem.upstream if problem.upstream.shape == array.shape else None,
-            diagonal.reshape(array.shape),
-            problem.weight,
-        )
+        right = numeric.reshape(array.shape)
+        hint = diagnose(problem, name, analytic, right, diagonal.reshape(array.shape), 10 * tolerance)
     return ArrayReport(
         name=name,
         owner=problem.owners[name],

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.errors import ConfigError, GradientError
+from xpnet.layers.activations import Activation
 from xpnet.layers.base import Context, Layer
 from xpnet.losses import Loss
 from xpnet.network import Network, backward_pass, forward_pass
@@ -70,22 +71,32 @@ class Problem:
         return False
 
 
-def to_float(name: str, value: Any) -> HostArray:
+def title(part: Layer | Loss) -> str:
+    """Return what a layer or loss is called in a report."""
+    kind = type(part).__name__
+    return f"{kind} {part.name!r}" if isinstance(part, Activation) else kind
+
+
+def to_float(owner: str, name: str, value: Any) -> HostArray:
     """Return `value` as a float64 array on the host."""
     if value is None:
-        raise ConfigError(f"check_gradients: {name} is missing")
-    return np.asarray(value, dtype=np.float64)
+        raise ConfigError(f"check_gradients: {owner} needs {name}, an array")
+    return np.array(value, dtype=np.float64)
 
 
-def call_backward(owner: str, backward: Callable[[], Any], dy: HostArray) -> Any:
-    """Return what `backward` returns; an exception is an error in the user's derivative."""
+def call_backward(owner: str, backward: Callable[[], Any], shape: tuple[int, ...], kind: type = object) -> Any:
+    """Return the pair that `backward` returns; an exception is an error in the user's derivative."""
     try:
-        return backward()
+        result = backward()
     except Exception as error:
         raise GradientError(
-            f"{owner}: backward raised {type(error).__name__} for dy of shape {dy.shape}: {error}. "
-            "dx must have the shape of x and each gradient that of its parameter"
+            f"{owner}: backward raised {type(error).__name__} for a delta of shape {shape}: {error}. "
+            "dx must get the shape of x, and each gradient that of its parameter"
         ) from error
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], kind)):
+        what = "(dx, {name: gradient})" if kind is not object else "(value, dy)"
+        raise GradientError(f"{owner} must return the pair {what}, got {type(result).__name__}")
+    return result
 
 
 def of_layer(
@@ -93,13 +104,13 @@ def of_layer(
     rng: np.random.Generator, owner: str = "", context: Context | None = None,
 ) -> Problem:  # fmt: skip
     """Set up L = sum(dy * layer(x)) with a random dy; check what the layer promises besides numbers."""
-    owner = owner or type(layer).__name__
-    if x is None and layer.input_shape is None:
-        x = rng.normal(0.0, 2.0, (6, 5))
+    owner = owner or title(layer)
+    if x is None:
+        x = rng.normal(0.0, 2.0, (6, *(layer.input_shape or (5,))))
     if parameters is None:
         parameters = {name: p + 0.25 * rng.standard_normal(p.shape) for name, p in layer.init(rng).items()}
-    arrays = {"x": to_float(f"x, the input of {owner}", x)}
-    arrays |= {name: to_float(name, p) for name, p in parameters.items()}
+    arrays = {"x": to_float(owner, "x", x)}
+    arrays |= {name: to_float(owner, name, p) for name, p in parameters.items()}
     xp = backend.xp
     if context is None:
         state = {name: backend.asarray(s, "float64") for name, s in layer.init_state().items()}
@@ -110,7 +121,8 @@ def of_layer(
         return layer.forward(xp, {name: own[name] for name in parameters}, own["x"], context)
 
     def evaluate(point: Point) -> HostArray:
-        return backend.to_numpy(run(point)[0])
+        output: HostArray = backend.to_numpy(run(point)[0])
+        return output
 
     own = {name: backend.asarray(a.copy()) for name, a in arrays.items()}
     params = {name: own[name] for name in parameters}
@@ -118,7 +130,7 @@ def of_layer(
     dy = rng.standard_normal(backend.to_numpy(y).shape)
     run({**arrays, "x": arrays["x"][::-1]})  # a layer that remembers its last input now remembers another one
     upstream = backend.asarray(dy.copy())
-    dx, grads = call_backward(owner, lambda: layer.backward(xp, params, cache, upstream, context), dy)
+    dx, grads = call_backward(owner, lambda: layer.backward(xp, params, cache, upstream, context), dy.shape, Mapping)
     findings = [
         f"{owner}: {name} was changed in place."
         for name, now in {**own, "dy": upstream}.items()
@@ -148,22 +160,23 @@ def of_layer(
 
 def of_loss(loss: Loss, y: Any, t: Any, sample_weight: Any, backend: Backend, rng: np.random.Generator) -> Problem:
     """Set up L = loss(y, t) with weights that sum to 1."""
-    owner = type(loss).__name__
-    host = to_float(f"y, the input of {owner}", y)
+    owner = title(loss)
+    host = to_float(owner, "y", y)
     if t is None:
-        raise ConfigError(f"check_gradients: t, the target of {owner}, is missing")
+        raise ConfigError(f"check_gradients: {owner} needs t, the targets")
     t = np.asarray(t)
     target = backend.asarray(t if t.dtype.kind in "iu" else t.astype(np.float64))
-    raw = rng.uniform(0.5, 1.5, len(host)) if sample_weight is None else to_float("sample_weight", sample_weight)
+    raw = rng.uniform(0.5, 1.5, len(host)) if sample_weight is None else to_float(owner, "sample_weight", sample_weight)
     weight = raw / raw.sum()
 
     def run(point: Point) -> Any:
         return loss(backend.xp, backend.asarray(point["y"]), target, backend.asarray(weight))
 
     def evaluate(point: Point) -> HostArray:
-        return backend.to_numpy(run(point)[0])
+        output: HostArray = backend.to_numpy(run(point)[0])
+        return output
 
-    value, dy = call_backward(owner, lambda: run({"y": host}), host)
+    value, dy = call_backward(owner, lambda: run({"y": host}), host.shape)
     dy, findings = backend.to_numpy(dy), []
     if backend.to_numpy(value).shape != ():
         findings.append(f"{owner}: the value has shape {backend.to_numpy(value).shape}; it must be one number.")
@@ -206,7 +219,8 @@ def of_network(
         moved.set_parameters({name: value for name, value in point.items() if name != "x"})
         scratch = xp.zeros_like(net.theta)
         value, _ = net.objective(xp, moved.theta, scratch, backend.asarray(point["x"]), targets, weight, contexts)
-        return backend.to_numpy(value)
+        host: HostArray = backend.to_numpy(value)
+        return host
 
     def outputs(point: Point) -> list[Any]:
         h, params = split(point)
@@ -219,7 +233,7 @@ def of_network(
         return [*map(backend.to_numpy, outputs(point)), evaluate(point)]
 
     with backend.active():
-        names = [f"layer {k} ({type(layer).__name__})" for k, layer in enumerate(net.layers)]
+        names = [f"layer {k} ({title(layer)})" for k, layer in enumerate(net.layers)]
         results, (_, params) = outputs(arrays), split(arrays)
         parts = [
             of_layer(layer, backend.to_numpy(h), {n: backend.to_numpy(p) for n, p in own.items()}, training, backend,
@@ -228,12 +242,14 @@ def of_network(
         ]  # fmt: skip
         parts.append(of_loss(net.loss, backend.to_numpy(results[-1]), backend.to_numpy(targets),
                              backend.to_numpy(weight), backend, rng))  # fmt: skip
-        y, caches = forward_pass(xp, net.layers, params, inputs, contexts)
-        _, dy = net.loss(xp, y, targets, weight)
-        dx, _ = backward_pass(xp, net.layers, params, caches, dy, contexts, last=-1)
-        _, grads = net.gradients(x, t, sample_weight, training=training)
-    gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
+        gradients = {}
+        if not any(part.findings for part in parts):  # or the pass through the network could not even be made
+            y, caches = forward_pass(xp, net.layers, params, inputs, contexts)
+            _, dy = net.loss(xp, y, targets, weight)
+            dx, _ = backward_pass(xp, net.layers, params, caches, dy, contexts, last=-1)
+            _, grads = net.gradients(x, t, sample_weight, training=training)
+            gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
     owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
-    target = f"Network of {len(net.layers)} layers with {type(net.loss).__name__}"
-    whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, len(inputs))
+    target = f"Network of {len(net.layers)} layers with {title(net.loss)}"
+    whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, inputs.shape[0])
     return [whole, *parts]

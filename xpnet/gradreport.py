@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from xpnet.errors import GradientError
 
-HostArray = np.ndarray[Any, Any]
 HEADINGS = ("array", "of", "shape", "checked", "skipped", "largest error", "at", "analytic", "numeric", "verdict")
 
 
@@ -138,56 +134,3 @@ class GradientReport:
         lines.append(f"{verdict}: {checked} numbers compared, {skipped} skipped on kinks")
         lines += [f"- {failure}" for failure in self.failures]
         return "\n".join(lines)
-
-
-def close(a: HostArray, b: HostArray, tolerance: float) -> bool:
-    """Say whether two arrays are equal up to `tolerance` of the larger one's largest entry."""
-    if a.shape != b.shape:
-        return False
-    return bool(np.abs(a - b).max() <= tolerance * max(np.abs(a).max(), np.abs(b).max()))
-
-
-def diagnose(
-    analytic: HostArray,
-    numeric: HostArray,
-    tolerance: float,
-    rows: int,
-    upstream: HostArray | None,
-    diagonal: HostArray | None,
-    weight: HostArray | None,
-) -> str:
-    """Return the mistake that would give `analytic` in place of `numeric`, or an empty string.
-
-    `upstream` is dy where its shape is that of dx, `diagonal` the derivative of each output to the input at its
-    own place, `weight` the samples' weights under a loss.
-    """
-    if not np.isfinite(analytic).all():
-        return "It is not finite."
-    if not analytic.any():
-        return "It is zero everywhere: was it ever computed?"
-    if analytic.ndim == 2 and close(analytic.T, numeric, tolerance):
-        return "It is the transpose of the right one: a .T is missing, or the product is the wrong way round."
-    if weight is not None and close(analytic * weight[:, None], numeric, tolerance):
-        return (
-            "The weights of the samples are missing: the value is a weighted mean, the delta is not (forgotten mean)."
-        )
-    if upstream is not None and close(analytic, upstream, tolerance):
-        return (
-            "It is dy itself: the derivative is missing, or is left to a loss (the shortcut is right under one only)."
-        )
-    if upstream is not None and diagonal is not None and close(analytic, upstream * diagonal, tolerance):
-        return "Only the diagonal of the Jacobian is there: each output depends on other inputs of its row too."
-    factor = float((analytic * numeric).sum() / (numeric * numeric).sum()) if numeric.any() else 0.0
-    if factor and close(analytic, factor * numeric, tolerance):
-        if abs(factor + 1.0) < tolerance:
-            return "Its sign is wrong."
-        if rows > 1 and abs(factor - rows) < tolerance * rows:
-            return f"It is {rows} times too large, the number of rows: a mean over the batch is missing."
-        if rows > 1 and abs(factor * rows - 1.0) < tolerance:
-            return f"It is {rows} times too small, the number of rows: it is divided by the batch once too often."
-        return f"It is {factor:.6g} times the right one: a factor is missing or superfluous."
-    wrong = np.abs(analytic - numeric) > tolerance * max(np.abs(analytic).max(), np.abs(numeric).max())
-    if 4 * int(wrong.sum()) <= wrong.size or int(wrong.sum()) == 1:
-        places = ", ".join(str(list(map(int, index))) for index in np.argwhere(wrong)[:4])
-        return f"{int(wrong.sum())} of {wrong.size} elements are wrong: {places}."
-    return ""

@@ -67,10 +67,14 @@ SIZES = {
 
 
 def exact(expression, points=POINTS):
-    """Evaluate with so many digits that the result is right to the last bit."""
+    """Evaluate with so many digits that the result is right to the last bit, even of 1 + exp(-700)."""
     f = sympy.lambdify(z, expression, "mpmath")
-    with mpmath.workdps(700):
-        return np.array([float(f(mpmath.mpf(float(point)))) for point in points])
+
+    def at(point):
+        with mpmath.workdps(400 if abs(point) > 20 or abs(point) < 1e-20 else 60):
+            return float(f(mpmath.mpf(point)))
+
+    return np.array([at(float(point)) for point in points])
 
 
 def layer_values(layer, points):

@@ -49,7 +49,7 @@ def test_random_networks(name, dtype):
     backend = devices.get(name)
     tolerance = TOLERANCES[dtype] if name == "cupy" else 1e-15 if dtype == "float64" else 1e-6
 
-    @strategies.architectures(part=0.5 if dtype == "float64" else 0.1)
+    @strategies.architectures(part=0.25 if dtype == "float64" else 0.1)
     def check(config):
         compare(config, backend, dtype, tolerance)
 
