@@ -11,7 +11,7 @@ from typing import Any
 
 from xpnet.backends.base import Backend
 from xpnet.errors import BackendUnavailableError, ConfigError, closest
-from xpnet.validation import check_size
+from xpnet.validation import check_flag, check_size
 
 __all__ = ["NAMES", "Backend", "available", "get"]
 
@@ -40,6 +40,7 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     ConfigError
         The name is not one of the above.
     """
+    check_flag("tf32", tf32)
     if isinstance(name, Backend):
         return name
     if not isinstance(name, str):
@@ -52,8 +53,10 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     elif device is not None:
         device = check_size("device", device, 0)
     if base == "auto" and device is None:
-        return get("cupy") if available()["cupy"] is None else get("numpy")
+        return get("cupy", tf32=tf32) if available()["cupy"] is None else get("numpy")
     if base == "numpy":
+        if tf32:
+            raise ConfigError("tf32 is an option of backend 'cupy' only")
         if device is not None:
             raise ConfigError("backend 'numpy' computes on the CPU and takes no device number")
         from xpnet.backends.numpy import NumpyBackend

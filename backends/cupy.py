@@ -99,6 +99,15 @@ class CupyBackend(Backend):
     def to_numpy(self, a: Any) -> np.ndarray[Any, Any]:
         return np.asarray(self._cupy.asnumpy(a))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CupyBackend) and (self.name, self.tf32) == (other.name, other.tf32)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.tf32))
+
+    def __reduce__(self) -> Any:
+        return CupyBackend, (self.device.id, self.tf32)
+
     def owns(self, a: Any) -> bool:
         return isinstance(a, self._cupy.ndarray) and a.device.id == self.device.id
 

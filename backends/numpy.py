@@ -62,13 +62,13 @@ class Replay:
                 for call in self._calls:
                     call()
             else:
-                self._measured()
+                self._measured(self._tape)
 
-    def _measured(self) -> None:
+    def _measured(self, tape: Tape) -> None:
         began = time.perf_counter()
         for call in self._calls:
             call()
         self._seconds += time.perf_counter() - began
         if self._seconds > self.patience:
             # Results that outlast a step are in the caller's arrays: the change of plan is not noticed.
-            self._calls, self._tape = plan(self._tape, native=True), None
+            self._calls, self._tape = plan(tape, native=True), None

@@ -141,7 +141,7 @@ class Traced:
         raise CannotRecord("a value is read back to the host")
 
     __float__ = __int__ = __index__ = __complex__ = __array__ = __iter__ = __len__ = _host
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     __add__, __radd__, __iadd__ = _binary(np.add)
     __sub__, __rsub__, __isub__ = _binary(np.subtract)
@@ -157,7 +157,7 @@ class Traced:
     __rshift__, __rrshift__, __irshift__ = _binary(np.right_shift)
     __gt__, __lt__ = _binary(np.greater)[0], _binary(np.less)[0]
     __ge__, __le__ = _binary(np.greater_equal)[0], _binary(np.less_equal)[0]
-    __eq__, __ne__ = _binary(np.equal)[0], _binary(np.not_equal)[0]  # type: ignore[assignment]
+    __eq__, __ne__ = _binary(np.equal)[0], _binary(np.not_equal)[0]
 
     def __neg__(self) -> Any:
         return elementwise(self.tape, np.negative, self)

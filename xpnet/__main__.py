@@ -1,6 +1,8 @@
 """``python -m xpnet``: versions, backends, devices and what is missing, for bug reports."""
 
+import os
 import platform
+import sys
 from importlib import metadata
 
 import xpnet
@@ -36,4 +38,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,10 +28,12 @@ class Progress:
         self.epochs, self.steps = epochs, steps
         self._bar: Any = None
         if terminal:
+            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, transient=True)
+            # A console of its own, and no thread: nothing of it outlives the training, whatever the terminal does.
+            self._bar = Progress(*columns, console=Console(), transient=True, auto_refresh=False)
 
     def __enter__(self) -> Progress:
         self._try(lambda: self._bar and self._bar.start())
@@ -45,13 +47,16 @@ class Progress:
         try:
             show()
         except (OSError, ValueError):  # a closed or broken pipe; training matters more
-            self._bar, self.lines = None, False
+            bar, self._bar, self.lines = self._bar, None, False
+            with contextlib.suppress(Exception):
+                if bar:
+                    bar.stop()
 
     def update(self, epoch: int, step: int) -> None:
         """Move the bar to `step` of `epoch` (from 0)."""
         if self._bar:
             text = f"epoch {epoch + 1}/{self.epochs}"
-            self._try(lambda: self._bar.update(self._task, completed=step, description=text))
+            self._try(lambda: self._bar.update(self._task, completed=step, description=text, refresh=True))
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Print the line of an epoch (from 0)."""

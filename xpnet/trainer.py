@@ -216,7 +216,8 @@ class Trainer:
         rates, t = self._rates(steps), np.arange(steps.start + 1.0, steps.stop + 1.0)
         blend = 1.0 - np.minimum(self.averaging or 0.0, (1.0 + t) / (10.0 + t))
         columns = [*self.optimizer.scalars(t, rates).values(), rates, blend]
-        return np.stack(columns, axis=1).astype(self.net.dtype)
+        with np.errstate(over="ignore"):  # a learning rate beyond float32 is found by what it does
+            return np.stack(columns, axis=1).astype(self.net.dtype)
 
     def _begin_epoch(self) -> None:
         """Write the epoch's order and its steps' scalars to the device, and start at its first batch."""
@@ -296,6 +297,8 @@ class Trainer:
                 finite = diagnosis.state_is_finite(self)
             except BaseException:
                 self._recover(restore, self.step - begin[2])
+                if not diagnosis.state_is_finite(self):  # it came between the first NaN and the next look
+                    restore()
                 raise
             if not finite:
                 try:

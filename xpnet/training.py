@@ -191,8 +191,9 @@ def fit(
     except BaseException as error:
         # Whatever ended the training, what was measured until then is not lost.
         error.history = history if run is None else run.history  # type: ignore[attr-defined]
-        for item in items if run is not None else ():
-            item.on_exception(run, error)
+        if run is not None:
+            for item in items:
+                item.on_exception(run, error)
         raise
     finally:
         net._lock.release()
