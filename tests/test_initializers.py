@@ -42,7 +42,7 @@ def test_uniform_laws(name, a):
     assert 0.999 * a < values.max() < a
 
 
-@pytest.mark.parametrize(("normal", "uniform"), zip(list(NORMAL)[:3], UNIFORM, strict=True))
+@pytest.mark.parametrize(("normal", "uniform"), list(zip(list(NORMAL)[:3], UNIFORM, strict=True)))
 def test_a_uniform_law_has_the_variance_of_its_normal_one(normal, uniform):
     assert draw(uniform).var() == pytest.approx(draw(normal).var(), rel=0.02)
 
