@@ -99,9 +99,9 @@ def test_names_exist() -> None:
         assert hasattr(xpnet, name), name
     missing = {
         name
-        for name in xpnet.__all__
-        if isinstance(getattr(xpnet, name), type)
-        and issubclass(getattr(xpnet, name), xpnet.Layer | xpnet.Loss | xpnet.Optimizer)
+        for name, value in vars(xpnet).items()
+        if isinstance(value, type)
+        and issubclass(value, xpnet.Layer | xpnet.Loss | xpnet.Optimizer)
         and f"`{name}`" not in changes
     }
     assert missing == {"Layer", "Loss", "Optimizer"}
