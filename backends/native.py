@@ -32,7 +32,8 @@ def two_dimensional(shape: tuple[int, ...]) -> tuple[int, int]:
 def loop_dtype(op: Operation) -> np.dtype[Any]:
     """Return the data type in which NumPy computes an operation."""
     if op.kind in ("copy", "where"):
-        return op.target.array.dtype
+        target: np.dtype[Any] = op.target.array.dtype
+        return target
     dtype: np.dtype[Any] = np.result_type(*(o.dtype if isinstance(o, Traced) else o for o in op.operands))
     return dtype
 

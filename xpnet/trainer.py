@@ -10,7 +10,7 @@ import numpy as np
 from xpnet import diagnosis
 from xpnet.backends.base import Program
 from xpnet.data import check_inputs, check_targets
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.memory import explained
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
@@ -294,20 +294,17 @@ class Trainer:
 
             try:
                 self._advance(steps)
-                finite = diagnosis.state_is_finite(self)
+                if not diagnosis.state_is_finite(self):
+                    good, problem = diagnosis.find(self, rewind, steps)
+                    rewind(good)
+                    raise problem
+            except NonFiniteError:
+                raise
             except BaseException:
                 self._recover(restore, self.step - begin[2])
                 if not diagnosis.state_is_finite(self):  # it came between the first NaN and the next look
                     restore()
                 raise
-            if not finite:
-                try:
-                    good, problem = diagnosis.find(self, rewind, steps)
-                except BaseException:
-                    restore()
-                    raise
-                self._recover(restore, good)
-                raise problem
         return self.mean_loss()
 
     def _recover(self, restore: Callable[[], None], done: int) -> None:
