@@ -140,14 +140,30 @@ def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         if folder_handle is not None:
             _sync_folder(folder_handle, target, old is None, backup)
     finally:
-        # Whatever happened, Ctrl-C included. The names were never used before, so nobody else's file can go.
-        for leftover in filter(None, (temporary, backup)):
-            with suppress(OSError):
-                os.unlink(leftover)
-        for open_handle in (handle, folder_handle):
-            if open_handle is not None:
-                with suppress(OSError):  # the data is synced already
-                    os.close(open_handle)
+        # Whatever happened, Ctrl-C included, and also if it comes again here. The names were never used before, so
+        # that nobody else's file can go.
+        try:
+            _unlink(temporary)
+        finally:
+            try:
+                _unlink(backup)
+            finally:
+                try:
+                    _close(handle)
+                finally:
+                    _close(folder_handle)
+
+
+def _unlink(path: str) -> None:
+    if path:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def _close(handle: int | None) -> None:
+    if handle is not None:
+        with suppress(OSError):  # the data is synced already
+            os.close(handle)
 
 
 def _resolve(path: str) -> tuple[str, os.stat_result | None]:
