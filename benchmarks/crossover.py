@@ -15,7 +15,8 @@ import machine
 from pool import HERE, Failed, Unavailable, Worker, cuda_devices, why_unavailable
 from workloads import Workload
 
-CPU, GPU = "xpnet-numpy", "xpnet-cupy"
+CPU = "xpnet-numpy" if why_unavailable("xpnet-fast", 0) else "xpnet-fast"
+GPU = "xpnet-cupy"
 WIDTHS = (16, 64, 256, 1024, 4096)
 BATCHES = (1, 16, 128, 1024, 8192)
 Rates = dict[str, dict[str, list[float]]]  # system -> "width x batch" -> samples per second, one a round
@@ -49,7 +50,7 @@ def measure(widths: list[int], batches: list[int], threads: int, rounds: int, se
         for point in (workload(w, b) for w in widths for b in batches):
             counts = {}
             for name, worker in workers.items():
-                pace = worker.ask("load", workload=point.to_json(), budget=0.3 * seconds)["step"]
+                pace = worker.ask("load", workload=point.to_json(), budget=seconds)["step"]
                 counts[name] = max(1, round(seconds / pace))
             for _ in range(rounds):
                 for name, worker in workers.items():

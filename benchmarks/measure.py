@@ -124,7 +124,7 @@ def steps(bench: Bench, workload: Workload) -> Result:
             if workload.gpu_only and not SYSTEMS[name].gpu:
                 raise Unavailable("this workload is for GPUs")
             time.sleep(bench.pause)
-            ready = bench.worker(name).ask("load", workload=workload.to_json(), budget=0.3 * bench.seconds)
+            ready = bench.worker(name).ask("load", workload=workload.to_json(), budget=bench.seconds)
             if ready["note"]:
                 result.notes[name] = ready["note"]
             counts[name] = max(1, round(bench.seconds / (ready["step"] * ready["unit"]))) * ready["unit"]
@@ -174,7 +174,7 @@ def accuracy(bench: Bench, grid: Grid) -> Result:
 
     def learn(name: str, point: Workload, seed: int) -> None:
         time.sleep(bench.pause)
-        limits = {"target": grid.target, "max_epochs": grid.max_epochs}
+        limits = {"target": grid.target, "max_epochs": grid.max_epochs, "budget": bench.seconds}
         run = bench.worker(name).ask("learn", workload=point.to_json(), seed=seed, **limits)
         runs[name].setdefault(point.name, []).append(run)
         total, last = sum(run["epoch_seconds"]), run["accuracy"][-1]
@@ -235,7 +235,8 @@ def imports(bench: Bench) -> Result:
         if reason:
             result.not_measured[name] = reason
         else:
-            names.setdefault((SYSTEMS[name].imports, SYSTEMS[name].gpu), name)
+            first = names.setdefault((SYSTEMS[name].imports, SYSTEMS[name].gpu), name)
+            result.notes[first] = f"import {SYSTEMS[name].imports}"
     # The first import of a round-robin warms the file cache, and is dropped.
     active = [name for name in names.values() if bench.attempt(result, name, partial(_import, bench, name))]
     bench.rounds_of(result, active, partial(_import, bench), bench.rounds)

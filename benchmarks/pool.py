@@ -53,8 +53,9 @@ def why_unavailable(name: str, gpus: int) -> str:
     entry = SYSTEMS[name]
     if entry.gpu and gpus == 0:
         return "no CUDA device"
-    if importlib.util.find_spec(entry.package) is None:
-        return f"{entry.package} is not installed"
+    for package in (entry.package, *entry.needs):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed"
     return ""
 
 

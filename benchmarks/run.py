@@ -69,7 +69,7 @@ def run_check(bench: Bench, workloads: tuple[str, ...]) -> bool:
                 for workload in (STEPS[w] for w in workloads if w in STEPS):
                     if workload.gpu_only and not SYSTEMS[name].gpu:
                         continue
-                    answer = worker.ask("check", workload=workload.to_json(), steps=4)
+                    answer = worker.ask("check", workload=workload.to_json(), steps=4, budget=bench.seconds)
                     errors = ", ".join(f"{key} {value:.1e}" for key, value in answer["errors"].items())
                     verdict = "same" if answer["ok"] else "DIFFERENT"
                     note = f" [{answer['note']}]" if answer["note"] else ""

@@ -20,15 +20,18 @@ class Entry:
     options: dict[str, object]
     loop: str = "python"
     gpu: bool = False
+    needs: tuple[str, ...] = ()  # further packages
     environment: tuple[tuple[str, str], ...] = ()
 
 
 _TORCH, _JAX = ("with_torch", "Torch", "torch", "torch"), ("with_jax", "Jax", "jax", "jax, jax.numpy")
+_XPNET = ("with_xpnet", "Xpnet", "xpnet", "xpnet")
 _KERAS = ("with_keras", "Keras", "keras", "keras")
 
 SYSTEMS: dict[str, Entry] = {
     "floor": Entry("floor", "Floor", "numpy", "numpy", {}),
-    "xpnet-numpy": Entry("with_xpnet", "Xpnet", "xpnet", "xpnet", {"backend": "numpy"}),
+    "xpnet-fast": Entry(*_XPNET, {"backend": "numpy"}, needs=("llvmlite",)),
+    "xpnet-numpy": Entry(*_XPNET, {"backend": "numpy", "plain": True}),
     "jax-scan": Entry(*_JAX, {"scan": True, "device": "cpu"}, loop="compiled"),
     "jax-jit": Entry(*_JAX, {"scan": False, "device": "cpu"}),
     "torch-eager": Entry(*_TORCH, {"compiled": False, "device": "cpu"}),
@@ -36,7 +39,7 @@ SYSTEMS: dict[str, Entry] = {
     "keras-jax": Entry(*_KERAS, {}, environment=(("KERAS_BACKEND", "jax"),)),
     "sklearn": Entry("with_sklearn", "Sklearn", "sklearn", "sklearn.neural_network", {}),
     "thinc": Entry("with_thinc", "Thinc", "thinc", "thinc.api", {}),
-    "xpnet-cupy": Entry("with_xpnet", "Xpnet", "xpnet", "xpnet", {"backend": "cupy"}, loop="compiled", gpu=True),
+    "xpnet-cupy": Entry(*_XPNET, {"backend": "cupy"}, loop="compiled", gpu=True),
     "jax-scan-cuda": Entry(*_JAX, {"scan": True, "device": "gpu"}, loop="compiled", gpu=True),
     "jax-jit-cuda": Entry(*_JAX, {"scan": False, "device": "gpu"}, gpu=True),
     "torch-eager-cuda": Entry(*_TORCH, {"compiled": False, "device": "cuda"}, gpu=True),

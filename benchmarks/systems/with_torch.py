@@ -20,6 +20,18 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class WithLoss(nn.Module):
+    """The network and its loss as one module: what is compiled."""
+
+    def __init__(self, net: nn.Module, loss: str) -> None:
+        super().__init__()
+        self.net = net
+        self.loss = functional.cross_entropy if loss == "cross_entropy" else functional.mse_loss
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.loss(self.net(x), t)
+
+
 class Torch(System):
     """The data is on the device; a batch is `index_select` by a slice of `torch.randperm`."""
 
@@ -48,20 +60,14 @@ class Torch(System):
         self._net = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity))).to(self.device)
         self._linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
         self._forward: Callable[[torch.Tensor], torch.Tensor] = self._net
-        self._loss_of = self._plain_loss
+        self._loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = WithLoss(self._net, workload.loss)
         if self.compiled:
             torch._dynamo.reset()
             # On a GPU the step is captured as CUDA graphs. Each chunk size of `predict` has its own compilation.
             mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-            self._loss_of = torch.compile(self._plain_loss, mode=mode)
+            self._loss_of = torch.compile(self._loss_of, mode=mode)
             self._forward = torch.compile(self._net, mode=mode, dynamic=False)
         self.reset(weights)
-
-    def _plain_loss(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        y = self._net(x)
-        if self.workload.loss == "cross_entropy":
-            return functional.cross_entropy(y, t)
-        return functional.mse_loss(y, t)
 
     def set_weights(self, weights: Weights) -> None:
         with torch.no_grad():
@@ -87,13 +93,16 @@ class Torch(System):
     def run(self, steps: int) -> None:
         x, t, B, rows, optimizer = self._x, self._t, self.workload.batch, self.workload.rows, self._optimizer
         total = torch.zeros((), device=self.device)
+        graphs = self.compiled and self.device.type == "cuda"
         for _ in range(steps):
             if self._at + B > rows:
                 self._order, self._at = torch.randperm(rows, device=self.device), 0
             picked = self._order[self._at : self._at + B]
             self._at += B
-            loss = self._loss_of(torch.index_select(x, 0, picked), torch.index_select(t, 0, picked))
             optimizer.zero_grad(set_to_none=True)
+            if graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            loss = self._loss_of(torch.index_select(x, 0, picked), torch.index_select(t, 0, picked))
             loss.backward()
             optimizer.step()
             total += loss.detach()

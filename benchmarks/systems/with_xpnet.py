@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,16 +18,18 @@ ACTIVATIONS = {"relu": xpnet.ReLU, "leaky_relu": lambda: xpnet.LeakyReLU(0.01), 
 class Xpnet(System):
     """The trainer holds the data on the device, which picks the batch; the host sends one permutation an epoch."""
 
-    def __init__(self, threads: int, tf32: bool, backend: str) -> None:
+    def __init__(self, threads: int, tf32: bool, backend: str, plain: bool = False) -> None:
         super().__init__(threads, tf32)
+        if plain:
+            sys.modules["llvmlite"] = None  # type: ignore[assignment]  # as if the `fast` extra were not installed
         reason = xpnet.backends.available()[backend]
         if reason is not None:
             raise NotMeasured(reason)
-        self._backend = xpnet.backends.get(backend)
+        self._backend = xpnet.backends.get(backend, tf32=tf32)
 
     def versions(self) -> dict[str, str]:
         found = {"xpnet": xpnet.__version__, "numpy": np.__version__}
-        for package in ("numba", "cupy-cuda12x", "cupy-cuda13x"):
+        for package in ("llvmlite", "cupy-cuda12x", "cupy-cuda13x"):
             try:
                 found[package] = version(package)
             except PackageNotFoundError:
@@ -45,28 +48,30 @@ class Xpnet(System):
                 layers.append(ACTIVATIONS[kind]())
         loss = xpnet.CrossEntropy() if workload.loss == "cross_entropy" else xpnet.MeanSquaredError()
         self._net = xpnet.Network(layers, loss=loss, backend=self._backend, dtype="float32", seed=seed)
-        self._x, self._t = x, t
-        self.reset(weights)
-        # From here on the trainer's are the only copies.
-        self._x, self._t = self._trainer.arrays["x"], self._trainer.arrays["t"]
+        rate = workload.learning_rate
+        if workload.decay != 1.0:
+            schedule: Any = lambda step: rate * workload.decay ** (step // workload.batches)  # noqa: E731
+        else:
+            schedule = rate
+        optimizer: xpnet.Optimizer
+        if workload.optimizer == "adam":
+            optimizer = xpnet.Adam(schedule, beta1=0.9, beta2=0.999, eps=1e-8)
+        else:
+            optimizer = xpnet.SGD(schedule, momentum=0.9 if workload.optimizer == "momentum" else 0.0)
+        self._trainer = xpnet.Trainer(self._net, optimizer, x, t, batch_size=workload.batch)
+        self._start = self._trainer.export()
+        self.set_weights(weights)
 
     def set_weights(self, weights: Weights) -> None:
         pairs = zip(self._names, weights, strict=True)
         self._net.set_parameters({f"{k}.{n}": p for k, (W, b) in pairs for n, p in (("W", W), ("b", b))})
 
     def reset(self, weights: Weights) -> None:
+        self._trainer.restore(*self._start)
         self.set_weights(weights)
-        optimizer: xpnet.Optimizer
-        w, rate = self.workload, self.workload.learning_rate
-        schedule = rate if w.decay == 1.0 else lambda step: rate * w.decay ** (step // w.batches)
-        if w.optimizer == "adam":
-            optimizer = xpnet.Adam(schedule, beta1=0.9, beta2=0.999, eps=1e-8)
-        else:
-            optimizer = xpnet.SGD(schedule, momentum=0.9 if w.optimizer == "momentum" else 0.0)
-        self._trainer = xpnet.Trainer(self._net, optimizer, self._x, self._t, batch_size=w.batch)
 
     def set_rate(self, rate: float) -> None:
-        """Nothing to do: the learning rate is a function of the step, see `reset`."""
+        """Nothing to do: the learning rate is a function of the step, see `load`."""
 
     def run(self, steps: int) -> None:
         self._loss = self._trainer.run(steps)
