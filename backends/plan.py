@@ -192,13 +192,13 @@ def plan(tape: Tape, native: bool = False) -> list[Callable[[], Any]]:
     if not native:
         memory = assign([[op] for op in operations], places, set())
         return [call(op, memory) for op in operations]
-    from xpnet.backends.native import emit, group
+    from xpnet.backends.llvm import bind
+    from xpnet.backends.native import group
 
     units = group(operations, places)
     inner = _inner(units, places)
     memory = assign(units, places, inner)
-    kernels = iter(emit([unit for unit in units if len(unit) > 1], memory, inner))
-    return [next(kernels) if len(unit) > 1 else call(unit[0], memory) for unit in units]
+    return [bind(unit, memory, inner) if len(unit) > 1 else call(unit[0], memory) for unit in units]
 
 
 def _inner(units: Iterable[Unit], places: dict[int, Traced]) -> set[int]:
