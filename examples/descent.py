@@ -25,10 +25,10 @@ print("step         a         b       error")
 errors = []
 for step in range(7):
     error, gradients = net.gradients(x, t)
-    a, b = net.backend.to_numpy(net.parameters["0.W"])[0]
-    print(f"{step:4}  {a:8.5f}  {b:8.5f}  {error:10.5g}")
+    W, dW = net.backend.to_numpy(net.parameters["0.W"]), net.backend.to_numpy(gradients["0.W"])  # (1, 2) each
+    print(f"{step:4}  {W[0, 0]:8.5f}  {W[0, 1]:8.5f}  {error:10.5g}")
     errors.append(float(f"{error:.5g}"))
-    net.set_parameters({"0.W": net.parameters["0.W"] - 0.3 * gradients["0.W"]})
+    net.set_parameters({"0.W": W - 0.3 * dW})
 
 common.require(
     "the errors are 200, 32, 5.12, 0.8192, 0.13107, 0.020972, 0.0033554",
