@@ -63,7 +63,7 @@ class Backend:
         return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
 
     def to_numpy(self, a: Array) -> np.ndarray[Any, Any]:
-        """Copy `a` to the host; this waits for the device."""
+        """Return `a` on the host: itself if it is there, else a copy, for which this waits for the device."""
         return np.asarray(a)
 
     def owns(self, a: Any) -> bool:

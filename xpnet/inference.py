@@ -82,7 +82,7 @@ def correct(net: Network, y: Array, t: Array) -> Array:
 def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) -> dict[str, float]:
     """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end."""
     xp, backend = net.backend.xp, net.backend
-    weight = weight / weight.sum()
+    weight = weight * (len(weight) / weight.sum())  # ones, unless weighted: then counts of hits are exact
     totals: list[Array] = []
     with backend.active(), explained(backend, "evaluation", batch_size):
         start = 0
@@ -96,7 +96,7 @@ def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) 
                 parts.append(xp.sum(w * correct(net, y, target)))
             totals.append(xp.stack(parts))
             start = stop
-        sums = backend.to_numpy(xp.stack(totals)).astype(np.float64).sum(axis=0)
+        sums = backend.to_numpy(xp.stack(totals)).astype(np.float64).sum(axis=0) / len(weight)
     result = {"loss": float(sums[0])}
     if len(sums) > 1:
         result["accuracy"] = float(sums[1])
