@@ -9,7 +9,15 @@ MLPClassifier(backend='numpy', dropout=0.1)
 
 from xpnet.estimators.arrays import FittedElsewhereError
 from xpnet.estimators.classifier import MLPClassifier
+from xpnet.estimators.losses import HalfSquaredError, PoissonDeviance
 from xpnet.estimators.regressor import MLPRegressor
 from xpnet.estimators.stochastic import DivergenceError
 
-__all__ = ["DivergenceError", "FittedElsewhereError", "MLPClassifier", "MLPRegressor"]
+__all__ = [
+    "DivergenceError",
+    "FittedElsewhereError",
+    "HalfSquaredError",
+    "MLPClassifier",
+    "MLPRegressor",
+    "PoissonDeviance",
+]

@@ -219,6 +219,9 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
     def _next_network(self, hidden: list[int], loss: Loss) -> Network:
         """Return the network to go on with: the fitted one, or its weights under what `set_params` has changed."""
         net = self._network()
+        if self.backend is not None:
+            wanted = choose_backend(self.backend, None)
+            net = net if net.backend == wanted else net.to(wanted)
         units = wiring.units_of(net)
         if units[1:-1] != hidden:
             warnings.warn(

@@ -7,7 +7,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 from sklearn import get_config
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_X_y
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.data import check_inputs
@@ -35,13 +35,14 @@ def check_X(est: Any, X: Any, *, reset: bool) -> Any:
 
 def check_y(est: Any, y: Any, samples: int) -> Any:
     """Return checked targets on the host, one or a row for each of `samples`."""
-    y = validate_data(est, y=to_host(y), multi_output=True, y_numeric=est._numeric_targets)
-    check_consistent_length(np.empty((samples, 1)), y)
-    return y
+    if y is None:
+        raise ValueError(f"This {type(est).__name__} estimator requires y to be passed, but the target y is None.")
+    stand_in = np.zeros((samples, 1))
+    return check_X_y(stand_in, to_host(y), multi_output=True, y_numeric=est._numeric_targets, estimator=est)[1]
 
 
 def check_weights(sample_weight: Any, samples: int) -> HostArray | None:
     """Return checked sample weights on the host."""
     if sample_weight is None:
         return None
-    return np.asarray(_check_sample_weight(to_host(sample_weight), np.empty((samples, 1))))
+    return np.asarray(_check_sample_weight(to_host(sample_weight), np.zeros((samples, 1))))

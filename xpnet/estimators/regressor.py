@@ -180,4 +180,5 @@ class MLPRegressor(RegressorMixin, BaseMultilayerPerceptron):  # type: ignore[mi
         p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
         if not np.isfinite(p).all():
             return float("nan")
-        return float(r2_score(net.backend.to_numpy(samples.t), p, sample_weight=samples.weight))
+        with np.errstate(all="ignore"):  # an overflow on the way to a divergence
+            return float(r2_score(net.backend.to_numpy(samples.t), p, sample_weight=samples.weight))

@@ -24,12 +24,14 @@ class Tasks:
         self.est = est
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.data = {"estimator": est, "X": X, "y": y, "metadata": metadata}
+        self.begun = 0
         self.root = est._init_callback_context(max_subtasks=epochs)
         self.root.call_on_fit_task_begin(**self.data)
 
     def begin_epoch(self) -> Any:
         """Begin a task for an epoch, and return it."""
-        task = self.root.subcontext(task_name=f"epoch {len(self.root._children_map) + 1}")
+        self.begun += 1
+        task = self.root.subcontext(task_name=f"epoch {self.begun}")
         task.call_on_fit_task_begin(**self.data)
         return task
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import shuffle as shuffled
 
+from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, dense, is_sparse, take
 from xpnet.estimators.solvers import SolverState
 from xpnet.network import Network
@@ -18,6 +19,9 @@ HostArray = np.ndarray[Any, Any]
 
 CHUNK = 64
 """Steps between two looks at the numbers on a host backend."""
+
+WORTH_RECORDING = 32
+"""From this number of steps on a step is recorded, or captured by a device."""
 
 TINY = 1e-30
 
@@ -40,11 +44,13 @@ class EpochTrainer(Trainer):
     shuffle : bool
     rng : RandomState
         Draws the order of every epoch.
+    epochs : int
+        How many epochs are expected; a few steps are not worth the time that recording one takes.
     """
 
     def __init__(
         self, net: Network, state: SolverState, data: Samples, batch_size: int, alpha: float, shuffle: bool,
-        rng: np.random.RandomState,
+        rng: np.random.RandomState, epochs: int,
     ) -> None:  # fmt: skip
         self.net, self.optimizer, self.state, self.data = net, state.optimizer, state, data
         self.samples, self.batch_size, self.shuffle, self.rng = len(data), batch_size, shuffle, rng
@@ -52,6 +58,7 @@ class EpochTrainer(Trainer):
         self.total_weight, self.alpha, self.averaging = float(self.samples), alpha, None
         self._counts, self._prepared, self._programs = (0, 0, state.step), False, {}
         self.order = np.arange(self.samples)
+        self.few = epochs * self.steps_per_epoch < WORTH_RECORDING
         backend = net.backend
         with backend.active():
             columns = len(self.optimizer.scalars(np.ones(1), np.ones(1))) + 2
@@ -115,6 +122,13 @@ class EpochTrainer(Trainer):
             x = dense(self.data.x[self._next_rows()], self.net.backend, self.net.dtype)
             self.arrays["batch"][: x.shape[0], ...] = x
             super()._advance(1)
+
+    def _program(self, batch: int) -> Program:
+        if not self.few:
+            return super()._program(batch)
+        if batch not in self._programs:
+            self._programs[batch] = Eager(self._make_step(batch), self.net.backend.xp, self.arrays)
+        return self._programs[batch]
 
     def _make_step(self, batch: int) -> Step:
         net, alpha, decayed = self.net, self.alpha, self.net._decayed
