@@ -46,12 +46,12 @@ def default_every(trainer: Trainer) -> int:
     """Return how often to record so that it takes less than a twentieth of the time, a function of sizes alone.
 
     Measured with NumPy on one core: a step takes about 5 microseconds a layer and its matrix products, a record 100
-    microseconds a layer and three steps. So 25 steps for each step that a record is worth keep it at 4 %.
+    microseconds a layer and three steps. So 37 steps for each step that a record is worth keep it below 3 %.
     """
     products = 6e-5 * trainer.net.parameter_count * trainer.batch_size  # microseconds at 100 GFLOP/s
     calls = 5.0 * len(trainer.net.layers)
-    extra: int = round(500.0 * calls / (calls + products))
-    return 75 + extra
+    extra: int = round(750.0 * calls / (calls + products))
+    return 110 + extra
 
 
 class Recorder(Callback):
@@ -70,7 +70,7 @@ class Recorder(Callback):
     ----------
     every : int, optional
         Steps from one record to the next. By default it is chosen by `default_every` so that recording takes less
-        than a twentieth of the training's time: 575 steps for the smallest networks, down to 75 for large ones.
+        than a twentieth of the training's time: 860 steps for the smallest networks, down to 110 for large ones.
     parameters : bool
         Keep the parameters themselves of each record, too: P numbers each time, on the device. The pictures of single
         weights, and of decisions as they change, need them.
