@@ -1,9 +1,9 @@
 """The recorder: its numbers against independent ones, and that training does not notice it."""
 
+import array_backends
 import numpy as np
 import pytest
 
-import backends
 import xpnet
 from xpnet.recording import Recorder, default_every
 
@@ -167,7 +167,7 @@ class Deaf(Recorder):
 
 @pytest.mark.parametrize("device", ["CPU_DEVICE", "device1"])
 def test_a_record_reads_nothing_back(device):
-    net, recorder = network(backends.strict_backend(device)), Deaf(1)
+    net, recorder = network(array_backends.strict_backend(device)), Deaf(1)
     train(net, recorder, epochs=2)
     assert recorder["0.y"].rms.shape == (3,)
 
@@ -181,7 +181,7 @@ def test_looking_would_be_noticed(device):
             return super()._recorded()
 
     with pytest.raises(Boom):
-        train(network(backends.strict_backend(device)), Curious(1))
+        train(network(array_backends.strict_backend(device)), Curious(1))
 
 
 def test_resuming_goes_on_with_the_records(tmp_path):
