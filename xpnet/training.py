@@ -166,37 +166,36 @@ def fit(
 
         # Last, so that it sees what the other callbacks did.
         items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
-    if not net._lock.acquire(blocking=False):
+    if net._lock.locked():
         raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
     run: Run | None = None
     history = History()
-    try:
-        with explained(net.backend, "training", data.batch_size):
-            trainer = Trainer(
-                net, optimizer, data.x, data.t, batch_size=data.batch_size, sample_weight=data.weight, shuffle=shuffle,
-                averaging=averaging,
-            )  # fmt: skip
-        begun = Run(net, trainer, epochs, history)
-        for item in items:
-            item.on_begin(begun)
-        run = begun
-        with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
-            while run.epoch < epochs and not run.stopped:
-                _one_epoch(run, items, data.validation, progress)
-        for item in items:
-            item.on_end(run)
-        if "average" in trainer.arrays:
-            net.theta[...] = trainer.arrays["average"]
-        return run.history
-    except BaseException as error:
-        # Whatever ended the training, what was measured until then is not lost.
-        error.history = history if run is None else run.history  # type: ignore[attr-defined]
-        if run is not None:
+    with net._lock:  # released whatever happens: no interrupt comes between taking the lock and this block
+        try:
+            with explained(net.backend, "training", data.batch_size):
+                trainer = Trainer(
+                    net, optimizer, data.x, data.t, batch_size=data.batch_size, sample_weight=data.weight,
+                    shuffle=shuffle, averaging=averaging,
+                )  # fmt: skip
+            begun = Run(net, trainer, epochs, history)
             for item in items:
-                item.on_exception(run, error)
-        raise
-    finally:
-        net._lock.release()
+                item.on_begin(begun)
+            run = begun
+            with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
+                while run.epoch < epochs and not run.stopped:
+                    _one_epoch(run, items, data.validation, progress)
+            for item in items:
+                item.on_end(run)
+            if "average" in trainer.arrays:
+                net.theta[...] = trainer.arrays["average"]
+            return run.history
+        except BaseException as error:
+            # Whatever ended the training, what was measured until then is not lost.
+            error.history = history if run is None else run.history  # type: ignore[attr-defined]
+            if run is not None:
+                for item in items:
+                    item.on_exception(run, error)
+            raise
 
 
 def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, progress: Progress) -> None:
