@@ -246,6 +246,8 @@ def test_a_process_that_hangs_is_ended(bench, worker):
     worker.timeout = 0.2
     with pytest.raises(bench.pool.Failed, match=r"no answer to 'time' in 0\.2 s"):
         worker.ask("time", steps=10**9)
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)
 
 
 def test_a_system_that_fails_midway_has_no_figures(bench):
