@@ -116,3 +116,60 @@ def test_what_schedules_return(bad):
         rates(range(5, 10))
     assert xpnet.SGD(lambda step: 0.0).rates(range(2)).tolist() == [0.0, 0.0]
     assert xpnet.SGD(0.3).rates(range(4, 6)).tolist() == [0.3, 0.3]
+
+
+def test_names():
+    assert list(xpnet.optimizers.OPTIMIZERS) == ["sgd", "adagrad", "rmsprop", "adam", "adamw"]
+    assert set(xpnet.losses.LOSSES) == {
+        "mean_squared_error",
+        "sum_squared_error",
+        "mean_absolute_error",
+        "huber",
+        "poisson",
+        "binary_cross_entropy",
+        "cross_entropy",
+    }
+    activations = "identity relu leaky_relu elu sigmoid tanh softplus silu gelu softmax"
+    assert set(xpnet.layers.ACTIVATIONS) == set(activations.split())
+    for registry in (xpnet.losses.LOSSES, xpnet.layers.ACTIVATIONS, xpnet.optimizers.OPTIMIZERS):
+        for name, kind in registry.items():
+            assert kind.__name__.lower() == name.replace("_", "")
+    assert {name: kind.__name__ for name, kind in xpnet.layers.LAYERS.items()} == {n: n for n in xpnet.layers.LAYERS}
+
+
+def test_slots_are_named_as_in_the_formulas():
+    slots = {kind: getattr(xpnet, kind)().slots for kind in DEFAULTS}
+    assert slots == {"SGD": (), "Adagrad": ("s",), "RMSProp": ("s",), "Adam": ("m", "v"), "AdamW": ("m", "v")}
+    assert xpnet.SGD(0.1, momentum=0.5).slots == ("v",)
+
+
+def test_positional_arguments():
+    assert xpnet.SGD(0.1, 0.9, True) == xpnet.SGD(learning_rate=0.1, momentum=0.9, nesterov=True)
+    assert xpnet.Adam(0.1, 0.8, 0.7, 0.6) == xpnet.Adam(learning_rate=0.1, beta1=0.8, beta2=0.7, eps=0.6)
+    with pytest.raises(TypeError, match="positional"):
+        xpnet.Adam(0.1, 0.8, 0.7, 0.6, 0.5)  # weight decay and clipping by name only
+
+
+def test_kinds_of_losses():
+    """What targets a loss takes, and whether it wants logits."""
+    kinds = {name: (kind.kind, kind.takes_logits) for name, kind in xpnet.losses.LOSSES.items()}
+    assert kinds.pop("cross_entropy") == ("classification", True)
+    assert kinds.pop("binary_cross_entropy") == ("binary", True)
+    assert set(kinds.values()) == {("regression", False)}
+
+
+def test_what_is_predicted():
+    xp = xpnet.backends.get("numpy").xp
+    y = np.array([[0.0, 1.0], [-800.0, 700.0]])
+    assert xpnet.MeanSquaredError().predict(xp, y) is y
+    with np.errstate(over="ignore"):
+        assert (xpnet.Poisson().predict(xp, y[:1]) == [[1.0, np.e]]).all()
+    logistic = xpnet.BinaryCrossEntropy().predict(xp, y)
+    assert logistic == pytest.approx(np.array([[0.5, 1 / (1 + np.exp(-1))], [0.0, 1.0]]))
+    shares = xpnet.CrossEntropy().predict(xp, y)
+    assert shares == pytest.approx(np.array([[1 / (1 + np.e), np.e / (1 + np.e)], [0.0, 1.0]]))
+
+
+def test_only_weights_decay():
+    assert xpnet.Linear.decayed == ("W",)
+    assert all(layer.decayed == () for layer in xpnet.layers.ACTIVATIONS.values())
