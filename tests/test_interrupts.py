@@ -18,9 +18,16 @@ from numpy.testing import assert_array_equal
 from problems import classifier, flat
 
 import xpnet
+from xpnet.backends.numpy import Replay
 from xpnet.errors import AlreadyTrainingError, NonFiniteError
 
 STEPS = 4
+
+
+@pytest.fixture(autouse=True)
+def no_machine_code(monkeypatch):
+    """Compiling kernels after a while would be thousands of lines more to interrupt, on a slow machine alone."""
+    monkeypatch.setattr(Replay, "patience", float("inf"))
 
 
 class FaultyBackend(EagerBackend):
