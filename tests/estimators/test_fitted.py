@@ -120,24 +120,26 @@ def test_weights_that_a_user_changes_take_effect(iris, cls):
     np.testing.assert_allclose(est.network_.forward(X), est._outputs(X, "predict")[1])
 
 
-def test_log_odds_are_exact_where_probabilities_round(iris):
-    clf = MLPClassifier((2,), solver="lbfgs", max_iter=500, random_state=0, alpha=0.0)
-    clf.fit(*iris)
+def test_decisions_are_exact_where_probabilities_round(iris):
+    clf = MLPClassifier((2,), solver="lbfgs", max_iter=500, random_state=0, alpha=0.0).fit(*iris)
     X = iris[0] * 30.0
-    with np.errstate(divide="ignore"):
-        from_p = np.log(clf.predict_proba(X)) - np.log1p(-clf.predict_proba(X))
-    exact = clf.decision_function(X)
-    assert np.isinf(from_p).any()
-    assert np.isfinite(exact).all()
-    usual = np.abs(from_p) < 10
-    np.testing.assert_allclose(exact[usual], from_p[usual], rtol=1e-6, atol=1e-9)
-    np.testing.assert_array_equal(clf.classes_[exact.argmax(axis=1)], clf.predict(X))
+    p, d = clf.predict_proba(X), clf.decision_function(X)
+    assert (p == 0).any()
+    assert np.isfinite(d).all()
+    assert (d <= 0).all()
+    log_p = clf.predict_log_proba(X)  # without a warning about log(0)
+    assert np.array_equal(np.isinf(log_p), p == 0)
+    np.testing.assert_allclose(d[p > 0], log_p[p > 0], rtol=1e-6, atol=1e-15)
+    np.testing.assert_array_equal(clf.classes_[d.argmax(axis=1)], clf.predict(X))
+    near = clf.network_.forward(X)
+    rows = np.flatnonzero((p.max(axis=1) == 1) & (np.diff(np.sort(near, axis=1))[:, -1] < 700))
+    assert rows.size
+    assert (d[rows].max(axis=1) < 0).all()  # a probability that rounds to 1 is told from 1
 
 
 @UNFINISHED
-def test_log_odds_of_two_classes_and_of_several_labels(binary, labels):
+def test_decisions_about_two_classes_and_several_labels(binary, labels):
     for data in (binary, labels):
         clf = MLPClassifier((3,), solver="lbfgs", max_iter=30, random_state=0, alpha=0.1).fit(*data)
-        p = clf.predict_proba(data[0])
-        p = p[:, 1] if p.shape[1] == 2 else p
-        np.testing.assert_allclose(clf.decision_function(data[0]), np.log(p) - np.log1p(-p), rtol=1e-6, atol=1e-9)
+        p, d = clf.predict_proba(data[0]), clf.decision_function(data[0])
+        np.testing.assert_allclose(d, np.log(p[:, 1] / p[:, 0]) if d.ndim == 1 else np.log(p / (1 - p)), rtol=1e-6)

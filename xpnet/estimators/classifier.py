@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from xpnet.errors import ConfigError
 from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.estimators.base import BaseMultilayerPerceptron
-from xpnet.estimators.predicting import log_odds
+from xpnet.estimators.predicting import log_softmax
 from xpnet.estimators.sampling import Samples
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.network import Network
@@ -263,7 +263,7 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):  # type: ignore[
         return self._answer(net, self._columns(net, p), X, wide)
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of the probabilities (n_samples, n_classes).
+        """Return the logarithm of `predict_proba` (n_samples, n_classes); `decision_function` loses less to rounding.
 
         Parameters
         ----------
@@ -274,21 +274,21 @@ class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):  # type: ignore[
             return self._answer(net, net.backend.xp.log(self._columns(net, p)), X, wide)
 
     def decision_function(self, X: Any) -> Array:
-        """Return log(p / (1 - p)) of each class's probability p, exact also where p rounds to 0 or 1.
+        """Return how sure the classifier is of each class, such that `predict_proba` is a simple function of it.
 
-        Shape (n_samples,) for two classes, where it is the logit of ``classes_[1]``, else (n_samples, n_classes).
+        For two classes (n_samples,) and for several labels (n_samples, n_labels) it is the logit, and the probability
+        is 1 / (1 + exp(-d)); for more classes (n_samples, n_classes) the logarithm of the probability, and a softmax
+        gives the probabilities.
 
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
         """
         net, y, wide = self._outputs(X, "decision_function")
-        if self.n_outputs_ == 1:
-            y = y[:, 0]
-        elif net.loss.kind == "classification":
+        if net.loss.kind == "classification":
             with net.backend.active():
-                y = log_odds(net.backend.xp, y)
-        return self._answer(net, y, X, wide)
+                y = log_softmax(net.backend.xp, y)
+        return self._answer(net, y[:, 0] if self.n_outputs_ == 1 else y, X, wide)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the part of the samples whose label, or whose every label, is right.

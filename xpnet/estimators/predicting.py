@@ -35,19 +35,16 @@ def mean_loss(net: Network, y: Array, samples: Samples) -> float:
         return float(net.loss(backend.xp, y, samples.t, w)[0])
 
 
-def log_odds(xp: Any, y: Array) -> Array:
-    """Return log(p / (1 - p)) of each class's probability p under a softmax of the logits `y` (B, O).
+def log_softmax(xp: Any, y: Array) -> Array:
+    """Return the logarithm of each class's probability under a softmax of the logits `y` (B, O).
 
-    z = y - max(y, axis=1, keepdims=True)                                             (B, O)     (1)
-    rest = sum of exp(z) over the other classes                                       (B, O)     (2)
-    log(p / (1 - p)) = z - log(rest)                                                  (B, O)     (3)
+    z = y - max(y, axis=1, keepdims=True)                         (B, O)     (1)
+    others = sum of exp(z) over all classes but the largest       (B, 1)     (2)
+    log(p) = z - log1p(others)                                    (B, O)     (3)
 
-    The largest class's own term is left out of its sum, not subtracted, so that nothing is lost to rounding.
+    The largest class's term is 1 and is left to log1p, so that nothing is lost where p is close to 0 or 1.
     """
     z = y - xp.max(y, axis=1, keepdims=True)
-    e = xp.exp(z)
     classes = xp.arange(y.shape[1], device=y.device)
-    largest = xp.astype(xp.argmax(y, axis=1, keepdims=True) == classes[None, :], y.dtype)
-    others = e * (1.0 - largest)
-    rest = largest * xp.sum(others, axis=1, keepdims=True) + (1.0 - largest) * (xp.sum(e, axis=1, keepdims=True) - e)
-    return z - xp.log(xp.maximum(rest, xp.finfo(y.dtype).smallest_normal))
+    other = xp.astype(xp.argmax(y, axis=1, keepdims=True) != classes[None, :], y.dtype)
+    return z - xp.log1p(xp.sum(xp.exp(z) * other, axis=1, keepdims=True))

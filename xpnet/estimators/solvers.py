@@ -95,17 +95,15 @@ class SolverState:
 
     def fits(self, net: Network) -> bool:
         """Say whether the slots belong to a network of this size, place and precision."""
-        same = all(
-            a.shape == net.theta.shape and a.dtype == net.theta.dtype and net.backend.owns(a)
-            for a in self.slots.values()
+        return self.backend == net.backend and all(
+            a.shape == net.theta.shape and a.dtype == net.theta.dtype for a in self.slots.values()
         )
-        return self.backend == net.backend and same
 
     def to(self, net: Network) -> SolverState:
         """Return a copy for a network elsewhere."""
         moved = SolverState(self.optimizer, net)
         moved.learning_rate, moved.step = self.learning_rate, self.step
-        moved.slots = {name: net.backend.asarray(self.backend.to_numpy(a)) for name, a in self.slots.items()}
+        moved.slots = {name: net.backend.asarray(np.array(self.backend.to_numpy(a))) for name, a in self.slots.items()}
         return moved
 
     def __getstate__(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Tasks:
 
     def end(self) -> None:
         """End the call as a whole."""
-        self.root.call_on_fit_task_end(**self.data, reconstruction_attributes={})
+        self.root.call_on_fit_task_end(**self.data, reconstruction_attributes=self._as_if_fitted)
 
     def _as_if_fitted(self) -> dict[str, Any]:
         net = self.est.network_.copy()

@@ -80,7 +80,7 @@ class EpochTrainer(Trainer):
             else:
                 self.arrays["x"] = data.x
             if data.weight is not None:  # on the scale where their mean is 1, and so is alpha
-                scale = self.samples / data.weight.sum()
+                scale = self.samples / float(data.weight.sum())
                 self.alpha *= scale
                 self.arrays["weight"] = backend.asarray((data.weight * scale).astype(net.dtype))
 
