@@ -265,6 +265,22 @@ def test_functions_without_a_name_are_known_by_their_place(tmp_path: Path) -> No
         xpnet.load(tmp_path / "f", classes=own)
 
 
+def test_functions_of_one_name_in_a_layer_and_in_the_loss(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Own(xpnet.losses.Loss):
+        f: Callable
+
+    def cube(xp, x):  # the other one stands above
+        return x
+
+    act = xpnet.Activation(globals()["cube"], cube_slope)
+    net = xpnet.Network([xpnet.Linear(2, 2), act], Own(cube))
+    net.save(tmp_path / "f")
+    again = xpnet.load(tmp_path / "f", classes={"cube": act.f, "cube_slope": cube_slope, "Own": Own, "loss.f": cube})
+    assert again.layers == net.layers
+    assert again.loss == net.loss
+
+
 @pytest.mark.parametrize("classes", [3, "Scale", [3], ["Scale"], {"Scale": 3}, {3: Scale}, [None]])
 def test_what_classes_may_be(saved: Path, classes: Any) -> None:
     with pytest.raises(ConfigError, match=r"classes must be classes and functions, as classes=\[MyLayer\]"):

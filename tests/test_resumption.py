@@ -343,11 +343,34 @@ def test_an_error_after_the_last_epoch_leaves_the_file_of_the_last_step(tmp_path
             raise Boom
 
     path = tmp_path / "f"
+    net, history = uninterrupted(EVERYTHING)
+    losses = history["validation_loss"].tolist()
+    # An epoch that was not the best, so that early stopping changes the network before the error comes.
+    epochs = next(k for k in range(2, len(losses)) if np.argmin(losses[:k]) == k - 2)
     with pytest.raises(Boom):
-        train(EVERYTHING, make(EVERYTHING), [AtEnd()], epochs=4, checkpoint=path)
-    net, _ = uninterrupted(EVERYTHING, epochs=8)
+        train(EVERYTHING, make(EVERYTHING), [AtEnd()], epochs=epochs, checkpoint=path)
     again = make(EVERYTHING)
-    train(EVERYTHING, again, epochs=8, checkpoint=path, resume=True)
+    assert curves(train(EVERYTHING, again, checkpoint=path, resume=True)) == curves(history)
+    assert again.theta.tobytes() == net.theta.tobytes()
+
+
+@pytest.mark.parametrize("call", [0, 1, 2])
+def test_ctrl_c_between_two_epochs(tmp_path: Path, no_sync: None, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    path, calls, finish = tmp_path / "f", [], xpnet.Trainer.finish_epoch
+
+    def finish_epoch(trainer: Any) -> float:
+        calls.append(trainer)
+        if len(calls) == call + 1:
+            raise KeyboardInterrupt  # the history has the epoch already, the trainer has not finished it
+        return finish(trainer)
+
+    net, history = uninterrupted(EVERYTHING, epochs=3)
+    with monkeypatch.context() as context:
+        context.setattr(xpnet.Trainer, "finish_epoch", finish_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            train(EVERYTHING, make(EVERYTHING), epochs=3, checkpoint=path)
+    again = make(EVERYTHING)
+    assert curves(train(EVERYTHING, again, epochs=3, checkpoint=path, resume=True)) == curves(history)
     assert again.theta.tobytes() == net.theta.tobytes()
 
 
@@ -581,6 +604,34 @@ CHANGES = {
 def test_states_that_do_not_fit_are_refused(run_file: Path, name: str) -> None:
     change, message = CHANGES[name]
     assert message in refused(rewritten(run_file, change), make(EVERYTHING))
+
+
+def test_memory_that_runs_out_while_resuming_changes_nothing(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore, asarray = xpnet.Trainer.restore, xpnet.backends.numpy.NumpyBackend.asarray
+
+    for k in range(8):
+        calls: list[Any] = []
+
+        def failing(backend: Any, a: Any, dtype: Any = None, calls: list[Any] = calls, k: int = k) -> Any:
+            calls.append(a)
+            if len(calls) == k + 1:
+                raise MemoryError
+            return asarray(backend, a, dtype)
+
+        def begin(trainer: Any, tensors: Any, counts: Any, failing: Any = failing) -> None:
+            with pytest.MonkeyPatch.context() as inner:
+                if counts["step"]:  # not on the way back
+                    inner.setattr(xpnet.backends.numpy.NumpyBackend, "asarray", failing)
+                restore(trainer, tensors, counts)
+
+        net = make(EVERYTHING)
+        before = net.theta.tobytes()
+        with monkeypatch.context() as context:
+            context.setattr(xpnet.Trainer, "restore", begin)
+            with pytest.raises(MemoryError):
+                train(EVERYTHING, net, checkpoint=run_file, resume=True)
+        assert len(calls) == k + 1
+        assert net.theta.tobytes() == before
 
 
 def test_scrambled_states_are_refused_or_make_sense(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
