@@ -113,6 +113,11 @@ class Recorder(Callback):
         return np.asarray(self._steps, dtype=np.int64)
 
     @property
+    def net(self) -> Network:
+        """The network whose training was recorded, as it is now."""
+        return self._recorded().net
+
+    @property
     def names(self) -> list[str]:
         """The names of the quantities."""
         return list(self._recorded().sizes)

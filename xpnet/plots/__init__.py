@@ -1,0 +1,29 @@
+"""Pictures of networks and of how they learn, with matplotlib (the extra ``plot``).
+
+Every function takes an axes, or makes a figure with one, and returns the axes. Colours can be told apart by
+colour-blind people, and lines and markers differ in more than colour.
+"""
+
+from xpnet.plots.activations import activation
+from xpnet.plots.confusion import confusion, errors
+from xpnet.plots.curves import accuracy, loss
+from xpnet.plots.evolution import evolution, update_ratios
+from xpnet.plots.flow import delta_flow, delta_history
+from xpnet.plots.matrices import weight_images, weights
+from xpnet.plots.regions import animate_regions, regions
+
+__all__ = [
+    "accuracy",
+    "activation",
+    "animate_regions",
+    "confusion",
+    "delta_flow",
+    "delta_history",
+    "errors",
+    "evolution",
+    "loss",
+    "regions",
+    "update_ratios",
+    "weight_images",
+    "weights",
+]

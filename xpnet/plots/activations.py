@@ -1,0 +1,41 @@
+"""An activation and its derivative."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.backends import get
+from xpnet.errors import ConfigError
+from xpnet.layers import Dropout, Layer, Softmax
+from xpnet.plots.style import Axes, axes, line
+
+
+def activation(layer: Layer, ax: Axes | None = None, *, low: float = -4.0, high: float = 4.0) -> Axes:
+    """Draw an activation and its derivative, as the layer's `forward` and `backward` compute them.
+
+    Parameters
+    ----------
+    layer : Layer
+        A layer without parameters that acts on each number alone, one's own too.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    low, high : float
+        The range of the input.
+    """
+    if isinstance(layer, Softmax | Dropout) or layer.parameter_shapes():
+        raise ConfigError(f"activation draws layers without parameters that act on each number alone, got {layer!r}")
+    ax = axes(ax)
+    backend = get("numpy")
+    x = np.linspace(low, high, 801)[:, None]
+    with backend.active():
+        y, cache = layer.forward(backend.xp, {}, x)
+        slope, _ = layer.backward(backend.xp, {}, cache, np.ones_like(x))
+    name = getattr(layer, "name", type(layer).__name__)
+    ax.axhline(0.0, color="0.7", linewidth=0.8)
+    ax.axvline(0.0, color="0.7", linewidth=0.8)
+    ax.plot(x[:, 0], y[:, 0], label=f"{name}: y = f(x)", **line(0))
+    ax.plot(x[:, 0], np.asarray(slope)[:, 0], label="derivative f'(x)", **line(1))
+    ax.set_xlabel("input x")
+    ax.set_ylabel("output y, derivative dy/dx")
+    ax.legend()
+    return ax

@@ -1,0 +1,63 @@
+"""Loss and accuracy over the epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xpnet.errors import ConfigError
+from xpnet.history import History
+from xpnet.plots.style import Axes, axes, line
+
+
+def loss(history: History, ax: Axes | None = None, *, log: bool = False) -> Axes:
+    """Draw the training loss, and the validation loss if there is one, over the epochs.
+
+    Parameters
+    ----------
+    history : History
+        What `Network.fit` returned.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    log : bool
+        Whether the loss has a logarithmic scale.
+    """
+    ax = _curves(history, {"loss": "training", "validation_loss": "validation"}, ax)
+    ax.set_ylabel("loss (mean over the samples)")
+    if log:
+        ax.set_yscale("log")
+    return ax
+
+
+def accuracy(history: History, ax: Axes | None = None) -> Axes:
+    """Draw the validation accuracy over the epochs.
+
+    Parameters
+    ----------
+    history : History
+        What `Network.fit` returned, given validation data and a classification loss.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    """
+    if "validation_accuracy" not in history:
+        raise ConfigError(
+            f"history has no validation_accuracy, only {', '.join(history)}; give fit validation_data, and the network "
+            "a classification loss"
+        )
+    ax = _curves(history, {"validation_accuracy": "validation"}, ax)
+    ax.set_ylabel("accuracy (share of the samples)")
+    return ax
+
+
+def _curves(history: History, labels: dict[str, str], ax: Any) -> Axes:
+    ax = axes(ax)
+    epochs = np.arange(1, history.epochs + 1)
+    for k, (name, label) in enumerate(labels.items()):
+        if name in history:
+            ax.plot(epochs, history[name], label=label, marker="o" if len(epochs) < 30 else "", markersize=4, **line(k))
+    ax.set_xlabel("epoch")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return ax

@@ -1,0 +1,75 @@
+"""How parameters, deltas and updates change during training, from what a `Recorder` has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.plots.style import COLORS, Axes, axes, color, line
+from xpnet.recording import Recorder
+
+
+def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: int = 60) -> Axes:
+    """Draw how one quantity went: weights, biases, deltas, gradients or outputs.
+
+    A parameter whose values the recorder kept (``Recorder(parameters=True)``) has a line for each of its entries;
+    anything else has its mean, a band of one standard deviation to both sides, and the largest absolute value.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    name : str
+        The quantity, such as "0.W", "2.b", "0.delta" or "1.y"; see `Recorder`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    most : int
+        So many entries at most have a line, spread evenly over the array.
+    """
+    curves, steps = recorder[name], recorder.steps
+    ax = axes(ax)
+    ax.axhline(0.0, color="0.7", linewidth=0.8)
+    if recorder.keep_parameters and name in recorder.net.parameters:
+        values = recorder.parameters(name).reshape(len(steps), -1)
+        chosen = np.unique(np.linspace(0, values.shape[1] - 1, min(most, values.shape[1])).round().astype(int))
+        few = len(chosen) <= len(COLORS)
+        shape = tuple(recorder.net.parameters[name].shape)
+        for k, entry in enumerate(chosen):
+            index = ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
+            style = line(k) if few else {"color": color(k, len(chosen)), "linewidth": 0.8}
+            ax.plot(steps, values[:, entry], label=f"{name}[{index}]" if few else None, **style)
+        part = "" if len(chosen) == values.shape[1] else f" ({len(chosen)} of {values.shape[1]} entries)"
+        ax.set_ylabel(f"value of {name}{part}")
+    else:
+        ax.plot(steps, curves.mean, label="mean", **line(0))
+        band = (curves.mean - curves.spread, curves.mean + curves.spread)
+        ax.fill_between(steps, *band, color=COLORS[0], alpha=0.25, label="mean ± spread")
+        for sign in (1.0, -1.0):
+            ax.plot(steps, sign * curves.largest, label="± largest" if sign > 0 else None, **line(1))
+        ax.set_ylabel(f"entries of {name}")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize="small")
+    ax.set_xlabel("training step")
+    return ax
+
+
+def update_ratios(recorder: Recorder, ax: Axes | None = None) -> Axes:
+    """Draw how much of each weight matrix one step changes: |update| / |W|, over the steps, on a logarithmic scale.
+
+    About a thousandth is usual; much more makes training unsteady, much less slow. Biases are left out, since they
+    begin at zero.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    """
+    ax = axes(ax)
+    names = [name for name in recorder.net.parameters if name.endswith(".W")]
+    for k, name in enumerate(names):
+        ax.plot(recorder.steps, recorder.update_ratio(name), label=name, **line(k))
+    ax.axhline(1e-3, color="0.5", linewidth=0.8)
+    ax.set_yscale("log")
+    ax.set_xlabel("training step")
+    ax.set_ylabel("|update| / |W| of one step")
+    ax.legend()
+    return ax

@@ -1,0 +1,60 @@
+"""How large deltas are through the depth of a network, and over time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.plots.style import COLORS, SEQUENTIAL, Axes, axes
+from xpnet.recording import Recorder
+from xpnet.trace import Trace
+
+
+def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:
+    """Draw how large the deltas of one batch are, layer by layer: the typical size and the largest one.
+
+    Parameters
+    ----------
+    trace : Trace
+        From `Network.trace`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    """
+    ax = axes(ax)
+    depth = np.arange(len(trace))
+    typical = np.asarray([numbers["delta"].rms for numbers in trace.statistics])
+    largest = np.asarray([numbers["delta"].largest for numbers in trace.statistics])
+    shown = {"typical (root mean square)": (typical, "o"), "largest": (largest, "^")}
+    for k, (label, (sizes, marker)) in enumerate(shown.items()):
+        ax.plot(depth, np.where(sizes > 0, sizes, np.nan), marker=marker, color=COLORS[k], label=label)
+    ax.set_yscale("log")
+    ax.set_xticks(depth, [item.name for item in trace], rotation=45, ha="right")
+    ax.set_xlabel("layer (deltas flow from right to left)")
+    ax.set_ylabel("size of delta = dL/dy")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return ax
+
+
+def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
+    """Draw how large the deltas are through depth and time: a row a layer, a column a record, colours for sizes.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    """
+    ax = axes(ax, 7.0)
+    layers = [k for k in range(len(recorder.net.layers)) if f"{k}.delta" in recorder]
+    sizes = np.stack([recorder[f"{k}.delta"].rms for k in layers])
+    with np.errstate(divide="ignore"):
+        powers = np.where(sizes > 0, np.log10(sizes), np.nan)
+    steps = recorder.steps
+    edges = np.concatenate([[steps[0]], (steps[1:] + steps[:-1]) / 2, [steps[-1] + (len(steps) == 1)]])
+    picture = ax.pcolormesh(edges, np.arange(len(layers) + 1), np.ma.masked_invalid(powers), cmap=SEQUENTIAL)
+    ax.figure.colorbar(picture, ax=ax, label="typical size of delta, log10 of dL/dy (rms)")
+    names = [f"{k} {type(recorder.net.layers[k]).__name__}" for k in layers]
+    ax.set_yticks(np.arange(len(layers)) + 0.5, names)
+    ax.set_xlabel("training step")
+    ax.set_ylabel("layer")
+    return ax

@@ -1,0 +1,74 @@
+"""Weights as pictures: matrices, and the first layer's weights as the images that they look for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xpnet.errors import ConfigError, ShapeError, closest
+from xpnet.network import Network
+from xpnet.plots.style import SIGNED, Axes, HostArray, axes, signed_limit, tiles
+
+
+def _values(net: Network, name: str) -> HostArray:
+    parameters = net.parameters
+    if name not in parameters:
+        raise ConfigError(
+            f"no parameter is called {name!r}; names are {', '.join(parameters)}.{closest(name, parameters)}"
+        )
+    return net.backend.to_numpy(parameters[name]).astype(np.float64)
+
+
+def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
+    """Draw a parameter as a matrix of colours: a row for each input, a column for each output; a bias is one row.
+
+    Parameters
+    ----------
+    net : Network
+    name : str
+        The parameter's name, such as "0.W" or "2.b".
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    """
+    values = np.atleast_2d(_values(net, name))
+    ax = axes(ax)
+    picture = ax.imshow(values, cmap=SIGNED, aspect="auto", interpolation="nearest", **signed_limit(values))
+    ax.figure.colorbar(picture, ax=ax, label=f"value of {name}")
+    ax.set_xlabel("output")
+    ax.set_ylabel("input")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    if values.shape[0] == 1:
+        ax.set_yticks([])
+        ax.set_ylabel("")
+    ax.set_title(f"{name}: {type(net.layers[int(name.split('.')[0])]).__name__} of layer {name.split('.')[0]}")
+    return ax
+
+
+def weight_images(
+    net: Network, shape: tuple[int, int], ax: Axes | None = None, *, name: str = "0.W", count: int = 64
+) -> Axes:
+    """Draw what each unit of a layer looks for: its weights, arranged as an image of the input.
+
+    Parameters
+    ----------
+    net : Network
+    shape : (int, int)
+        Height and width of the image, e.g. ``(28, 28)``; their product is the layer's number of inputs.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+    name : str
+        The weights, (I, O).
+    count : int
+        How many units are drawn at most, the first ones.
+    """
+    values = _values(net, name)
+    if values.ndim != 2 or values.shape[0] != shape[0] * shape[1]:
+        raise ShapeError(f"{name} has shape {values.shape}; images of {shape} need {shape[0] * shape[1]} inputs")
+    shown = values.T[:count].reshape(-1, *shape)
+    ax = axes(ax, 6.0, 5.5)
+    picture = ax.imshow(tiles(shown), cmap=SIGNED, interpolation="nearest", **signed_limit(shown))
+    ax.figure.colorbar(picture, ax=ax, label=f"value of {name}")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_title(f"weights of units 0 to {len(shown) - 1} of {values.shape[1]}, as images of the input")
+    return ax
