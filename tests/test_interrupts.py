@@ -1,6 +1,7 @@
 """Exceptions anywhere in a training leave whole steps; two trainings of one network; terminals that go away."""
 
 import errno
+import functools
 import io
 import linecache
 import sys
@@ -129,6 +130,17 @@ def test_a_second_exception_while_the_first_is_dealt_with():
     assert undone > 10  # what was repeated failed too, and was given up
 
 
+def apart(test):
+    """Run a test in a thread of its own: an exception out of a tracer can leave its mark on the thread."""
+
+    @functools.wraps(test)
+    def run(*arguments, **options):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(test, *arguments, **options).result()
+
+    return run
+
+
 class Interrupt:
     """Raises an exception at the k-th line of xpnet's own code that runs in a `with` block, as Ctrl-C may."""
 
@@ -161,6 +173,7 @@ class Interrupt:
 
 
 @pytest.mark.parametrize("name", ["numpy", "eager"])
+@apart
 def test_ctrl_c_at_any_line_leaves_whole_steps(name):
     good = whole_steps(STEPS)
     compiled = trainer_of(make(name))
@@ -181,6 +194,7 @@ def test_ctrl_c_at_any_line_leaves_whole_steps(name):
     assert interrupted > 50
 
 
+@apart
 def test_ctrl_c_while_looking_for_the_cause_of_a_divergence():
     good = whole_steps(3, bad=True)
     trainer = trainer_of(bad=True)
@@ -205,6 +219,7 @@ def test_ctrl_c_while_looking_for_the_cause_of_a_divergence():
     assert interrupted > 200
 
 
+@apart
 def test_ctrl_c_at_any_line_of_run_leaves_a_trainer_that_goes_on():
     """Also between epochs: none is skipped, none is begun twice."""
     whole = trainer_of()
@@ -229,6 +244,7 @@ def test_ctrl_c_at_any_line_of_run_leaves_a_trainer_that_goes_on():
     assert interrupted > 50
 
 
+@apart
 def test_ctrl_c_at_any_line_of_fit_leaves_whole_steps():
     x, t = problems.three_classes()
     options = {"epochs": 2, "batch_size": 16, "validation_data": (x, t), "verbose": False}
