@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from array_backends import EagerBackend
 from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 
 import xpnet
-from backends import EagerBackend
 from xpnet.errors import NonFiniteError, XpnetError
 from xpnet.estimators import DivergenceError, MLPClassifier, MLPRegressor
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from xpnet.errors import ConfigError
 from xpnet.estimators.arrays import backend_of, to_host
-from xpnet.estimators.base import BaseMultilayerPerceptron
+from xpnet.estimators.classifier_parameters import ClassifierParameters
 from xpnet.estimators.predicting import log_softmax
 from xpnet.estimators.sampling import Samples
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -26,90 +25,10 @@ Array = Any
 HostArray = np.ndarray[Any, Any]
 
 
-class MLPClassifier(ClassifierMixin, BaseMultilayerPerceptron):  # type: ignore[misc]
-    """Multi-layer perceptron classifier.
+class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc]
+    __doc__ = ClassifierParameters.__doc__
 
-    DOCS
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_iris
-    >>> from xpnet.estimators import MLPClassifier
-    >>> X, y = load_iris(return_X_y=True)
-    >>> clf = MLPClassifier(hidden_layer_sizes=(20,), solver="lbfgs", random_state=0).fit(X, y)
-    >>> clf.predict(X[:3])
-    array([0, 0, 0])
-    >>> clf.network_
-    Network([Linear(4, 20), ReLU(), Linear(20, 3)], loss=CrossEntropy(), backend='numpy', dtype='float64')
-    """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseMultilayerPerceptron._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "loss": [StrOptions({"log_loss"}), Loss],
-    }
     _numeric_targets = False
-
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: Any = "adam",
-        alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: Any = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        backend: Any = None,
-        class_weight: Any = None,
-        dropout: float = 0.0,
-        loss: Any = "log_loss",
-        on_divergence: str = "stop",
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.backend = backend
-        self.class_weight = class_weight
-        self.dropout = dropout
-        self.loss = loss
-        self.on_divergence = on_divergence
 
     # ------------------------------------------------------------------------------------ fitting
 
