@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import xpnet.backends
-from xpnet import gradproblems
+from xpnet import gradtargets
 from xpnet.errors import ConfigError
 from xpnet.graddiagnosis import diagnose
 from xpnet.gradproblems import STEPS, Problem
@@ -99,11 +99,11 @@ def check_gradients(
     place = target.backend if isinstance(target, Network) else xpnet.backends.get(backend)
     with place.active():
         if isinstance(target, Network):
-            problems = gradproblems.of_network(target, x, t, sample_weight, training, jitter, rng)
+            problems = gradtargets.of_network(target, x, t, sample_weight, training, jitter, rng)
         elif isinstance(target, Layer):
-            problems = [gradproblems.of_layer(target, x, parameters, training, place, rng)]
+            problems = [gradtargets.of_layer(target, x, parameters, training, place, rng)]
         elif isinstance(target, Loss):
-            problems = [gradproblems.of_loss(target, x, t, sample_weight, place, rng)]
+            problems = [gradtargets.of_loss(target, x, t, sample_weight, place, rng)]
         else:
             raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
         whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
