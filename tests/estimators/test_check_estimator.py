@@ -20,8 +20,11 @@ CONFIGURATIONS = {
 }  # fmt: skip
 MORE = {MLPClassifier: {"class_weight": "balanced"}, MLPRegressor: {"loss": xpnet.Huber()}}
 
-ABSENT = re.compile(r"(cupy|torch|dpnp) is not installed: not checking array_api input")
-"""The one reason for which a check may not run: it is about a library that this machine does not have."""
+ABSENT = re.compile(
+    r"(cupy|torch|dpnp) is not installed: not checking array_api input"
+    r"|PyTorch test requires cuda, which is not available|Skipping (XPU|MPS) device test because .*"
+)
+"""The reasons for which a check may not run: it is about a library or a device that this machine does not have."""
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)

@@ -11,6 +11,7 @@ from sklearn.utils import shuffle as shuffled
 from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, dense, is_sparse, take
 from xpnet.estimators.solvers import SolverState
+from xpnet.layers import LAYERS, Activation, Dropout
 from xpnet.network import Network
 from xpnet.trainer import Step, Trainer, make_update
 
@@ -22,6 +23,9 @@ CHUNK = 64
 
 WORTH_RECORDING = 32
 """From this number of steps on a step is recorded, or captured by a device."""
+
+DETERMINISTIC = ({*LAYERS.values()} - {Dropout}) | {Activation}
+"""Layers that do not look at the number of the step."""
 
 TINY = 1e-30
 
@@ -69,7 +73,7 @@ class EpochTrainer(Trainer):
                 "order": backend.asarray(self.order.astype(np.int64)),
                 "cursor": backend.asarray(np.zeros(1, dtype=np.int64)),
                 "position": backend.asarray(np.zeros(1, dtype=np.int64)),
-                "step": backend.asarray(np.asarray([state.step % 2**32], dtype=np.uint32)),
+                "step": backend.asarray(np.asarray([state.step % 2**32], dtype=self._step_dtype())),
                 "scalars": backend.asarray(np.zeros((self.steps_per_epoch, columns), dtype=net.dtype)),
                 "loss": backend.asarray(np.zeros(1, dtype=np.float64)),
             }
@@ -83,6 +87,10 @@ class EpochTrainer(Trainer):
                 scale = self.samples / float(data.weight.sum())
                 self.alpha *= scale
                 self.arrays["weight"] = backend.asarray((data.weight * scale).astype(net.dtype))
+
+    def _step_dtype(self) -> type[np.integer[Any]]:
+        """Return uint32; int64 if no layer wants to know the step, since not every library can add to a uint32."""
+        return np.int64 if all(type(layer) in DETERMINISTIC for layer in self.net.layers) else np.uint32
 
     def run_epoch(self) -> float:
         """Go through the samples once, and return the mean of the batches' objectives."""
