@@ -1,0 +1,78 @@
+"""Dropout's masks against the same hash in Python's own integers, and what chance they leave."""
+
+import numpy as np
+import pytest
+
+import xpnet
+
+xp = xpnet.backends.get("numpy").xp
+WORD = 2**32
+
+
+def mix(x):
+    """The finaliser "lowbias32", in integers without a size."""
+    x ^= x >> 16
+    x = x * 0x7FEB352D % WORD
+    x ^= x >> 15
+    x = x * 0x846CA68B % WORD
+    return x ^ (x >> 16)
+
+
+def bits(counter, key, step):
+    h = mix((step * 0x9E3779B9 + key) % WORD)
+    return mix((mix((counter + h) % WORD) + h) % WORD)
+
+
+def context(key=1, step=0, training=True):
+    return xpnet.Context(training, key, np.array([step], dtype=np.uint32))
+
+
+@pytest.mark.parametrize(("key", "step"), [(0, 0), (1, 0), (0, 1), (0xDEADBEEF, 12345), (WORD - 1, WORD - 1)])
+def test_bits(key, step):
+    x = np.ones((7, 5))
+    for rate in (0.1, 0.5, 0.875):
+        mask = xpnet.Dropout(rate).mask(xp, x, context(key, step))
+        kept = [bits(counter, key, step) >= int(rate * WORD) for counter in range(35)]
+        assert mask.ravel().tolist() == [(1.0 / (1.0 - rate)) * k for k in kept]
+
+
+def test_the_threshold_itself_is_kept():
+    threshold = bits(0, 1, 0)
+    mask = xpnet.Dropout(threshold / WORD).mask(xp, np.ones((1, 1)), context())
+    assert mask[0, 0] > 0
+    assert xpnet.Dropout((threshold + 1) / WORD).mask(xp, np.ones((1, 1)), context())[0, 0] == 0
+
+
+def test_frequency_and_independence():
+    """The rate is kept to 4 standard deviations, over elements and steps; neighbours know nothing of each other."""
+    n, rate = 40000, 0.3
+    deviation = np.sqrt(rate * (1 - rate) / n)
+    dropout = xpnet.Dropout(rate)
+    here = dropout.mask(xp, np.ones((200, 200)), context(5, 0)) == 0
+    assert abs(here.mean() - rate) < 4 * deviation
+    steps = np.array([dropout.mask(xp, np.ones((1, 4)), context(5, step))[0] == 0 for step in range(10000)])
+    assert abs(steps.mean() - rate) < 4 * deviation
+    other_step = dropout.mask(xp, np.ones((200, 200)), context(5, 1)) == 0
+    other_key = dropout.mask(xp, np.ones((200, 200)), context(6, 0)) == 0
+    for other in (other_step, other_key, np.roll(here, 1, axis=0), np.roll(here, 1, axis=1), here.T):
+        assert abs(np.corrcoef(here.ravel(), other.ravel())[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_nothing_is_dropped():
+    x = np.ones((3, 2))
+    for layer, where in ((xpnet.Dropout(0.5), context(training=False)), (xpnet.Dropout(0.0), context())):
+        y, cache = layer.forward(xp, {}, x, where)
+        assert y is x
+        dx, grads = layer.backward(xp, {}, cache, x, where)
+        assert dx is x
+        assert grads == {}
+
+
+def test_training_needs_a_step():
+    with pytest.raises(xpnet.errors.ConfigError, match=r"Dropout in training needs context\.step"):
+        xpnet.Dropout(0.5).forward(xp, {}, np.ones((1, 1)), xpnet.Context(training=True))
+
+
+def test_float32_stays():
+    y, _ = xpnet.Dropout(0.3).forward(xp, {}, np.ones((3, 3), dtype="float32"), context())
+    assert y.dtype == "float32"
