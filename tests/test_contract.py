@@ -226,12 +226,10 @@ def _all(bench):
     return [bench.get(a) for a in (y, dx, *grads.values())]
 
 
-@each_layer
+@pytest.mark.parametrize("case", [case for case in LAYERS if not isinstance(case.layer, xpnet.Activation)], ids=str)
 def test_layer_takes_extreme_numbers(case, backend):
     """Nothing overflows on the way to a finite result."""
     bench = Bench(case, backend, "float32")
-    if isinstance(case.layer, xpnet.Activation):
-        pytest.skip("a user's own function")
     x = np.zeros((2, *case.shape))
     x[0], x[1] = 1e4, -1e4
     x[0, 0] = -1e4  # both signs in one row
