@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import xpnet
 from xpnet.backends import native, plan, tape
 from xpnet.backends.base import Eager
 from xpnet.backends.numpy import NumpyBackend, Replay
-
-import xpnet
 
 XP = NumpyBackend.xp
 ROWS, COLUMNS = 5, 7

@@ -105,6 +105,7 @@ def fit(
     net : Network
     x : array (N, I)
         Moved to the device once. float64 data for a float32 network is rounded once, with a warning.
+        It is never written to; what happens if another thread changes it meanwhile is undefined.
     t : array
         Integer classes (N,), or rows (N, O), as the network's loss takes them.
     optimizer : Optimizer or str
