@@ -12,6 +12,7 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 
+from xpnet.backends import openblas
 from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.plan import plan
 from xpnet.backends.tape import Tape, record
@@ -41,7 +42,7 @@ class NumpyBackend(Backend):
             return super().compile(step, arrays, changes)
 
     def describe(self) -> str:
-        return f"NumPy {np.__version__} on the CPU"
+        return f"NumPy {np.__version__} on the CPU{openblas.advice()}"
 
 
 class Replay:

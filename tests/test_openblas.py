@@ -1,0 +1,42 @@
+"""The hint for processors that OpenBLAS does not know."""
+
+from pathlib import Path
+
+import pytest
+
+import xpnet
+from xpnet.backends import openblas
+
+ALL = "flags : fpu avx2 avx512f avx512dq avx512bw avx512vl"
+
+
+def test_the_library_names_its_kernels_or_is_not_there(tmp_path: Path) -> None:
+    assert openblas.chosen_kernels(tmp_path) is None
+    (tmp_path / "libopenblas.so").write_bytes(b"not a library")
+    assert openblas.chosen_kernels(tmp_path) is None
+    kernels = openblas.chosen_kernels()
+    assert kernels is None or kernels.isalnum()
+
+
+@pytest.mark.parametrize(("text", "has"), [(ALL, True), (ALL.replace("avx512vl", ""), False), ("flags : fpu", False)])
+def test_what_the_processor_has(tmp_path: Path, text: str, has: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert openblas.has_avx512(tmp_path / "cpuinfo") is has
+    assert openblas.has_avx512(tmp_path / "missing") is False
+
+
+@pytest.mark.parametrize(
+    ("kernels", "wide", "hint", "named"),
+    [
+        ("Haswell", True, True, True),
+        ("Haswell", False, False, True),
+        ("SkylakeX", True, False, True),
+        (None, True, False, False),
+    ],
+)
+def test_the_hint(monkeypatch: pytest.MonkeyPatch, kernels: str | None, wide: bool, hint: bool, named: bool) -> None:
+    monkeypatch.setattr(openblas, "chosen_kernels", lambda: kernels)
+    monkeypatch.setattr(openblas, "has_avx512", lambda: wide)
+    line = xpnet.backends.get("numpy").describe()
+    assert ("OPENBLAS_CORETYPE=SkylakeX" in line) is hint
+    assert ("OpenBLAS" in line) is named
