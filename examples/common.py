@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 # The threads of a matrix product wait for the slowest among them. Where other programs use the processor too, a second
 # thread made the small products of these networks up to ten times slower, so one is the default here. OpenBLAS, the
@@ -17,10 +19,11 @@ MNIST = Path(__file__).resolve().with_name("data") / "mnist"
 
 
 def arguments(description: str, **sizes: int) -> argparse.Namespace:
-    """Read the command line: ``--backend``, and a whole number for each of `sizes`, such as ``--epochs``.
+    """Read the command line: ``--backend``, ``--plots``, and a whole number for each of `sizes`, such as ``--epochs``.
 
-    Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, and with `full`: whether no
-    size was made smaller than its default. At a smaller size a result is only expected to be on its way.
+    Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, with the folder `plots` or None,
+    and with `full`: whether no size was made smaller than its default. At a smaller size a result is only expected to
+    be on its way.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -28,13 +31,49 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
     parser.add_argument("--backend", default="numpy", help="numpy (default), cupy, cupy:1 for the second GPU, or auto")
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size, metavar="N", help=f"{size} by default")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures into this folder; needs matplotlib")
     args = parser.parse_args()
     for name in sizes:
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
     args.full = all(getattr(args, name) >= size for name, size in sizes.items())
     args.backend = choose(args.backend)
+    if args.plots is not None:
+        prepare_plots(args.plots)
     return args
+
+
+def prepare_plots(folder: Path) -> None:
+    """Make the folder, or end the program with one sentence if that or matplotlib is not possible."""
+    try:
+        import matplotlib
+
+        matplotlib.use("agg")  # files, no windows
+        folder.mkdir(parents=True, exist_ok=True)
+    except ImportError:
+        sys.exit('--plots needs matplotlib, which is not installed. Install it: pip install "xpnet[plot]"')
+    except OSError as error:
+        sys.exit(f"--plots {folder}: {error.strerror}")
+
+
+def draw(args: argparse.Namespace, pictures: Callable[[Any], Mapping[str, Any]]) -> None:
+    """With ``--plots``, save pictures: `pictures` is called with the module `xpnet.plots` and returns axes by name."""
+    if args.plots is None:
+        return
+    from xpnet import plots
+
+    for name, ax in pictures(plots).items():
+        path = args.plots / f"{Path(sys.argv[0]).stem}_{name}.png"
+        ax.figure.savefig(path, dpi=150)
+        print(f"picture: {path}")
+
+
+def bars(values: Mapping[str, float] | Iterable[tuple[str, float]], form: str = "6.2f", width: int = 40) -> None:
+    """Print a bar for each value, for those who have no pictures."""
+    rows = dict(values)
+    largest = max(map(abs, rows.values())) or 1.0
+    for label, value in rows.items():
+        print(f"{label}: {value:{form}} {'#' * round(width * abs(value) / largest)}".rstrip())
 
 
 def choose(name: str) -> xpnet.backends.Backend:

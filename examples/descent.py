@@ -38,6 +38,7 @@ common.require(
 # The loop above is what xpnet's optimizer SGD does.
 by_hand = net.backend.to_numpy(net.parameters["0.W"]).copy()  # parameters are views: training changes them
 net.set_parameters({"0.W": [[10.0, 10.0]]})
-xpnet.Trainer(net, xpnet.SGD(0.3), x, t, batch_size=1).run(7)
+history = net.fit(x, t, optimizer=xpnet.SGD(0.3), epochs=7, batch_size=1, verbose=False)
 difference = np.abs(net.backend.to_numpy(net.parameters["0.W"]) - by_hand).max()
 common.require(f"seven steps of xpnet.SGD(0.3) end at the same point (difference {difference:.1g})", difference < 1e-15)
+common.draw(args, lambda plots: {"error": plots.loss(history, log=True)})  # a straight line: each step times 0.16

@@ -40,7 +40,7 @@ steps = args.epochs * -(-training_images // batch_size)  # -(-a // b) is a / b r
 optimizer = xpnet.Adam(xpnet.schedules.OneCycle(peak=0.007, steps=steps))
 
 began = time.perf_counter()
-net.fit(
+history = net.fit(
     x,
     t,
     optimizer=optimizer,
@@ -52,7 +52,21 @@ net.fit(
 seconds = time.perf_counter() - began
 
 # The test images are looked at once, at the very end.
-accuracy = net.evaluate(x_test, t_test)["accuracy"]
+predicted = net.predict(x_test)
+accuracy = float((predicted == t_test).mean())
+wrong = t_test[predicted != t_test]
+print(f"{len(wrong)} of the {len(t_test):,} test images are taken for another digit:")
+common.bars(((f"a {digit}", int((wrong == digit).sum())) for digit in range(10)), form="4")
+common.draw(
+    args,
+    lambda plots: {
+        "loss": plots.loss(history),
+        "accuracy": plots.accuracy(history),
+        "weights": plots.weight_images(net, (28, 28)),
+        "confusion": plots.confusion(t_test, predicted),
+        "errors": plots.errors(x_test, t_test, predicted, (28, 28)),
+    },
+)
 goal = 0.98 if args.full else 0.7
 common.require(f"the test accuracy, {accuracy:.4f}, is at least {goal}", accuracy >= goal)
 print(f"test accuracy {100 * accuracy:.2f} % after {seconds:.1f} s of training on {net.backend.name}")

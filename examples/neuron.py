@@ -52,12 +52,22 @@ def check(title: str, net: xpnet.Network, tolerance: float) -> None:
 
 for title, batch_size in {"single samples": 1, "the whole batch": 6, "minibatches of 4": 4}.items():
     net = network(xpnet.Linear(3, 1))
-    net.fit(x, t, optimizer=xpnet.SGD(0.1), epochs=args.epochs, batch_size=batch_size, verbose=False)
+    recorder = xpnet.Recorder(every=5, parameters=True)  # for the pictures: the weights as they change
+    net.fit(
+        x, t, optimizer=xpnet.SGD(0.1), epochs=args.epochs, batch_size=batch_size, callbacks=[recorder], verbose=False
+    )
     check(f"linear neuron, {title}", net, tolerance=0.01)
     W = net.backend.to_numpy(net.parameters["0.W"])[:, 0]
     common.require(
         f"    its weights ({W[0]:.4f}, {W[1]:.4f}, {W[2]:.4f}) have gone to (1, 0, 0)",
         bool(np.abs(W - [1, 0, 0]).max() < (0.01 if args.full else 0.4)),
+    )
+    common.draw(
+        args,
+        lambda plots, recorder=recorder, batch_size=batch_size: {
+            f"weights_{batch_size}": plots.evolution(recorder, "0.W"),
+            f"biases_{batch_size}": plots.evolution(recorder, "0.b"),
+        },
     )
 
 # ---- With an activation, y = f(x W + b): by the chain rule delta is multiplied by f'(x W + b) on its way to W and b.
@@ -73,5 +83,8 @@ for title, layers in {
     ],
 }.items():
     net = network(*layers)
-    net.fit(x, t, optimizer=xpnet.SGD(0.3), epochs=args.epochs, batch_size=4, verbose=False)
+    recorder = xpnet.Recorder(every=20)
+    net.fit(x, t, optimizer=xpnet.SGD(0.3), epochs=args.epochs, batch_size=4, callbacks=[recorder], verbose=False)
     check(title, net, tolerance=0.1)
+
+common.draw(args, lambda plots: {"deltas": plots.delta_history(recorder)})  # of the deep network, the last one

@@ -23,15 +23,15 @@ net = xpnet.Network(
     backend=args.backend,
     seed=0,
 )
-net.fit(x, targets, optimizer=xpnet.SGD(0.3), epochs=args.epochs, batch_size=8, verbose=False)
+recorder = xpnet.Recorder(every=20, parameters=True)  # for the pictures: the weights as they change
+net.fit(x, targets, optimizer=xpnet.SGD(0.3), epochs=args.epochs, batch_size=8, callbacks=[recorder], verbose=False)
 
 # Under a squared error `predict` gives the two outputs; the larger one is the answer.
 accuracy = float(np.mean(np.argmax(net.predict(x_test), axis=1) == t_test))
 
 # A bit that matters has large weights; how large, over the three hidden units together:
 sizes = np.abs(net.backend.to_numpy(net.parameters["0.W"])).sum(axis=1)
-for bit, size in enumerate(sizes):
-    print(f"bit {bit} (worth {2 ** (9 - bit):3}): {size:6.2f} {'#' * round(40 * size / sizes.max())}")
+common.bars((f"bit {bit} (worth {2 ** (9 - bit):3})", size) for bit, size in enumerate(sizes))
 found = int(np.argmax(sizes))
 print(f"the weights found bit {found}, worth {2 ** (9 - found)}")
 
@@ -39,4 +39,12 @@ common.require("the bit that they found is the one worth 1", found == 9)
 goal = 1.0 if args.full else 0.9
 common.require(
     f"the accuracy on the {len(x_test)} unseen numbers, {accuracy:.4f}, is at least {goal}", accuracy >= goal
+)
+common.draw(
+    args,
+    lambda plots: {
+        "weights": plots.weights(net, "0.W"),
+        "evolution": plots.evolution(recorder, "0.W"),
+        "deltas": plots.delta_history(recorder),
+    },
 )

@@ -39,10 +39,20 @@ for title, batch_size, epochs, rate, goal in (
     ("single samples", 1, 1, 0.03, 0.95),
 ):
     net = network()
-    net.fit(x, t, optimizer=xpnet.SGD(rate), epochs=epochs, batch_size=batch_size, verbose=False)
+    recorder = xpnet.Recorder(every=25 if batch_size > 1 else 800, parameters=True)  # for the pictures
+    net.fit(x, t, optimizer=xpnet.SGD(rate), epochs=epochs, batch_size=batch_size, callbacks=[recorder], verbose=False)
     after = net.evaluate(x_test, t_test)["accuracy"]
     print(f"after {title}, epochs: {epochs}\n{picture(net)}")
     goal = goal if args.full else 0.7
     common.require(
         f"{title}: the accuracy rises from {before:.4f} to {after:.4f}, at least {goal}", after >= goal > before
+    )
+    common.draw(
+        args,
+        lambda plots, net=net, recorder=recorder, batch_size=batch_size: {
+            f"before_{batch_size}": plots.regions(recorder.network(0), x_test, t_test),
+            f"after_{batch_size}": plots.regions(net, x_test, t_test),
+            f"weights_{batch_size}": plots.evolution(recorder, "0.W"),
+            f"biases_{batch_size}": plots.evolution(recorder, "0.b"),
+        },
     )

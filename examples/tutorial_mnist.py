@@ -48,9 +48,18 @@ better = xpnet.Network(
     backend=args.backend,
     seed=0,
 )
-better.fit(x, t, optimizer=xpnet.Adam(0.01), epochs=args.epochs, batch_size=256, verbose=False)
+history = better.fit(x, t, optimizer=xpnet.Adam(0.01), epochs=args.epochs, batch_size=256, verbose=False)
 accuracy = better.evaluate(x_test, t_test)["accuracy"]
 common.require(
     f"cross-entropy and Adam, {args.epochs} epochs: {accuracy:.2%} are right; squared error: {curve[-1]:.2%}",
     accuracy > max(curve[-1], goal),
+)
+
+common.draw(
+    args,
+    lambda plots: {
+        "loss": plots.loss(history, log=True),
+        "squared_error": plots.weight_images(net, (28, 28)),
+        "cross_entropy": plots.weight_images(better, (28, 28)),
+    },
 )

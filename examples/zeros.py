@@ -37,10 +37,20 @@ def summed_loss() -> float:
 
 before = summed_loss()
 # One epoch of batches of 1: as many steps as there are samples.
-net.fit(x, np.zeros((len(x), 3)), optimizer=xpnet.SGD(0.001), epochs=1, batch_size=1, verbose=False)
+recorder = xpnet.Recorder(every=200)  # for the pictures
+net.fit(
+    x,
+    np.zeros((len(x), 3)),
+    optimizer=xpnet.SGD(0.001),
+    epochs=1,
+    batch_size=1,
+    callbacks=[recorder],
+    verbose=False,
+)
 after = summed_loss()
 
 goal = 0.1 if args.full else before / 2
 common.require(
     f"in {args.steps:,} steps the summed loss falls from {before:.2f} to {after:.4f}, below {goal:.3g}", after < goal
 )
+common.draw(args, lambda plots: {"outputs": plots.evolution(recorder, "5.y"), "deltas": plots.delta_history(recorder)})
