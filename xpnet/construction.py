@@ -142,7 +142,8 @@ def check_memory(layers: Sequence[Layer], dtype: str) -> None:
     for k, layer in enumerate(layers):
         for name, shape in layer.parameter_shapes().items():
             size = prod(shape) * np.dtype(dtype).itemsize
-            total += size
+            # Initial values are drawn, and put together, in float64.
+            total += size + 2 * prod(shape) * np.dtype(np.float64).itemsize
             if total > available:
                 raise OutOfMemoryError(
                     f"layer {k} {name} needs {readable(size)} for {shape} {dtype}; this machine has "
