@@ -8,6 +8,7 @@ import sympy
 
 import xpnet
 import xpnet.layers
+from xpnet.special import normal_cdf
 
 xp = xpnet.backends.get("numpy").xp
 EPS = np.finfo(float).eps
@@ -207,3 +208,17 @@ def test_conventions_at_kinks():
     assert (xpnet.Huber(0.5)(xp, zero, zero, weight)[1] == 0).all()
     net = xpnet.Network([xpnet.Linear(2, 2, weight_init="zeros")], "sum_squared_error", dtype="float64", l1=3.0)
     assert (net.gradients([[0.0, 0.0]], [[0.0, 0.0]])[1]["0.W"] == 0).all()  # l1 at W = 0
+
+
+@pytest.mark.closed_form
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normal_distribution(dtype):
+    """Absolute error below two units of rounding, relative error below ten right of -3."""
+    x = np.unique(np.concatenate([np.linspace(-12, 12, 20001), POINTS[np.abs(POINTS) < 1e3]])).astype(dtype)
+    value, density = normal_cdf(xp, x)
+    want, eps = scipy.special.ndtr(x.astype(float)), np.finfo(dtype).eps
+    assert value.dtype == density.dtype == dtype
+    assert np.abs(value - want).max() <= 2 * eps
+    right = x > -3
+    assert (np.abs(value - want)[right] <= 10 * eps * want[right]).all()
+    assert np.abs(density - np.exp(-(x.astype(float) ** 2) / 2)).max() <= 2 * eps
