@@ -23,7 +23,6 @@ def test_the_report(capsys):
     for package in (
         "numpy",
         "array-api-compat",
-        "safetensors",
         "rich",
         "pooch",
         "cupy-cuda13x",

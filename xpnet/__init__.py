@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet import backends, datasets, errors, initializers, schedules
 from xpnet.callbacks import Callback, EarlyStopping
+from xpnet.checkpoint import load
 from xpnet.errors import XpnetError
 from xpnet.history import History
 from xpnet.layers import (
@@ -45,7 +46,6 @@ from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from xpnet.trainer import Trainer
 
 if TYPE_CHECKING:
-    from xpnet.checkpoint import load as load
     from xpnet.gradcheck import check_gradients as check_gradients
     from xpnet.recording import Recorder as Recorder
 
@@ -98,7 +98,7 @@ __all__ = [
     "schedules",
 ]
 
-_LAZY = {"Recorder": "xpnet.recording", "load": "xpnet.checkpoint", "check_gradients": "xpnet.gradcheck"}
+_LAZY = {"Recorder": "xpnet.recording", "check_gradients": "xpnet.gradcheck"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,6 @@ from xpnet.backends import describe
 PACKAGES = (
     "numpy",
     "array-api-compat",
-    "safetensors",
     "rich",
     "pooch",
     "cupy-cuda12x",

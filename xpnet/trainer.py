@@ -152,6 +152,7 @@ class Trainer:
         # Epochs done, steps done in this epoch, steps done: replaced together, so that no interrupt can part them.
         self._counts = (0, 0, 0)
         self._prepared = False
+        self._undo: Callable[[], None] | None = None
         self._programs: dict[int, Program] = {}
         with backend.active():
             columns = len(self.optimizer.scalars(np.ones(1), np.ones(1))) + 2
@@ -292,6 +293,7 @@ class Trainer:
                 restore()
                 self._advance(done)
 
+            self._undo = restore  # as long as the steps are not whole
             try:
                 self._advance(steps)
                 if not diagnosis.state_is_finite(self):
@@ -299,13 +301,23 @@ class Trainer:
                     rewind(good)
                     raise problem
             except NonFiniteError:
+                self._undo = None
                 raise
             except BaseException:
                 self._recover(restore, self.step - begin[2])
                 if not diagnosis.state_is_finite(self):  # it came between the first NaN and the next look
                     restore()
+                self._undo = None
                 raise
+            self._undo = None
         return self.mean_loss()
+
+    def repair(self) -> None:
+        """Go back to the last whole state if an interrupt came while another one was being dealt with."""
+        if self._undo is not None:
+            with self.net.backend.active():
+                self._undo()
+            self._undo = None
 
     def _recover(self, restore: Callable[[], None], done: int) -> None:
         """Go back to the state after `done` steps; if even repeating these fails, to that before all of them."""
@@ -348,6 +360,7 @@ class Trainer:
         with self.net.backend.active():
             for name, array in arrays.items():
                 array[...] = self.net.backend.asarray(tensors[name])
+        self._prepared = self.position > 0  # between two epochs the counters are still those of the last one
 
     def run(self, steps: int) -> float:
         """Do `steps` steps through as many epochs as they fill; return the mean loss of the epoch so far."""

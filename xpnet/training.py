@@ -81,11 +81,17 @@ class Run:
             yield
             return
         own = self.net.backend.xp.asarray(theta, copy=True)
+
+        def undo() -> None:
+            theta[...] = own
+
+        self.trainer._undo = undo
         theta[...] = average
         try:
             yield
         finally:
-            theta[...] = own
+            undo()
+            self.trainer._undo = None
 
 
 def fit(
@@ -194,6 +200,7 @@ def fit(
             # Whatever ended the training, what was measured until then is not lost.
             error.history = history if run is None else run.history  # type: ignore[attr-defined]
             if run is not None:
+                run.trainer.repair()
                 for item in items:
                     item.on_exception(run, error)
             raise
