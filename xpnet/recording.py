@@ -147,7 +147,7 @@ class Recorder(Callback):
         return np.divide(updates[name], norm, out=np.full(len(norm), np.nan), where=norm > 0)  # type: ignore[no-any-return]
 
     def parameters(self, name: str) -> HostArray:
-        """Return the values of the parameter `name` at each record, of shape (R, *shape of the parameter)."""
+        """Return the values of the parameter `name` at each record, of shape (R, ...)."""
         net, thetas = self._kept()
         for p in net._layout:
             if f"{p.layer}.{p.name}" == name:

@@ -1,0 +1,83 @@
+"""How the documentation is built: ``python -m sphinx -W docs docs/_build``. Warnings are errors."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+# Before NumPy is imported: the networks here are small, and threads only slow them down.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "extensions"), str(HERE.parent / "examples")]
+
+import matplotlib  # noqa: E402
+
+import xpnet  # noqa: E402
+
+matplotlib.use("agg")
+warnings.filterwarnings("error")
+# Of Sphinx's own extensions, about Sphinx's own interfaces: nothing that these pages could change.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(sphinx|docutils|numpydoc|myst_parser)")
+warnings.filterwarnings("ignore", category=PendingDeprecationWarning)
+
+project, author = "xpnet", "The xpnet developers"
+copyright = "The xpnet developers"
+version = release = xpnet.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+    "mathml",  # this and the following lie in docs/extensions
+    "formulas",
+    "gallery",
+    "links",
+    "runblocks",
+]
+exclude_patterns = ["_build", "auto_examples/*.ipynb", "generated"]
+templates_path: list[str] = []
+nitpicky = False
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"xpnet {release}"
+html_static_path = ["static"]
+html_css_files = ["xpnet.css"]
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navbar_align": "left",
+    "secondary_sidebar_items": ["page-toc"],
+    "navigation_with_keys": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # numpydoc's Parameters say it in words
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": [str(HERE / "generated" / "examples")],
+    "gallery_dirs": ["auto_examples"],
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"(common|__init__)\.py$",
+    "within_subsection_order": "gallery.reading_order",
+    "reset_argv": "gallery.arguments",
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "abort_on_example_error": True,
+    "plot_gallery": True,
+}

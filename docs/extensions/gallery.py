@@ -1,0 +1,69 @@
+"""The gallery is made of ``examples/``: the same programs, with a title for the page, and run with ``--plots``."""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+
+HERE = Path(__file__).resolve().parent.parent
+EXAMPLES, COPIES = HERE.parent / "examples", HERE / "generated" / "examples"
+
+# In the order in which they are read.
+ORDER = ("descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist")
+
+HEADER = """Gallery
+=======
+
+The programs of the folder ``examples/``, from the simplest on. Each runs by itself, on a CPU or with ``--backend cupy``
+on a GPU, and ends with an error if its result is not what it says. ``--plots DIR`` draws the pictures, as it did here.
+"""
+
+
+class Arguments:
+    """What an example finds in ``sys.argv``."""
+
+    def __call__(self, gallery_conf: dict[str, object], script_vars: dict[str, str]) -> list[str]:
+        return ["--plots", "figures"]
+
+    def __repr__(self) -> str:  # Sphinx compares it with that of the last build
+        return "Arguments()"
+
+
+arguments = Arguments()
+
+
+def reading_order(name: str) -> int:
+    """Return where an example stands in the gallery."""
+    return ORDER.index(Path(name).stem)
+
+
+def titled(text: str) -> str:
+    """Return a program whose docstring begins with a title: its own first words, up to a colon or question mark."""
+    docstring = ast.get_docstring(ast.parse(text), clean=False) or ""
+    first = docstring.split("\n\n")[0].replace("\n", " ")
+    title = re.split(r"[:?,]", first)[0] + ("?" if "?" in first.split(":")[0].split(",")[0] else "")
+    body = re.sub(r"(?m)^    (python examples/)", r"    \1", docstring)
+    body = re.sub(r"\n\n    python", r"\n\n.. code-block:: sh\n\n    python", body)
+    return text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1)
+
+
+def copy_examples(app: Sphinx, config: object) -> None:
+    """Write the programs with titles to where the gallery looks for them."""
+    found = {path.stem for path in EXAMPLES.glob("*.py")} - {"common"}
+    if found != set(ORDER):
+        raise RuntimeError(f"docs/extensions/gallery.py orders {sorted(ORDER)}, but examples/ has {sorted(found)}")
+    shutil.rmtree(COPIES.parent, ignore_errors=True)
+    COPIES.mkdir(parents=True)
+    (COPIES / "README.txt").write_text(HEADER, encoding="utf-8")
+    for name in ORDER:
+        text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+        (COPIES / f"{name}.py").write_text(titled(text), encoding="utf-8")
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Copy before the gallery reads."""
+    app.connect("config-inited", copy_examples, priority=0)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

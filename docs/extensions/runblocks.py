@@ -1,0 +1,86 @@
+"""The directive ``run``: Python that the build executes, with what it prints, draws and films below.
+
+The blocks of a page run in order and share their names. An exception ends the build.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
+
+NAMES: dict[str, dict[str, Any]] = {}
+"""The names of each page."""
+
+
+class Run(SphinxDirective):
+    """Execute the content; show it, what it prints, the figures that it leaves open and the films that it saves as GIF.
+
+    Options: ``alt``, the words for a picture; ``hide-code``.
+    """
+
+    has_content = True
+    option_spec: ClassVar[Any] = {"alt": directives.unchanged_required, "hide-code": directives.flag}
+
+    def run(self) -> list[nodes.Node]:
+        from matplotlib import pyplot
+
+        code = "\n".join(self.content)
+        page = self.env.docname
+        names = NAMES.setdefault(page, {"__name__": "__main__"})
+        printed = io.StringIO()
+        pictures = Path(self.env.srcdir) / "generated" / "pictures"
+        pictures.mkdir(parents=True, exist_ok=True)
+        name = f"{page.replace('/', '-')}-{self.lineno}"
+        files = []
+        with in_another_folder(), contextlib.redirect_stdout(printed):
+            exec(compile(code, f"{page}, line {self.lineno}", "exec"), names)
+            for film in sorted(Path().glob("*.gif")):
+                files.append(Path(shutil.move(film, pictures / f"{name}-{film.name}")))
+        result: list[nodes.Node] = []
+        if "hide-code" not in self.options:
+            result.append(nodes.literal_block(code, code, language="python"))
+        if printed.getvalue():
+            text = printed.getvalue().rstrip()
+            result.append(nodes.literal_block(text, text, language="text", classes=["output"]))
+        for number in pyplot.get_fignums():
+            files.append(pictures / f"{name}-{number}.png")
+            pyplot.figure(number).savefig(files[-1], dpi=150)
+        for file in files:
+            if "alt" not in self.options:
+                raise self.error("a block that draws needs the option alt: words for those who cannot see the picture")
+            result.append(nodes.image(uri=f"/{file.relative_to(self.env.srcdir)}", alt=self.options["alt"], width="75%"))
+        pyplot.close("all")
+        return result
+
+
+@contextlib.contextmanager
+def in_another_folder() -> Any:
+    """Work in a folder that is gone afterwards: blocks may write files."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def forget(app: Sphinx, env: Any, docname: str) -> None:
+    """Begin a page anew."""
+    NAMES.pop(docname, None)
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Offer the directive."""
+    app.add_directive("run", Run)
+    app.connect("env-purge-doc", forget)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
