@@ -113,5 +113,5 @@ def test_module_reports_versions_and_backends() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"xpnet {xpnet.__version__}, Python {sys.version_info.major}.")
-    for word in ("backends", "numpy", "cupy", "packages", "safetensors"):
+    for word in ("backends", "numpy", "cupy", "packages", "rich"):
         assert re.search(rf"^ *{word}\b", result.stdout, flags=re.MULTILINE), word
