@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from xpnet import findings
@@ -129,7 +130,8 @@ class Trace:
         return [f"loss {self.loss:.6g}", *found]
 
     def __str__(self) -> str:
-        return "\n".join([*text_table(self.rows, right=range(2, 7)), *self._notes])
+        notes = [line for note in self._notes for line in wrap(note, 96, subsequent_indent="  ")]
+        return "\n".join([*text_table(self.rows, right=range(2, 7)), *notes])
 
     def __repr__(self) -> str:
         return f"<Trace of {len(self)} layers, loss {self.loss:.6g}>"
