@@ -49,9 +49,11 @@ html_title = f"xpnet {release}"
 html_static_path = ["static"]
 html_css_files = ["xpnet.css"]
 html_math_renderer = "mathml"
+html_sidebars = {"index": [], "start": []}
 html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
+    "header_links_before_dropdown": 6,
     "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "navigation_with_keys": False,
@@ -61,7 +63,10 @@ html_theme_options = {
     "footer_end": [],
 }
 
+default_role = "py:obj"  # `xpnet.mlp` in a docstring is a link
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # numpydoc's Parameters say it in words
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
@@ -74,6 +79,8 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery.reading_order",
     "reset_argv": "gallery.arguments",
     "download_all_examples": False,
+    "notebook_extensions": set(),  # the programs have a command line
+    "capture_repr": (),
     "show_signature": False,
     "write_computation_times": False,
     "show_memory": False,

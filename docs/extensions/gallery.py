@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+from formulas import literal
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
@@ -47,7 +48,26 @@ def titled(text: str) -> str:
     title = re.split(r"[:?,]", first)[0] + ("?" if "?" in first.split(":")[0].split(",")[0] else "")
     body = re.sub(r"(?m)^    (python examples/)", r"    \1", docstring)
     body = re.sub(r"\n\n    python", r"\n\n.. code-block:: sh\n\n    python", body)
-    return text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1)
+    return cells(text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1))
+
+
+def cells(text: str) -> str:
+    """Return a program in which each comment that stands for itself begins a cell of the page, as its text."""
+
+    def cell(match: re.Match[str]) -> str:
+        lines = [line[1:].removeprefix(" ") for line in match[1].splitlines()]
+        if lines[0].startswith("---- "):  # a heading; the lines after it stand under its first letter
+            lines = [lines[0][5:], *(line.removeprefix("     ") for line in lines[1:])]
+        result = []
+        for before, line in zip(["", *lines], lines, strict=False):
+            if line.startswith("  ") and not before.startswith("  "):
+                result += ["", ".. code-block:: text", ""]
+            elif before.startswith("  ") and not line.startswith("  "):
+                result.append("")
+            result.append(line if line.startswith("  ") else literal(line))
+        return "\n# %%\n" + "".join(f"# {line}".rstrip() + "\n" for line in result) + "\n"
+
+    return re.sub(r"(?m)(?<=\n\n)((?:^#.*\n)+)(?=\S)", cell, text)
 
 
 def copy_examples(app: Sphinx, config: object) -> None:

@@ -57,7 +57,9 @@ class Run(SphinxDirective):
         for file in files:
             if "alt" not in self.options:
                 raise self.error("a block that draws needs the option alt: words for those who cannot see the picture")
-            result.append(nodes.image(uri=f"/{file.relative_to(self.env.srcdir)}", alt=self.options["alt"], width="75%"))
+            result.append(
+                nodes.image(uri=f"/{file.relative_to(self.env.srcdir)}", alt=self.options["alt"], classes=["drawn"])
+            )
         pyplot.close("all")
         return result
 
