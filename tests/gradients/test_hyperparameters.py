@@ -81,6 +81,13 @@ def test_defaults_of_optimizers(kind):
     assert dataclasses.asdict(made) == {**COMMON, **DEFAULTS[kind]}
 
 
+def test_defaults_of_every_optimizer():
+    assert {field.name: field.default for field in dataclasses.fields(xpnet.Optimizer)} == {
+        **COMMON,
+        "learning_rate": 0.01,
+    }
+
+
 def test_other_defaults():
     assert xpnet.Linear(2, 3) == xpnet.Linear(2, 3, True, "glorot_uniform", "zeros")
     assert xpnet.LeakyReLU() == xpnet.LeakyReLU(0.01)

@@ -142,6 +142,8 @@ def test_a_failure_shrinks_to_a_small_network(monkeypatch):
 
 
 def test_the_networks_cover_every_axis():
+    if strategies.ARCHITECTURES < 200:
+        pytest.skip("fewer than 200 networks were asked for")
     seen = []
 
     @strategies.architectures()
