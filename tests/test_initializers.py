@@ -116,3 +116,8 @@ def test_impossible_laws(law, message):
 def test_impossible_standard_deviation(std):
     with pytest.raises(ConfigError, match=r"normal: std must be a finite number in \[0, inf\), got "):
         initializers.normal(std)
+
+
+def test_biases_are_drawn_as_of_a_layer_with_one_input():
+    drawn = xpnet.Linear(3, 4, weight_init="zeros", bias_init="he_normal").init(np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn["b"], initializers.he_normal(np.random.default_rng(0), 1, 4)[0])
