@@ -6,14 +6,14 @@ import numpy as np
 def scale_of(config, expected):
     """Return, for each array, the size that an error is measured by: the array's largest gradient.
 
-    Where an array's gradients are tiny beside those of the whole network, its own rounding is that of the larger
-    numbers whose difference it is. Softmax, which subtracts a weighted mean, cancels most; the cross-entropies
-    subtract a target from a probability, both of size 1, however small the rest.
+    Where an array's gradients are tiny beside those of the whole network, or all of them beside 1, the size of the
+    targets and probabilities that the losses subtract, their own rounding is that of the larger numbers whose
+    difference they are. Softmax, which subtracts a weighted mean, cancels most, in a layer and in the cross-entropy
+    alike.
     """
-    top = max(float(np.abs(g).max(initial=0.0)) for g in expected.values())
-    if config["loss"]["kind"].endswith("CrossEntropy"):
-        top = max(top, 1.0)
-    floor = 0.1 if any(layer["kind"] == "Softmax" for layer in config["layers"]) else 1e-3
+    top = max(1.0, *(float(np.abs(g).max(initial=0.0)) for g in expected.values()))
+    kinds = {config["loss"]["kind"], *(layer["kind"] for layer in config["layers"])}
+    floor = 0.1 if kinds & {"Softmax", "CrossEntropy"} else 1e-3
     return {name: max(float(np.abs(g).max(initial=0.0)), floor * top) for name, g in expected.items()}
 
 
@@ -39,3 +39,8 @@ def assert_close(actual, expected, tolerance, what=""):
     expected = np.asarray(expected, dtype=float)
     size = max(1.0, float(np.abs(expected).max(initial=0.0)))
     assert_same({"": actual}, {"": expected}, tolerance, {"": size}, what)
+
+
+def assert_value(actual, expected, tolerance, what="value"):
+    """Compare two values of an objective. Poisson's exp turns the rounding of its argument, log(value), into more."""
+    assert_close(actual, expected, tolerance * max(1.0, float(np.log(max(abs(expected), 1.0)))), what)

@@ -87,7 +87,7 @@ def touched(honest, wrong, check):
     change = max(float(np.abs(new[name] - grads[name]).max(initial=0.0)) for name in names)
     top = max(float(np.abs(g).max(initial=0.0)) for g in grads.values())
     if check in EXACT:
-        return change > 1e-10 * top or abs(value - new_value) > 1e-10 * max(1.0, abs(value))
+        return change > 1e-10 * max(top, 0.01) or abs(value - new_value) > 1e-10 * max(1.0, abs(value))
     if check == "central":
         return change > 3e-7 * top + 1e-9 * abs(value)
     return change > 1e-3 * top

@@ -6,7 +6,7 @@ They stand here, apart from the tests that draw the networks, because the plante
 import numpy as np
 
 from . import library, oracle_autograd, reference, strategies
-from .compare import assert_close, assert_same, scale_of
+from .compare import assert_close, assert_same, assert_value, scale_of
 
 KINKED = ("ReLU", "LeakyReLU", "ELU")  # ELU with alpha = 1 is smooth once, but bends at zero
 
@@ -21,7 +21,7 @@ def complex_step(config):
         zip(library.outputs(net, x), reference.forward(config, params, x, masks), strict=True)
     ):
         assert_close(got, want, 1e-14, f"output of layer {number}")
-    assert_close(value, reference.objective(config, params, x, t, weight, masks), 1e-14, "value")
+    assert_value(value, reference.objective(config, params, x, t, weight, masks), 1e-14)
     expected = reference.gradients(config, params, x, t, weight, masks)
     assert_same(actual, expected, 1e-12, scale_of(config, expected), "complex step")
 
@@ -32,7 +32,7 @@ def autograd(config, oracle=oracle_autograd):
     params, x, t, weight = strategies.numbers(config)
     value, actual = library.gradients(net, x, t, weight)
     want, expected = oracle.gradients(config, params, x, t, weight, library.masks(net, len(x)))
-    assert_close(value, want, 1e-14, "value")
+    assert_value(value, want, 1e-14)
     assert_same(actual, expected, 1e-12, scale_of(config, expected), "automatic differentiation")
 
 
@@ -112,7 +112,7 @@ def penalties(config):
         expected[name] = bare[name] + named * (config["l1"] * np.sign(p) + config["l2"] * p)
         added += named * (config["l1"] * np.abs(p).sum() + config["l2"] / 2 * (p**2).sum())
     expected["x"] = bare["x"]
-    assert_close(value, bare_value + added, 1e-14, "penalties in the value")
+    assert_value(value, bare_value + added, 1e-14, "penalties in the value")
     assert_same(with_them, expected, 1e-13, scale_of(config, expected), "penalties in the gradient")
 
 
@@ -146,19 +146,19 @@ def identities(config):
     # Rounding is that of the samples' own gradients, which may cancel.
     one_by_one_value, one_by_one, scale = total_of([slice(row, row + 1) for row in range(rows)])
     scale = {name: max(size, scale_of(config, grads)[name]) for name, size in scale.items()}
-    assert_close(one_by_one_value, value, 1e-13, "sum of the samples, value")
+    assert_value(one_by_one_value, value, 1e-13, "sum of the samples, value")
     assert_same(one_by_one, grads, 1e-13, scale, "sum of the samples")
 
     cut = int(rng.integers(0, rows))
     parts_value, parts, _ = total_of([part for part in (slice(0, cut), slice(cut, rows)) if part.start < part.stop])
-    assert_close(parts_value, value, 1e-13, "sum of two parts, value")
+    assert_value(parts_value, value, 1e-13, "sum of two parts, value")
     assert_same(parts, grads, 1e-13, scale, "sum of two parts")
 
     order = rng.permutation(rows)
     other_value, other = run(order, weight)
     back = np.empty_like(other["x"])
     back[order] = other["x"]
-    assert_close(other_value, value, 1e-14, "permuted rows, value")
+    assert_value(other_value, value, 1e-14, "permuted rows, value")
     assert_same({**other, "x": back}, grads, 1e-14, scale, "permuted rows")
 
     doubled_value, doubled = run(slice(None), 2 * weight)
@@ -174,7 +174,7 @@ def identities(config):
         assert (zero_grads["x"][gone] == 0.0).all(), "a sample of weight zero has a gradient"
         few_grads["x"] = np.insert(few_grads["x"], gone, 0.0, axis=0)
         share = 1 - weight[gone] / weight.sum()  # what is left weighs more
-        assert_close(zero_value, few_value, 1e-14, "weight zero, value")
+        assert_value(zero_value, few_value, 1e-14, "weight zero, value")
         assert_same(zero_grads, few_grads, 1e-14 / share, scale, "weight zero")
 
     counts = rng.integers(1, 4, rows)
@@ -182,7 +182,7 @@ def identities(config):
     repeated_value, repeated = run(np.repeat(np.arange(rows), counts), np.ones(rows))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     repeated["x"] = np.add.reduceat(repeated["x"], starts, axis=0)
-    assert_close(counted_value, repeated_value, 1e-13, "weights as counts, value")
+    assert_value(counted_value, repeated_value, 1e-13, "weights as counts, value")
     assert_same(counted, repeated, 1e-13, {name: 10 * size for name, size in scale.items()}, "weights as counts")
 
 

@@ -14,7 +14,7 @@ import xpnet.layers
 from xpnet.errors import ConfigError, GradientError
 
 from . import devices, library, pages, strategies
-from .test_formulas import LAYERS, LOSSES
+from .test_formulas import LAYERS, LOSSES, label
 
 pytestmark = pytest.mark.gradcheck
 
@@ -26,7 +26,7 @@ def targets_for(loss, rng):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+@pytest.mark.parametrize("layer", LAYERS, ids=label)
 def test_every_layer_passes(layer, training):
     report = xpnet.check_gradients(layer, training=training, strict=True)
     assert report.passed
@@ -34,7 +34,7 @@ def test_every_layer_passes(layer, training):
     assert max(row.error for row in report.arrays) < 1e-9
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+@pytest.mark.parametrize("loss", LOSSES, ids=label)
 def test_every_loss_passes(loss, rng):
     report = xpnet.check_gradients(loss, rng.normal(size=(5, 3)), targets_for(loss, rng))
     assert report.passed
@@ -299,11 +299,11 @@ def assert_prints(printed, expected):
 def test_tutorial():
     blocks = pages.blocks("tutorials/check_gradients.md")
     names, ran = {"__name__": "tutorial"}, 0
-    for (language, label, code), following in zip(blocks, [*blocks[1:], ("", "", "")], strict=True):
+    for (language, kind, code), following in zip(blocks, [*blocks[1:], ("", "", "")], strict=True):
         if language != "python":
             assert language == "text"
             continue
-        assert label == "run"
+        assert kind == "run"
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(code, "check_gradients.md", "exec"), names)
