@@ -180,3 +180,15 @@ def test_what_is_predicted():
 def test_only_weights_decay():
     assert xpnet.Linear.decayed == ("W",)
     assert all(layer.decayed == () for layer in xpnet.layers.ACTIVATIONS.values())
+
+
+def test_laws_of_initial_values_are_asked_for_the_right_shapes(rng):
+    asked = []
+
+    def law(rng, inputs, outputs):
+        asked.append((inputs, outputs))
+        return rng.normal(size=(inputs, outputs))
+
+    params = xpnet.Linear(2, 3, weight_init=law, bias_init=law).init(rng)
+    assert asked == [(2, 3), (1, 3)]
+    assert {name: value.shape for name, value in params.items()} == {"W": (2, 3), "b": (3,)}
