@@ -355,3 +355,10 @@ def test_html_of_a_network():
     named = xpnet.Network([xpnet.Linear(5, 3), xpnet.Activation(np.sin, np.cos, name="<b>")], loss="mean_squared_error")
     assert "&lt;b&gt;" in summary_html(named)
     assert "<b>" not in summary_html(named)
+
+
+def test_a_network_explains_itself():
+    net = small()
+    assert net.explain() == explain(net)
+    assert net.explain("latex") == explain(net, "latex") != net.explain("markdown")
+    assert net._repr_html_() == summary_html(net)

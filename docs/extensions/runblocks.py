@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ from sphinx.util.typing import ExtensionMetadata
 
 NAMES: dict[str, dict[str, Any]] = {}
 """The names of each page."""
+FOLDERS: dict[str, tempfile.TemporaryDirectory[str]] = {}
+"""Where the programs of each page work."""
 
 
 class Run(SphinxDirective):
@@ -41,7 +44,7 @@ class Run(SphinxDirective):
         pictures.mkdir(parents=True, exist_ok=True)
         name = f"{page.replace('/', '-')}-{self.lineno}"
         files = []
-        with in_another_folder(), contextlib.redirect_stdout(printed):
+        with in_folder_of(page), contextlib.redirect_stdout(printed):
             exec(compile(code, f"{page}, line {self.lineno}", "exec"), names)
             for film in sorted(Path().glob("*.gif")):
                 files.append(Path(shutil.move(film, pictures / f"{name}-{film.name}")))
@@ -65,24 +68,34 @@ class Run(SphinxDirective):
 
 
 @contextlib.contextmanager
-def in_another_folder() -> Any:
-    """Work in a folder that is gone afterwards: blocks may write files."""
+def in_folder_of(page: str) -> Iterator[None]:
+    """Work in a folder of the page's own, which is gone afterwards: programs may write files, and read them again."""
+    folder = FOLDERS.setdefault(page, tempfile.TemporaryDirectory())
     before = os.getcwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
+    os.chdir(folder.name)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def forget(app: Sphinx, env: Any, docname: str) -> None:
     """Begin a page anew."""
     NAMES.pop(docname, None)
+    folder = FOLDERS.pop(docname, None)
+    if folder is not None:
+        folder.cleanup()
+
+
+def clean(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the folders."""
+    for page in [*FOLDERS]:
+        forget(app, None, page)
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Offer the directive."""
     app.add_directive("run", Run)
     app.connect("env-purge-doc", forget)
+    app.connect("build-finished", clean)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
