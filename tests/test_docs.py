@@ -260,7 +260,6 @@ def test_messages_of_the_installation_page_are_those_of_the_library() -> None:
 
 @pytest.fixture
 def gallery(monkeypatch: pytest.MonkeyPatch) -> object:
-    pytest.importorskip("sphinx", reason="the extra docs is not installed")
     monkeypatch.syspath_prepend(str(DOCS / "extensions"))
     return importlib.import_module("gallery")
 

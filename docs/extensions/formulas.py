@@ -3,11 +3,15 @@
 Numbered formulas stand line by line; bars of an absolute value and names that end with an underscore are no markup.
 """
 
-import re
-from typing import Any
+from __future__ import annotations
 
-from sphinx.application import Sphinx
-from sphinx.util.typing import ExtensionMetadata
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.util.typing import ExtensionMetadata
+
 
 FORMULA = re.compile(r"^\s*\w+ = .+\(\d+'?\)$")
 

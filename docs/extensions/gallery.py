@@ -1,13 +1,18 @@
 """The gallery is made of ``examples/``: the same programs, with a title for the page, and run with ``--plots``."""
 
+from __future__ import annotations
+
 import ast
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from formulas import literal
-from sphinx.application import Sphinx
-from sphinx.util.typing import ExtensionMetadata
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.util.typing import ExtensionMetadata
 
 HERE = Path(__file__).resolve().parent.parent
 EXAMPLES, COPIES = HERE.parent / "examples", HERE / "generated" / "examples"
