@@ -112,10 +112,7 @@ class Probe:
 
     def _scalars(self) -> HostArray:
         """Return the coming step's row of the trainer's table of learning rates and the like."""
-        steps = range(self._trainer.step, self._trainer.step + 1)
-        rates = self._trainer._rates(steps)
-        columns = [*self._trainer.optimizer.scalars(np.asarray([steps.stop]) * 1.0, rates).values(), rates, 0.0 * rates]
-        return np.stack(columns, axis=1).astype(self.net.dtype)
+        return self._trainer._table(range(self._trainer.step, self._trainer.step + 1))
 
     def _record(self, xp: Any, theta: Array, own: Mapping[str, Array]) -> Array:
         """Return the record of a step that has led from `theta` to the arrays `own`."""
