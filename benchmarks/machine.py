@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import shutil
 import subprocess
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from xpnet.backends.openblas import chosen_kernels
 
 
 def _first(path: str, key: str) -> str:
@@ -21,22 +21,6 @@ def _first(path: str, key: str) -> str:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith(key))
     except (OSError, StopIteration):
         return "unknown"
-
-
-def blas_kernels() -> str:
-    """The processor for which NumPy's bundled OpenBLAS chose its kernels, or "unknown".
-
-    It matters: a version that does not know the processor may take kernels without AVX-512, at half the speed.
-    """
-    folder = Path(np.__file__).resolve().parent.parent / "numpy.libs"
-    for path in sorted(folder.glob("*openblas*")):
-        library = ctypes.CDLL(str(path))
-        for name in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename"):
-            if hasattr(library, name):
-                function = getattr(library, name)
-                function.restype = ctypes.c_char_p
-                return str(function().decode())
-    return "unknown"
 
 
 def gpu_names() -> list[str]:
@@ -98,7 +82,7 @@ def describe() -> dict[str, Any]:
         "memory": _first("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "blas of numpy": f"{blas['name']} {blas['version']}",
-        "kernels of the blas": blas_kernels() + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
+        "kernels of the blas": (chosen_kernels() or "unknown") + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
         "gpus": gpu_names(),
         "load average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
     }

@@ -145,7 +145,6 @@ class Trainer:
         self.rest = self.samples % self.batch_size
         self.steps_per_epoch = -(-self.samples // self.batch_size)
         weight = prepare_weights(sample_weight, None, self.samples, t, net)
-        self.total_weight = float(self.samples if weight is None else weight.sum())
         if averaging is not None:
             check_number("averaging", averaging, 0.0, 1.0, low_open=True, high_open=True)
         self.averaging = averaging

@@ -59,7 +59,7 @@ class EpochTrainer(Trainer):
         self.net, self.optimizer, self.state, self.data = net, state.optimizer, state, data
         self.samples, self.batch_size, self.shuffle, self.rng = len(data), batch_size, shuffle, rng
         self.rest, self.steps_per_epoch = self.samples % batch_size, -(-self.samples // batch_size)
-        self.total_weight, self.alpha, self.averaging = float(self.samples), alpha, None
+        self.alpha, self.averaging = alpha, None
         self._counts, self._prepared, self._programs = (0, 0, state.step), False, {}
         self.order = np.arange(self.samples)
         self.few = epochs * self.steps_per_epoch < WORTH_RECORDING
