@@ -1,8 +1,9 @@
-"""Which of its kernels NumPy's matrix library chose, and whether the processor has better ones."""
+"""Which of its kernels NumPy's matrix library uses, and whether it was told to leave better ones aside."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,17 @@ def has_avx512(processor: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def advice() -> str:
-    """Return a sentence for who could have faster matrix products, or nothing.
+    """Return a clause that names the kernels, and says so if a setting keeps the processor's own from being used.
 
-    OpenBLAS does not know every new processor, and gives one that it does not know the kernels of an old one.
+    OpenBLAS chooses by the processor, unless the environment variable ``OPENBLAS_CORETYPE`` tells it otherwise.
     """
     kernels = chosen_kernels()
     if kernels is None:
         return ""
-    if kernels in WIDE or not has_avx512():
+    told = os.environ.get("OPENBLAS_CORETYPE")
+    if not told or kernels in WIDE or not has_avx512():
         return f", OpenBLAS kernels for {kernels}"
     return (
-        f", OpenBLAS kernels for {kernels}; this processor has AVX-512, so that products may be up to twice as fast "
-        "with the environment variable OPENBLAS_CORETYPE=SkylakeX"
+        f", OpenBLAS kernels for {kernels} because the environment variable OPENBLAS_CORETYPE is {told!r}; without it "
+        "products may be up to twice as fast, since this processor has AVX-512"
     )

@@ -1,4 +1,4 @@
-"""The hint for processors that OpenBLAS does not know."""
+"""The hint for who has told OpenBLAS to leave the processor's better kernels aside."""
 
 from pathlib import Path
 
@@ -26,17 +26,23 @@ def test_what_the_processor_has(tmp_path: Path, text: str, has: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "wide", "hint", "named"),
+    ("kernels", "told", "wide", "hint", "named"),
     [
-        ("Haswell", True, True, True),
-        ("Haswell", False, False, True),
-        ("SkylakeX", True, False, True),
-        (None, True, False, False),
+        ("Haswell", "Haswell", True, True, True),
+        ("Haswell", "Haswell", False, False, True),
+        ("Haswell", None, True, False, True),
+        ("SkylakeX", "SkylakeX", True, False, True),
+        (None, "Haswell", True, False, False),
     ],
 )
-def test_the_hint(monkeypatch: pytest.MonkeyPatch, kernels: str | None, wide: bool, hint: bool, named: bool) -> None:
+def test_the_hint(
+    monkeypatch: pytest.MonkeyPatch, kernels: str | None, told: str | None, wide: bool, hint: bool, named: bool
+) -> None:
     monkeypatch.setattr(openblas, "chosen_kernels", lambda: kernels)
     monkeypatch.setattr(openblas, "has_avx512", lambda: wide)
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    if told is not None:
+        monkeypatch.setenv("OPENBLAS_CORETYPE", told)
     line = xpnet.backends.get("numpy").describe()
-    assert ("OPENBLAS_CORETYPE=SkylakeX" in line) is hint
+    assert ("OPENBLAS_CORETYPE is 'Haswell'" in line) is hint
     assert ("OpenBLAS" in line) is named
