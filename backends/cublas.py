@@ -16,8 +16,9 @@ Array = Any
 
 WORKSPACE = 32 << 20
 """Bytes of scratch memory for each handle: NVIDIA's advice for its larger GPUs."""
-DATA_TYPES = {"float32": 0, "float64": 1}  # cudaDataType_t
-COMPUTE_TYPES = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F
+DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType_t
+COMPUTE_TYPES = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
+"""CUBLAS_COMPUTE_64F, and CUBLAS_COMPUTE_32F also for halves: their products are summed up, and scaled, in float32."""
 COMPUTE_TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 
 _POINTER, _INT, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t

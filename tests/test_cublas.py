@@ -23,10 +23,15 @@ class DeviceArray:
         self.data = SimpleNamespace(ptr=array.ctypes.data)
 
 
-def column_major(address: int, rows: int, columns: int, leading: int) -> np.ndarray:
+TYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 2: np.dtype(np.float16)}  # by cudaDataType_t
+COMPUTED = {68: (np.float32, ctypes.c_float), 70: (np.float64, ctypes.c_double)}  # by cublasComputeType_t
+
+
+def column_major(address: int, kind: int, rows: int, columns: int, leading: int) -> np.ndarray:
     assert leading >= max(rows, 1)  # what cuBLAS itself demands
-    buffer = (ctypes.c_char * (leading * columns * 4)).from_address(address)
-    return np.ndarray((rows, columns), np.float32, buffer, strides=(4, 4 * leading))
+    dtype = TYPES[kind]
+    buffer = (ctypes.c_char * (leading * columns * dtype.itemsize)).from_address(address)
+    return np.ndarray((rows, columns), dtype, buffer, strides=(dtype.itemsize, dtype.itemsize * leading))
 
 
 def gemm(
@@ -34,9 +39,13 @@ def gemm(
     b_type: int, ldb: int, beta: Any, c: int, c_type: int, ldc: int, compute: int, algorithm: int,
 ) -> int:  # fmt: skip
     """cublasGemmEx, by its documentation: C = alpha op(A) op(B) + beta C, all column-major."""
-    left = column_major(a, *((k, m) if ta else (m, k)), lda)
-    right = column_major(b, *((n, k) if tb else (k, n)), ldb)
-    result = column_major(c, m, n, ldc)
+    dtype, number = COMPUTED[compute]
+    assert a_type == b_type == c_type
+    assert type(alpha._obj) is number  # cuBLAS reads the factors in the type in which it computes
+    assert type(beta._obj) is number
+    left = column_major(a, a_type, *((k, m) if ta else (m, k)), lda).astype(dtype)
+    right = column_major(b, b_type, *((n, k) if tb else (k, n)), ldb).astype(dtype)
+    result = column_major(c, c_type, m, n, ldc)
     kept = beta._obj.value * result if beta._obj.value else 0.0  # C is not read if beta is 0
     result[...] = alpha._obj.value * ((left.T if ta else left) @ (right.T if tb else right)) + kept
     return 0
@@ -57,12 +66,12 @@ def matmul(monkeypatch: pytest.MonkeyPatch) -> cublas.Product:
     return cublas.Product(cupy, tf32=False)
 
 
-def laid_out(rng: np.random.Generator, rows: int, columns: int, how: str) -> np.ndarray:
+def laid_out(rng: np.random.Generator, rows: int, columns: int, how: str, dtype: Any = np.float32) -> np.ndarray:
     if how == "transposed":
-        return rng.normal(size=(columns, rows)).astype(np.float32).T
+        return rng.normal(size=(columns, rows)).astype(dtype).T
     if how == "rows of a wider array":
-        return rng.normal(size=(rows, columns + 3)).astype(np.float32)[:, :columns]
-    return rng.normal(size=(rows, columns)).astype(np.float32)
+        return rng.normal(size=(rows, columns + 3)).astype(dtype)[:, :columns]
+    return rng.normal(size=(rows, columns)).astype(dtype)
 
 
 LAYOUTS = ("contiguous", "transposed", "rows of a wider array")
@@ -75,6 +84,20 @@ def test_products_of_every_shape_and_layout(matmul: cublas.Product, left: str, r
         a, b = laid_out(rng, rows, inner, left), laid_out(rng, inner, columns, right)
         found = matmul(DeviceArray(a), DeviceArray(b))
         np.testing.assert_allclose(found.array, a @ b, rtol=1e-5, atol=1e-5, err_msg=f"{rows, inner, columns}")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_data_types_and_the_type_in_which_they_are_summed_up(matmul: cublas.Product, dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    for left, right in product(LAYOUTS, LAYOUTS):
+        a, b = laid_out(rng, 5, 300, left, dtype), laid_out(rng, 300, 6, right, dtype)
+        found = matmul(DeviceArray(a), DeviceArray(b)).array
+        assert found.dtype == dtype
+        # Halves are summed up in float32 and rounded once: a sum in float16 would be off by several times as much.
+        wide = a.astype(np.float64) @ b.astype(np.float64)
+        rounded = np.finfo(dtype).eps / 2 * np.abs(wide)
+        summed = 300 * np.finfo(np.promote_types(dtype, np.float32)).eps * (np.abs(a.astype(float)) @ np.abs(b))
+        assert (np.abs(found - wide) <= 1.001 * rounded + summed / 10).all()
 
 
 def test_a_row_of_ones_times_a_matrix(matmul: cublas.Product) -> None:
@@ -99,5 +122,5 @@ def test_an_error_status_is_an_error() -> None:
 
 
 def test_reduced_precision_is_asked_for_only_by_its_name(matmul: cublas.Product) -> None:
-    assert matmul._compute == {"float32": 68, "float64": 70}
-    assert cublas.Product(matmul._cupy, tf32=True)._compute == {"float32": 77, "float64": 70}
+    assert matmul._compute == {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
+    assert cublas.Product(matmul._cupy, tf32=True)._compute == matmul._compute | {"float32": 77}
