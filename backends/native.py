@@ -7,6 +7,7 @@ NumPy, which has better ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,18 @@ def same_view(a: HostArray, b: HostArray) -> bool:
     return a.ctypes.data == b.ctypes.data and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
 
 
-def group(operations: list[Operation], places: dict[int, Traced]) -> list[Unit]:
-    """Put runs of operations of one shape together, unless one would see half of another's result."""
+def group(
+    operations: list[Operation], places: dict[int, Traced],
+    suits: Callable[[Operation, dict[int, Traced]], bool] = fits,
+) -> list[Unit]:  # fmt: skip
+    """Put runs of operations of one shape together, unless one would see half of another's result.
+
+    `suits` says which operations can be part of a kernel.
+    """
     units: list[Unit] = []
     open_unit: Unit | None = None
     for op in operations:
-        if not fits(op, places):
+        if not suits(op, places):
             open_unit = None
             units.append([op])
         elif open_unit is not None and _joins(op, open_unit, places):

@@ -113,9 +113,11 @@ class Memory:
         return array
 
 
-def assign(units: list[Unit], places: dict[int, Traced], inner: set[int]) -> Memory:
+def assign(
+    units: list[Unit], places: dict[int, Traced], inner: set[int], memory: Memory | None = None
+) -> Memory:  # fmt: skip
     """Place every intermediate result, except those that live within one kernel (`inner`)."""
-    memory = Memory()
+    memory = Memory() if memory is None else memory
     last: dict[int, int] = {}
     for i, unit in enumerate(units):
         for op in unit:
