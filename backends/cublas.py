@@ -90,16 +90,22 @@ class Product:
             handles[stream] = handle, workspace
         return handles[stream][0]
 
-    def __call__(self, a: Array, b: Array) -> Array:
-        """Return the matrix product of two arrays, by CuPy's own function where this one does not serve."""
+    def __call__(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Return the matrix product of two arrays, by CuPy's own function where this one does not serve.
+
+        Parameters
+        ----------
+        a, b : arrays
+        out : array, optional
+            Where the product is written; it must not overlap `a` or `b`.
+        """
+        left, right = self._layouts(a, b)
+        rows, columns = a.shape[0] if a.ndim else 0, b.shape[-1] if b.ndim else 0
+        if left is None or right is None or not (out is None or _takes(out, (rows, columns), a.dtype)):
+            return self._cupy.matmul(a, b) if out is None else self._cupy.matmul(a, b, out=out)
+        if out is None:
+            out = self._cupy.empty((rows, columns), a.dtype)
         name = a.dtype.name
-        if a.ndim != 2 or b.ndim != 2 or name not in DATA_TYPES or b.dtype != a.dtype or a.shape[1] != b.shape[0]:
-            return self._cupy.matmul(a, b)
-        left, right = layout(a), layout(b)
-        rows, inner, columns = a.shape[0], a.shape[1], b.shape[1]
-        if left is None or right is None or 0 in (rows, inner, columns):
-            return self._cupy.matmul(a, b)
-        out = self._cupy.empty((rows, columns), a.dtype)
         number = ctypes.c_double if name == "float64" else ctypes.c_float
         one, zero = number(1.0), number(0.0)
         kind = DATA_TYPES[name]
@@ -108,8 +114,21 @@ class Product:
         second = (b.data.ptr, kind, right[1])
         first = (a.data.ptr, kind, left[1])
         target = (out.data.ptr, kind, columns)
-        sizes, compute = (columns, rows, inner), self._compute[name]
+        sizes, compute = (columns, rows, a.shape[1]), self._compute[name]
         gemm = self._library.cublasGemmEx
         factor, keep = ctypes.byref(one), ctypes.byref(zero)
         check(gemm(handle, right[0], left[0], *sizes, factor, *second, *first, keep, *target, compute, -1))
         return out
+
+    def _layouts(self, a: Array, b: Array) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """Return how the two factors lie in memory; None where cuBLAS cannot be told so."""
+        if a.ndim != 2 or b.ndim != 2 or a.dtype.name not in DATA_TYPES or b.dtype != a.dtype:
+            return None, None
+        if a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
+            return None, None
+        return layout(a), layout(b)
+
+
+def _takes(out: Array, shape: tuple[int, int], dtype: Any) -> bool:
+    """Say whether a product can be written straight into `out`."""
+    return bool(out.shape == shape and out.dtype == dtype and out.flags.c_contiguous)

@@ -19,7 +19,7 @@ class DeviceArray:
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
         self.shape, self.dtype, self.strides = array.shape, array.dtype, array.strides
-        self.ndim, self.itemsize = array.ndim, array.itemsize
+        self.ndim, self.itemsize, self.flags = array.ndim, array.itemsize, array.flags
         self.data = SimpleNamespace(ptr=array.ctypes.data)
 
 
@@ -61,7 +61,7 @@ def matmul(monkeypatch: pytest.MonkeyPatch) -> cublas.Product:
     cupy = SimpleNamespace(
         empty=lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype)),
         cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0), alloc=lambda n: SimpleNamespace(ptr=1)),
-        matmul=lambda a, b: "CuPy's own product",
+        matmul=lambda a, b, **out: ("CuPy's own product", *out.values()),
     )
     return cublas.Product(cupy, tf32=False)
 
@@ -112,7 +112,29 @@ def test_what_it_does_not_serve_goes_to_cupy(matmul: cublas.Product) -> None:
     a = np.zeros((4, 4), np.float32)
     others = [(a[::2, ::2], a[:2]), (a, a.astype(np.float64)), (a.astype(np.int64), a.astype(np.int64)), (a[:0], a)]
     for left, right in [*others, (np.zeros((2, 2, 2), np.float32), a[:2, :2])]:
-        assert matmul(DeviceArray(left), DeviceArray(right)) == "CuPy's own product"
+        assert matmul(DeviceArray(left), DeviceArray(right)) == ("CuPy's own product",)
+
+
+def test_a_product_is_written_where_it_is_asked_for(matmul: cublas.Product) -> None:
+    """As a gradient's is, into its part of one long vector."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.normal(size=(8, columns)).astype(np.float32) for columns in (3, 5))
+    vector = np.full(40, np.nan, dtype=np.float32)
+    out = DeviceArray(vector[7:22].reshape(3, 5))
+    assert matmul(DeviceArray(x.T), DeviceArray(dy), out=out) is out
+    np.testing.assert_allclose(vector[7:22].reshape(3, 5), x.T @ dy, rtol=1e-5)
+    assert np.isnan(vector[:7]).all()
+    assert np.isnan(vector[22:]).all()
+
+
+@pytest.mark.parametrize(
+    "out", [np.zeros((5, 3), np.float32).T, np.zeros((3, 5)), np.zeros((3, 9), np.float32)[:, :5], np.zeros((3, 4))]
+)
+def test_where_a_product_cannot_be_written_directly_cupy_is_asked(matmul: cublas.Product, out: np.ndarray) -> None:
+    x, dy = np.ones((8, 3), np.float32), np.ones((8, 5), np.float32)
+    target = DeviceArray(out)
+    assert matmul(DeviceArray(x.T), DeviceArray(dy), out=target) == ("CuPy's own product", target)
+    assert not out.any()
 
 
 def test_an_error_status_is_an_error() -> None:
