@@ -35,14 +35,18 @@ def find(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> tuple[i
         if not state_is_finite(trainer):
             break
         good += 1
-        last = (float(trainer.arrays["loss"][0]) - before) / max(trainer.weight_done() - weight, 1e-30)
+        if trainer.weight_done() > weight:
+            last = (float(trainer.arrays["loss"][0]) - before) / (trainer.weight_done() - weight)
     rewind(good)
     place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
     rate = float(trainer._rates(range(trainer.step, trainer.step + 1))[0])
     known = f"the last finite loss was {last:.6g}" if isfinite(last) else "no loss since the last look was finite"
+    narrow = (
+        "" if trainer.mixed is None else f", or precision=None ({trainer.mixed.name} ends at {trainer.mixed.largest:g})"
+    )
     return good, NonFiniteError(
         f"{place}: {first_bad_quantity(trainer)}; {known}. The parameters are those of the last finite step. "
-        f"Try a learning rate below {rate:g}, clip_norm=1.0 in the optimizer, or scaled inputs."
+        f"Try a learning rate below {rate:g}, clip_norm=1.0 in the optimizer, or scaled inputs{narrow}."
     )
 
 
@@ -53,18 +57,25 @@ def first_bad_quantity(trainer: Trainer) -> str:
     x, t = trainer._next_batch()
     size = x.shape[0]
     weight = xp.full((size,), 1.0 / size, dtype=net.theta.dtype, device=net.theta.device)
-    params, contexts = net.split(xp, net.theta), net.contexts(True, trainer.arrays["step"])
+    theta, scale = net.theta, None
+    if trainer.mixed is not None:
+        theta, scale = xp.astype(theta, trainer.mixed.dtype), trainer.arrays["scaling.scale"]
+    params, contexts = net.split(xp, theta), net.contexts(True, trainer.arrays["step"])
     caches = []
     for k, layer in enumerate(net.layers):
         x, cache = layer.forward(xp, params[k], x, contexts[k])
         caches.append(cache)
         if not is_finite(xp, x):
             return f"the output of layer {k} ({layer}) has {_count(xp, x)}"
-    value, delta = net.loss(xp, x, t, weight)
+    value, delta = net.loss(xp, x if scale is None else xp.astype(x, weight.dtype), t, weight)
     if not is_finite(xp, value):
         return f"the loss {net.loss} is {float(value)}"
     if not is_finite(xp, delta):
         return f"the delta of the loss {net.loss} has {_count(xp, delta)}"
+    if scale is not None:
+        delta = xp.astype(scale * delta, theta.dtype)
+        if not is_finite(xp, delta):
+            return f"the delta of the loss {net.loss}, scaled by {float(scale[0]):g}, has {_count(xp, delta)}"
     for k in range(len(net.layers) - 1, -1, -1):
         delta, grads = net.layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=True)
         for name, gradient in grads.items():

@@ -1,8 +1,9 @@
-"""The training step, as one function of arrays that a backend can capture, and the trainer that repeats it."""
+"""The trainer: the arrays of a training on the device, and the step again and again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -12,87 +13,16 @@ from xpnet.backends.base import Program
 from xpnet.data import check_inputs, check_targets
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.memory import explained
+from xpnet.mixedprecision import PREFIX, MixedPrecision, make_mixed_step, resolve
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.preparation import check_optimizer, prepare_weights
+from xpnet.step import Step, epoch_order, make_step, make_update
 from xpnet.validation import check_flag, check_number, check_size
 
 Array = Any
-Step = Callable[[Any, Mapping[str, Array]], None]
 
-
-def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray[Any, Any]:
-    """Return the order of the samples in epoch number `epoch`: a function of these three numbers alone."""
-    return np.random.default_rng([seed, 0x0E0C, epoch]).permutation(samples)
-
-
-def make_step(net: Network, optimizer: Optimizer, batch: int) -> Step:
-    """Return the training step for batches of `batch` samples.
-
-    The step takes the array namespace and the run's arrays, changes these in place, reads nothing back to
-    the host and lets no value decide what it does next: so it can be captured once and replayed.
-    """
-    apply = make_update(net, optimizer)
-
-    def step(xp: Any, a: Mapping[str, Array]) -> None:
-        theta, g, cursor = a["theta"], a["gradient"], a["cursor"]
-        rows = xp.take(a["order"], cursor + xp.arange(batch, dtype=cursor.dtype, device=cursor.device), axis=0)
-        x, t = xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
-        if "weight" in a:
-            weight = xp.take(a["weight"], rows, axis=0)
-            total = xp.sum(weight)
-            weight = weight / xp.maximum(total, 1e-30)  # weights that are all zero give a gradient of zero
-            seen = a["seen"]
-            seen += total
-        else:
-            weight = xp.full((batch,), 1.0 / batch, dtype=theta.dtype, device=theta.device)
-            total = float(batch)
-
-        state = {name[6:]: value for name, value in a.items() if name.startswith("state.")}
-        contexts = net.contexts(True, a["step"], state)
-        value, caches = net.objective(xp, theta, g, x, t, weight, contexts)
-        for k, layer in enumerate(net.layers):
-            for name, new in layer.update_state(xp, contexts[k].state, caches[k]).items():
-                state[f"{k}.{name}"][...] = new
-
-        apply(xp, a)
-
-        loss = a["loss"]
-        loss += total * value
-        cursor += batch
-        position = a["position"]
-        position += 1
-        number = a["step"]
-        number += 1
-
-    return step
-
-
-def make_update(net: Network, optimizer: Optimizer) -> Step:
-    """Return the second half of a step: from the gradient to the new parameters."""
-    fused = net.backend.fuse(lambda *arrays: optimizer.update(net.backend.xp, *arrays))
-
-    def apply(xp: Any, a: Mapping[str, Array]) -> None:
-        theta, g = a["theta"], a["gradient"]
-        row = xp.take(a["scalars"], a["position"], axis=0)  # this step's learning rate and the like
-        *scalars, rate, blend = [row[0, k : k + 1] for k in range(row.shape[1])]
-        if optimizer.clip_value is not None:
-            g[...] = xp.maximum(xp.minimum(g, optimizer.clip_value), -optimizer.clip_value)
-        if optimizer.clip_norm is not None:
-            g *= xp.minimum(1.0, optimizer.clip_norm / xp.maximum(xp.sqrt(xp.sum(g * g)), 1e-30))
-        if optimizer.weight_decay:
-            W = theta[: net._decayed]
-            W *= 1.0 - optimizer.weight_decay * rate
-        arrays = (theta, g, *(a[f"slot.{name}"] for name in optimizer.slots), *scalars)
-        if xp is net.backend.xp:
-            fused(*arrays)
-        else:  # the step is being recorded, and will be fused as a whole
-            optimizer.update(xp, *arrays)
-        if "average" in a:
-            average = a["average"]
-            average += blend * (theta - average)
-
-    return apply
+__all__ = ["Step", "Trainer", "epoch_order", "make_step", "make_update"]
 
 
 class Trainer:
@@ -115,6 +45,10 @@ class Trainer:
     averaging : float in (0, 1), optional
         Keep an exponential average of the parameters too, with this decay, less in the first steps:
         average = d average + (1 - d) theta, d = min(averaging, (1 + t) / (10 + t)) at step t = 1, 2, ...
+    precision : "float16" or "bfloat16", optional
+        Keep the data, activations and deltas, and a copy of the weights to compute with, in 16 bits; parameters,
+        optimizer and sums stay in float32. A step whose gradient overflows is skipped, which is usual in the
+        beginning: it changes nothing but the counts. See `xpnet.mixedprecision`.
 
     Attributes
     ----------
@@ -132,11 +66,15 @@ class Trainer:
     ([[3.0]], [1.0])
     """
 
+    mixed: MixedPrecision | None = None
+    """What `precision` stands for."""
+
     def __init__(
         self, net: Network, optimizer: Optimizer | str, x: Any, t: Any, *, batch_size: int = 32,
-        sample_weight: Any = None, shuffle: bool = True, averaging: float | None = None,
+        sample_weight: Any = None, shuffle: bool = True, averaging: float | None = None, precision: str | None = None,
     ) -> None:  # fmt: skip
         self.net, self.optimizer = net, check_optimizer(optimizer)
+        self.mixed = resolve(net, precision)
         backend = net.backend
         x = check_inputs(x, net.input_shape, backend, net.dtype, warn=True)
         t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, backend, net.dtype)
@@ -148,6 +86,8 @@ class Trainer:
         if averaging is not None:
             check_number("averaging", averaging, 0.0, 1.0, low_open=True, high_open=True)
         self.averaging = averaging
+        if self.mixed is not None:
+            x = self.mixed.inputs(x, backend)
         # Epochs done, steps done in this epoch, steps done: replaced together, so that no interrupt can part them.
         self._counts = (0, 0, 0)
         self._prepared = False
@@ -172,8 +112,11 @@ class Trainer:
             self.arrays |= {f"slot.{name}": zeros(net.theta) for name in self.optimizer.slots}
             self.arrays |= {f"state.{name}": value for name, value in net.state.items()}
             if weight is not None:
-                self.arrays["seen"] = backend.asarray(np.zeros(1, dtype=np.float64))
                 self.arrays["weight"] = backend.asarray(weight.astype(net.dtype))
+            if weight is not None or self.mixed is not None:
+                self.arrays["seen"] = backend.asarray(np.zeros(1, dtype=np.float64))
+            if self.mixed is not None:
+                self.arrays |= self.mixed.arrays(backend)
             if averaging is not None:
                 self.arrays["average"] = backend.xp.asarray(net.theta, copy=True)
 
@@ -192,6 +135,21 @@ class Trainer:
         """The number of steps done."""
         return self._counts[2]
 
+    @property
+    def precision(self) -> str | None:
+        """The half precision of the training, or None."""
+        return None if self.mixed is None else self.mixed.name
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor of the loss in the coming step, 1 without `precision`; reading it waits for the device."""
+        return 1.0 if self.mixed is None else float(self.arrays["scaling.scale"][0])
+
+    @property
+    def skipped_steps(self) -> int:
+        """How many steps were skipped since their gradient was not finite; reading it waits for the device."""
+        return 0 if self.mixed is None else int(self.arrays["scaling.skipped"][0])
+
     def _order(self) -> np.ndarray[Any, Any]:
         """Return the order in which this epoch takes the samples."""
         return epoch_order(self.net.seed, self.epoch, self.samples) if self.shuffle else np.arange(self.samples)
@@ -202,6 +160,8 @@ class Trainer:
 
     def _make_step(self, batch: int) -> Step:
         """Return the step for batches of `batch` samples."""
+        if self.mixed is not None:
+            return make_mixed_step(self.net, self.optimizer, batch, self.mixed)
         return make_step(self.net, self.optimizer, batch)
 
     def _next_batch(self) -> tuple[Array, Array]:
@@ -243,7 +203,7 @@ class Trainer:
     def mutable(self) -> dict[str, Array]:
         """Return, by name, every array that a step changes and later steps depend on."""
         names = ["theta", "cursor", "position", "step", "loss"]
-        names += [name for name in self.arrays if name.startswith(("seen", "average", "slot.", "state."))]
+        names += [name for name in self.arrays if name.startswith(("seen", "average", "slot.", "state.", PREFIX))]
         return {name: self.arrays[name] for name in names}
 
     def _advance(self, steps: int) -> None:
@@ -334,8 +294,14 @@ class Trainer:
         return float(min(self.position * self.batch_size, self.samples))
 
     def mean_loss(self) -> float:
-        """Return the mean training loss of the epoch so far, penalties included."""
-        return float(self.arrays["loss"][0]) / max(self.weight_done(), 1e-30)
+        """Return the mean training loss of the epoch so far, penalties included.
+
+        With `precision`, steps whose loss was not finite do not count; without any that counts it is NaN.
+        """
+        done = self.weight_done()
+        if self.mixed is not None and not done:
+            return nan
+        return float(self.arrays["loss"][0]) / max(done, 1e-30)
 
     def finish_epoch(self) -> float:
         """Return the epoch's mean training loss, and go on to the next epoch."""

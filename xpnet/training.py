@@ -14,7 +14,7 @@ from xpnet.inference import score
 from xpnet.memory import explained
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
-from xpnet.preparation import Validation, check_optimizer, prepare
+from xpnet.preparation import Validation, check_optimizer, check_precision, prepare
 from xpnet.progress import Progress
 from xpnet.trainer import Trainer, epoch_order, make_step
 from xpnet.validation import check_flag, check_size
@@ -99,7 +99,7 @@ def fit(
     validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
     class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
-    checkpoint_every: int | None = None, resume: bool = False,
+    checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
 ) -> History:  # fmt: skip
     """Train `net` by minibatch gradient descent, and return what happened.
 
@@ -142,6 +142,10 @@ def fit(
     resume : bool
         Go on from the file `checkpoint` if it is there, also in the middle of an epoch: what comes out is the
         same, to the bit, as if the training had never been interrupted.
+    precision : "float16" or "bfloat16", optional
+        Compute in 16 bits where that is safe, to save a GPU's time and memory (see `xpnet.mixedprecision`); the network
+        must be of float32, and stays so. A step whose gradient overflows is skipped, which is usual in the beginning;
+        ``run.trainer.loss_scale`` and ``run.trainer.skipped_steps`` tell a callback about it.
 
     Returns
     -------
@@ -163,6 +167,7 @@ def fit(
     check_size("epochs", epochs, 0)
     items = as_callbacks(callbacks)
     check_flag("resume", resume)
+    check_precision(net, precision, items)
     if checkpoint_every is not None:
         check_size("checkpoint_every", checkpoint_every)
     if checkpoint is None and (resume or checkpoint_every is not None):
@@ -182,8 +187,9 @@ def fit(
             with explained(net.backend, "training", data.batch_size):
                 trainer = Trainer(
                     net, optimizer, data.x, data.t, batch_size=data.batch_size, sample_weight=data.weight,
-                    shuffle=shuffle, averaging=averaging,
+                    shuffle=shuffle, averaging=averaging, precision=precision,
                 )  # fmt: skip
+            data = data._replace(x=trainer.arrays["x"])  # the device has room for one copy, perhaps not for two
             begun = Run(net, trainer, epochs, history)
             for item in items:
                 item.on_begin(begun)

@@ -45,6 +45,7 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
         "samples": trainer.samples,
         "shuffle": trainer.shuffle,
         "averaging": describe(trainer.averaging, "averaging"),
+        "precision": trainer.precision,
         "data": _fingerprint(trainer),
         "callbacks": [type(item).__name__ for item in callbacks],
     }
@@ -61,7 +62,8 @@ def training_content(run: Run, settings: Any, callbacks: Sequence[Callback]) -> 
             tensors |= {f"{TRAINING}{name}.{k}.{p}": view for k, own in enumerate(views) for p, view in own.items()}
         elif _is_stored(name):
             # Between two epochs the sums are still those of the last one.
-            tensors[TRAINING + name] = value if counts["position"] else np.zeros_like(value)
+            over = name in ("loss", "seen") and not counts["position"]
+            tensors[TRAINING + name] = np.zeros_like(value) if over else value
     epochs = counts["epoch"]
     tensors |= {f"{TRAINING}history.{name}": curve[:epochs] for name, curve in run.history.to_numpy().items()}
     for k, item in enumerate(callbacks):
@@ -74,6 +76,8 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
     trainer, net, where = run.trainer, run.net, repr(path)
     tensors, description = read_tensors(path)
     parts = members(description, where, ("network", "training"))
+    if isinstance(parts["training"], dict):
+        parts["training"].setdefault("precision", None)  # files written before there was a choice
     training = members(parts["training"], f"{where}, training", (*settings, *COUNTS, "stopped"))
     there = {"network": parts["network"]} | {name: training[name] for name in settings}
     found = differences(there, {"network": network_content(net)[1]} | settings)
