@@ -1,5 +1,6 @@
 """Pictures: each is rendered, and its pixels are looked at where the data says what must be there."""
 
+import itertools
 import sys
 
 import numpy as np
@@ -14,7 +15,8 @@ from matplotlib import colormaps, pyplot  # noqa: E402
 from matplotlib.colors import to_rgb  # noqa: E402
 
 from xpnet import plots  # noqa: E402
-from xpnet.plots.style import COLORS, SEQUENTIAL, SIGNED, tiles  # noqa: E402
+from xpnet.plots import style  # noqa: E402
+from xpnet.plots.style import COLORS, SEQUENTIAL, SIGNED, signed_limit, thinned, tiles  # noqa: E402
 from xpnet.recording import Recorder  # noqa: E402
 
 BLUE, VERMILION, GREEN = (np.asarray(to_rgb(color)) for color in COLORS[:3])
@@ -89,6 +91,7 @@ def test_loss():
     assert legend(ax) == ["training", "validation"]
     assert plots.loss(history, log=True).get_yscale() == "log"
     assert legend(plots.loss(trained(validation_split=0.0)[1])) == ["training"]
+    assert plots.loss(trained(epochs=1)[1]).get_xticks().tolist() == [1]
 
 
 def test_accuracy():
@@ -140,8 +143,20 @@ def test_evolution_of_many_values():
     values = recorder.parameters("0.W").reshape(5, 60)
     for k, line in enumerate(ax.lines[1:]):
         np.testing.assert_array_equal(line.get_ydata(), values[:, k])
-        assert line.get_color() == colormaps["viridis"](k / 59)
+        assert line.get_color() == colormaps["viridis"](0.85 * k / 59)
     assert Rendered(ax).ink() > 0.05
+    named = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    largest = np.argmax(np.abs(values[-1]))
+    assert named[f"[{largest // 30}, {largest % 30}]"] == values[-1, largest]
+    assert 1 <= len(named) <= 3
+    sizes = sorted(named.values())
+    assert all(b - a > 0.05 * np.ptp(ax.get_ylim()) for a, b in itertools.pairwise(sizes))
+
+
+def test_many_lines_are_dark_enough_to_be_seen_on_white():
+    for k in range(60):
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in style.color(k, 60)[:3])
+        assert 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) > 1.6  # contrast as WCAG 2 defines it
 
 
 def test_evolution_of_statistics():
@@ -207,6 +222,18 @@ def test_tiles():
     assert tiles(np.ones((1, 3, 4)), gap=2).shape == (3, 4)
 
 
+def test_a_few_large_weights_leave_the_others_their_colours():
+    net = xpnet.mlp([400, 2])
+    W = np.full((400, 2), 0.1)
+    W[3, 0] = 50.0
+    net.set_parameters({"0.W": W})
+    picture = Rendered(plots.weight_images(net, (20, 20)))
+    assert picture.has(colormaps[SIGNED](1.0)[:3], 10, 10, reach=0)
+    assert signed_limit(np.arange(11.0)) == {"vmin": -10.0, "vmax": 10.0}
+    assert signed_limit(np.arange(11.0), 0.5) == {"vmin": -5.0, "vmax": 5.0}
+    assert signed_limit(np.zeros(3)) == signed_limit(np.full(3, np.nan)) == {"vmin": -1.0, "vmax": 1.0}
+
+
 def test_weight_images():
     net = xpnet.mlp([6, 5, 2])
     W = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
@@ -235,6 +262,10 @@ def test_delta_flow():
         assert picture.has(VERMILION, k, numbers["delta"].largest)
     assert [text.get_text() for text in ax.get_xticklabels()] == [item.name for item in trace]
     assert ax.get_ylabel() == "size of delta = dL/dy"
+    many = xpnet.mlp([2, *[4] * 30, 2]).trace(X, T)
+    shown = [text.get_text() for text in plots.delta_flow(many).get_xticklabels()]
+    assert [text for text in shown if text] == [item.name for item in many][::4]
+    assert thinned(list("abcdef"), 3) == ["a", "", "c", "", "e", ""]
     net.set_parameters({"4.W": np.zeros((20, 2))})
     Rendered(plots.delta_flow(net.trace(X, T)))  # deltas of zero have no place on a logarithmic scale
 
@@ -250,6 +281,8 @@ def test_delta_history():
             assert picture.has(colormaps[SEQUENTIAL](shades[k, r])[:3], steps[r], k + 0.5, reach=0)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["0 Linear", "1 LeakyReLU", "2 Linear"]
     assert labels(ax) == ("training step", "layer")
+    assert [a.get_ylabel() for a in ax.figure.axes[1:]] == ["typical size of delta = dL/dy (rms)"]
+    assert ax.figure.axes[1].get_yscale() == "log"
     once = Recorder(1000)
     trained(callbacks=once)
     assert Rendered(plots.delta_history(once)).ink() > 0.9

@@ -57,7 +57,10 @@ def _curves(history: History, labels: dict[str, str], ax: Any) -> Axes:
         if name in history:
             ax.plot(epochs, history[name], label=label, marker="o" if len(epochs) < 30 else "", markersize=4, **line(k))
     ax.set_xlabel("epoch")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    if len(epochs) == 1:
+        ax.set_xticks([1])
+    else:
+        ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(alpha=0.3)
     ax.legend()
     return ax

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.plots.style import COLORS, Axes, axes, color, line
+from xpnet.plots.style import COLORS, Axes, HostArray, axes, color, line
 from xpnet.recording import Recorder
 
 
 def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: int = 60) -> Axes:
     """Draw how one quantity went: weights, biases, deltas, gradients or outputs.
 
-    A parameter whose values the recorder kept (``Recorder(parameters=True)``) has a line for each of its entries;
-    anything else has its mean, a band of one standard deviation to both sides, and the largest absolute value.
+    A parameter whose values the recorder kept (``Recorder(parameters=True)``) has a line for each of its entries, with
+    a legend if they are few; else the three that are largest in the end have their index beside them. Anything else has
+    its mean, a band of one standard deviation to both sides, and the largest absolute value.
 
     Parameters
     ----------
@@ -36,6 +37,8 @@ def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: in
             index = ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
             style = line(k) if few else {"color": color(k, len(chosen)), "linewidth": 0.8}
             ax.plot(steps, values[:, entry], label=f"{name}[{index}]" if few else None, **style)
+        if not few:
+            _name_largest(ax, values[-1], chosen, shape)
         part = "" if len(chosen) == values.shape[1] else f" ({len(chosen)} of {values.shape[1]} entries)"
         ax.set_ylabel(f"value of {name}{part}")
     else:
@@ -49,6 +52,18 @@ def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: in
         ax.legend(fontsize="small")
     ax.set_xlabel("training step")
     return ax
+
+
+def _name_largest(ax: Axes, last: HostArray, chosen: HostArray, shape: tuple[int, ...]) -> None:
+    """Put the indices of up to three entries beside the ends of their lines, the largest first, where there is room."""
+    places: list[float] = []
+    room = 0.05 * float(np.ptp(ax.get_ylim()))
+    for entry in chosen[np.argsort(-np.abs(last[chosen]))][:3]:
+        value = float(last[entry])
+        if all(abs(value - place) > room for place in places):
+            index = ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
+            ax.text(1.01, value, f"[{index}]", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
+            places.append(value)
 
 
 def update_ratios(recorder: Recorder, ax: Axes | None = None) -> Axes:

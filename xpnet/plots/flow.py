@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.plots.style import COLORS, SEQUENTIAL, Axes, axes
+from xpnet.plots.style import COLORS, SEQUENTIAL, Axes, axes, thinned
 from xpnet.recording import Recorder
 from xpnet.trace import Trace
 
@@ -27,7 +27,7 @@ def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:
     for k, (label, (sizes, marker)) in enumerate(shown.items()):
         ax.plot(depth, np.where(sizes > 0, sizes, np.nan), marker=marker, color=COLORS[k], label=label)
     ax.set_yscale("log")
-    ax.set_xticks(depth, [item.name for item in trace], rotation=45, ha="right")
+    ax.set_xticks(depth, thinned([item.name for item in trace]), rotation=45, ha="right")
     ax.set_xlabel("layer (deltas flow from right to left)")
     ax.set_ylabel("size of delta = dL/dy")
     ax.grid(alpha=0.3)
@@ -47,14 +47,13 @@ def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
     ax = axes(ax, 7.0)
     layers = [k for k in range(len(recorder.net.layers)) if f"{k}.delta" in recorder]
     sizes = np.stack([recorder[f"{k}.delta"].rms for k in layers])
-    with np.errstate(divide="ignore"):
-        powers = np.where(sizes > 0, np.log10(sizes), np.nan)
+    sizes = np.ma.masked_where(~(sizes > 0), sizes)  # has no place on a logarithmic scale
     steps = recorder.steps
     edges = np.concatenate([[steps[0]], (steps[1:] + steps[:-1]) / 2, [steps[-1] + (len(steps) == 1)]])
-    picture = ax.pcolormesh(edges, np.arange(len(layers) + 1), np.ma.masked_invalid(powers), cmap=SEQUENTIAL)
-    ax.figure.colorbar(picture, ax=ax, label="typical size of delta, log10 of dL/dy (rms)")
+    picture = ax.pcolormesh(edges, np.arange(len(layers) + 1), sizes, cmap=SEQUENTIAL, norm="log")
+    ax.figure.colorbar(picture, ax=ax, label="typical size of delta = dL/dy (rms)")
     names = [f"{k} {type(recorder.net.layers[k]).__name__}" for k in layers]
-    ax.set_yticks(np.arange(len(layers)) + 0.5, names)
+    ax.set_yticks(np.arange(len(layers)) + 0.5, thinned(names))
     ax.set_xlabel("training step")
     ax.set_ylabel("layer")
     return ax

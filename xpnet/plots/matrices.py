@@ -49,6 +49,8 @@ def weight_images(
 ) -> Axes:
     """Draw what each unit of a layer looks for: its weights, arranged as an image of the input.
 
+    The colours end where 99.5 % of the weights lie, so that a few large ones do not make all the others pale.
+
     Parameters
     ----------
     net : Network
@@ -66,8 +68,8 @@ def weight_images(
         raise ShapeError(f"{name} has shape {values.shape}; images of {shape} need {shape[0] * shape[1]} inputs")
     shown = values.T[:count].reshape(-1, *shape)
     ax = axes(ax, 6.0, 5.5)
-    picture = ax.imshow(tiles(shown), cmap=SIGNED, interpolation="nearest", **signed_limit(shown))
-    ax.figure.colorbar(picture, ax=ax, label=f"value of {name}")
+    picture = ax.imshow(tiles(shown), cmap=SIGNED, interpolation="nearest", **signed_limit(shown, 0.995))
+    ax.figure.colorbar(picture, ax=ax, label=f"value of {name}", extend="both")
     ax.set_xticks([])
     ax.set_yticks([])
     ax.set_title(f"weights of units 0 to {len(shown) - 1} of {values.shape[1]}, as images of the input")

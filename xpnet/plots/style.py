@@ -40,7 +40,13 @@ def color(k: int, count: int = 0) -> Any:
         return COLORS[k % len(COLORS)]
     from matplotlib import colormaps
 
-    return colormaps["viridis"](k / (count - 1))
+    return colormaps["viridis"](0.85 * k / (count - 1))  # its end, yellow, would hardly be seen on white
+
+
+def thinned(labels: list[str], most: int = 20) -> list[str]:
+    """Return the labels, some of them empty if there are so many that they would cover each other."""
+    every = -(-len(labels) // most)
+    return [label if k % every == 0 else "" for k, label in enumerate(labels)]
 
 
 def line(k: int) -> dict[str, Any]:
@@ -48,10 +54,11 @@ def line(k: int) -> dict[str, Any]:
     return {"color": COLORS[k % len(COLORS)], "linestyle": LINES[k % len(LINES)]}
 
 
-def signed_limit(values: HostArray) -> dict[str, float]:
-    """Return limits of a colour map in which zero is in the middle."""
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
-    return {"vmin": -largest, "vmax": largest}
+def signed_limit(values: HostArray, share: float = 1.0) -> dict[str, float]:
+    """Return limits of a colour map in which zero is in the middle, and within which this share of the values lies."""
+    sizes = np.abs(values[np.isfinite(values)])
+    largest = float(np.quantile(sizes, share, method="higher")) if sizes.size else 0.0
+    return {"vmin": -(largest or 1.0), "vmax": largest or 1.0}
 
 
 def tiles(images: HostArray, gap: int = 1) -> HostArray:
