@@ -9,6 +9,7 @@ import xpnet
 from xpnet.explain import explain, summary_html
 from xpnet.latex import latex
 from xpnet.statistics import Statistics, measure
+from xpnet.trace import _percent
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(32, 5)).astype(np.float32)
@@ -117,6 +118,22 @@ def test_what_is_printed(backend):
     assert x.split()[1:] == ["(32,", "5)", *sizes, "20%", "0%"]
     assert repr(trace) == f"<Trace of 3 layers, loss {trace.loss:.6g}>"
     assert "array" not in repr(trace[0])
+
+
+def test_a_trace_names_things_as_the_explanation_does():
+    sine = xpnet.Activation(lambda xp, x: np.sin(x), lambda xp, x: np.cos(x), name="sine")
+    layers = [xpnet.Linear(5, 3), sine, xpnet.Softmax(), xpnet.Dropout(0.5), xpnet.Linear(3, 2), xpnet.SiLU()]
+    net = xpnet.Network(layers, loss="mean_squared_error", dtype="float64")
+    explained = explain(net).split("# Loss")[0].splitlines()
+    for row in net.trace(X, np.zeros((32, 2))).rows:
+        if len(row) == 2:
+            for equation in row[1].split("; "):
+                assert any(line.startswith(f"{equation}  ") for line in explained), equation
+
+
+@pytest.mark.parametrize(("share", "text"), [(0, "0%"), (1e-6, "<1%"), (0.25, "25%"), (0.999, ">99%"), (1, "100%")])
+def test_a_few_are_not_none(share, text):
+    assert _percent(share) == text
 
 
 def test_html_of_a_trace():
@@ -319,6 +336,9 @@ LATEX = {
     "f(xp, x)": r"\operatorname{f}\left(x\right)",
     "normal_cdf(x)": r"\Phi\left(x\right)",
     "x[0]": r"\texttt{x[0]}",
+    "1.0 * (x > 0) - 1.0 * (x < 0)": r"\left[x > 0\right] - \left[x < 0\right]",
+    "x * (x != 0)": r"x \odot \left[x \ne 0\right]",
+    "x % x_2": r"\texttt{x \% x\_2}",
 }
 
 
@@ -332,18 +352,44 @@ def test_markdown_and_latex():
     markdown, tex = explain(net, "markdown"), explain(net, "latex")
     equations = sum(not line.startswith("#") for line in explain(net).splitlines())
     assert markdown.count("$$") == 2 * equations
-    assert tex.count("&=") == equations
+    assert tex.count("&=") + tex.count(r"&\leftarrow") == equations
+    assert tex.count(r"\leftarrow") == markdown.count(r"\leftarrow") == 4  # a penalty adds to what is there already
+    assert r"L &\leftarrow L + 0.0005 \, \left(\sum W_{0}^{2}\right)" in tex
     for text in (markdown, tex):
         assert r"\delta_{0}" in text
         assert r"\frac{\partial L}{\partial W_{0}}" in text
         assert r"\frac{\partial L}{\partial b_{2}}" in text
         assert text.count("{") == text.count("}")
-        assert text.count(r"\left") == text.count(r"\right")
+        assert len(re.findall(r"\\left(?!arrow)", text)) == text.count(r"\right")
         assert not re.search(r"(?<!\\)\b(delta|dW|db)\d", text)
     assert r"\delta_{1} = \delta_{2} \, W_{2}^{\top}" in markdown
     assert tex.count(r"\begin{align*}") == tex.count(r"\end{align*}") == 9
     with pytest.raises(xpnet.errors.ConfigError, match=r"got 'latx'\. Did you mean 'latex'"):
         explain(net, "latx")
+
+
+def test_the_explanation_says_what_its_names_mean():
+    wave = xpnet.Activation(np.sin, np.cos, name="a_wave")
+    net = xpnet.Network([xpnet.Linear(5, 3), wave, xpnet.Dropout(0.25)], loss="mean_squared_error")
+    assert "# f1 is the function 'a_wave', and df1 is its derivative\n" in explain(net)
+    assert "# m2 is 0 with probability 0.25 and else 1.333; outside of training 1\n" in explain(net)
+    assert r"$f_{1}$ is the function 'a\_wave', and $f'_{1}$ is its derivative." in explain(net, "latex")
+    assert "$m_{2}$ is 0 with probability 0.25 and else 1.333; outside of training 1." in explain(net, "markdown")
+
+
+def test_a_mean_over_one_output_divides_by_nothing():
+    net = xpnet.Network([xpnet.Linear(5, 1)], loss="mean_squared_error")
+    assert "\nL = sum(w * (y0 - t) ** 2)  " in explain(net)
+    assert "\ndelta0 = 2 * w * (y0 - t)  " in explain(net)
+
+
+def test_latex_shows_names_as_they_are():
+    class My_Half(xpnet.layers.Identity):
+        """A name that LaTeX would trip over."""
+
+    net = xpnet.Network([xpnet.Linear(5, 3), My_Half()], loss="mean_squared_error")
+    assert r"\paragraph{Layer 1, My\_Half}" in explain(net, "latex")
+    assert "**Layer 1, My_Half**" in explain(net, "markdown")
 
 
 def test_html_of_a_network():

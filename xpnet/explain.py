@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xpnet.errors import ConfigError, closest
 from xpnet.formulas import Formula, formulas, rename
-from xpnet.latex import latex
+from xpnet.latex import escaped, latex
+from xpnet.layers import Activation, Dropout
 from xpnet.layers.base import Layer, Shape
 from xpnet.tables import html_table
 
@@ -94,9 +95,10 @@ def _sections(net: Network) -> Iterator[Section]:
     last, first = len(net.layers) - 1, net._first_trainable
     yield Section(f"Forward: x is {_size(shapes[0])}, a row a sample; y0, y1, ... are the outputs of the layers", [])
     for k, layer in enumerate(net.layers):
-        yield _layer_section(k, layer, formulas(layer, layer.forward), shapes, f"y{k}")
+        title, lines = _layer_section(k, layer, formulas(layer, layer.forward), shapes, f"y{k}")
+        yield Section(title, [*lines, *_remarks(k, layer)])
     name = type(net.loss).__name__
-    found = _substituted(net.loss, formulas(net.loss, net.loss.__call__), last, shapes, {})
+    found = _substituted(net.loss, formulas(net.loss, net.loss.__call__), last, *shapes[-2:], {})
     yield Section(
         f"Loss, {name}",
         [
@@ -129,17 +131,34 @@ def _size(shape: Shape) -> str:
 
 
 def _layer_section(k: int, layer: Layer, found: list[Formula], shapes: list[Shape], result: str) -> Section:
+    lines = equations(k, layer, found, shapes[k], shapes[k + 1])
+    return Section(f"Layer {k}, {type(layer).__name__}", lines or [_sentence(_unknown(result, type(layer).__name__))])
+
+
+def _remarks(k: int, layer: Layer) -> Iterator[Line]:
+    """Yield what a layer's formulas do not say about their names."""
+    if isinstance(layer, Dropout):
+        yield _sentence(
+            f"m{k} is 0 with probability {layer.rate!r} and else {1 / (1 - layer.rate):.4g}; outside of training 1"
+        )
+    if isinstance(layer, Activation):
+        yield _sentence(f"f{k} is the function {layer.name!r}, and df{k} is its derivative")
+
+
+def equations(k: int, layer: Layer, found: list[Formula], before: Shape, after: Shape) -> list[Line]:
+    """Return the formulas `found` of layer k, with its names and numbers; a sample has these shapes around it."""
     names = {"x": f"y{k - 1}" if k else "x", "dx": f"delta{k - 1}" if k else "dx"}
     for p in layer.parameter_shapes():
         names |= {p: f"{p}{k}", f"d{p}": f"d{p}{k}"}
-    lines = _substituted(layer, found, k, shapes, names) or [_sentence(_unknown(result, type(layer).__name__))]
-    return Section(f"Layer {k}, {type(layer).__name__}", lines)
+    return _substituted(layer, found, k, before, after, names)
 
 
-def _substituted(item: Any, found: list[Formula], k: int, shapes: list[Shape], own: Mapping[str, str]) -> list[Line]:
+def _substituted(
+    item: Any, found: list[Formula], k: int, before: Shape, after: Shape, own: Mapping[str, str]
+) -> list[Line]:
     """Return the formulas of layer k, or of the loss behind it, with this network's names and numbers put in."""
     suffix = str(k) if isinstance(item, Layer) else ""
-    sizes = {"I": prod(shapes[k]), "O": prod(shapes[k + 1]), "N": prod(shapes[k + 1])}
+    sizes = {"I": prod(before), "O": prod(after), "N": prod(after)}
     names = {"y": f"y{k}", "dy": f"delta{k}", "O": str(sizes["O"]), **own}
     for name, value in vars(item).items():  # hyper-parameters
         names[name] = repr(value) if isinstance(value, int | float) else f"{name}{suffix}"
@@ -153,7 +172,8 @@ def _substituted(item: Any, found: list[Formula], k: int, shapes: list[Shape], o
             names[name] = name if name in ("t", "w", "L") else f"{name}{suffix}"
         symbols = {name: _symbol(name, gradients) for name in names.values() if name.isidentifier()}
         sized = re.sub(r"[A-Z]", lambda m: str(sizes.get(m[0], m[0])), formula.shapes)
-        lines.append(Line(names[formula.left], rename(formula.right, names), sized, symbols))
+        right = rename(formula.right, names).removesuffix(" / 1")  # a mean over one output
+        lines.append(Line(names[formula.left], right, sized, symbols))
     return lines
 
 
@@ -205,7 +225,14 @@ def _mathematics(text: str) -> str:
     text = text.replace("dL/dy0, dL/dy1, ...", r"$\partial L/\partial y_0, \partial L/\partial y_1, \dots$")
     for name, symbol in (("delta", r"\delta"), ("y", "y")):
         text = text.replace(f"{name}0, {name}1, ...", f"${symbol}_0, {symbol}_1, \\dots$")
-    return re.sub(r"\b([twxL]) (?=is |has |\(B)", r"$\1$ ", text)
+    return re.sub(r"\b([twxL]|(?:d?[fm]|y|delta)\d+) (?=is |has |weighs |\(B)", lambda m: f"${_symbol(m[1])}$ ", text)
+
+
+def _equation(line: Line, relation: str) -> str:
+    """Return a line as LaTeX; one that changes its own left side is no equation but an assignment."""
+    left = line.symbols.get(line.left, line.left)
+    arrow = r"\leftarrow" if re.search(rf"\b{line.left}\b", line.right) else "="
+    return f"{left} {relation}{arrow} {latex(line.right, line.symbols)}"
 
 
 def _markdown(sections: list[Section]) -> str:
@@ -215,7 +242,8 @@ def _markdown(sections: list[Section]) -> str:
             out.append(f"**{title}**" if lines else f"### {_mathematics(title)}")
         for line in lines:
             if line.left:
-                out.append(f"$${_left(line)} = {latex(line.right, line.symbols)} \\qquad \\text{{{line.shapes}}}$$")
+                shapes = "" if line.shapes == "()" else rf" \qquad \text{{{line.shapes}}}"
+                out.append(f"$${_equation(line, '')}{shapes}$$")
             else:
                 out.append(f"{_mathematics(line.right)}.")
     return "\n\n".join(out)
@@ -225,20 +253,16 @@ def _latex(sections: list[Section]) -> str:
     out = []
     for title, lines in sections:
         if title:
-            out.append((r"\paragraph" if lines else r"\subsection*") + f"{{{_mathematics(title)}}}")
-        out += [_mathematics(line.right).replace("_", r"\_") + "." for line in lines if not line.left]
+            out.append((r"\paragraph" if lines else r"\subsection*") + f"{{{_mathematics(escaped(title))}}}")
+        out += [_mathematics(escaped(line.right)) + "." for line in lines if not line.left]
         rows = [
-            f"  {_left(line)} &= {latex(line.right, line.symbols)} && \\text{{{line.shapes}}}"
+            f"  {_equation(line, '&')}" + ("" if line.shapes == "()" else rf" && \text{{{line.shapes}}}")
             for line in lines
             if line.left
         ]
         if rows:
             out.append("\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}")
     return "\n".join(out)
-
-
-def _left(line: Line) -> str:
-    return line.symbols.get(line.left, line.left)
 
 
 def summary_html(net: Network) -> str:

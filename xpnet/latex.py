@@ -6,12 +6,16 @@ import ast
 from collections.abc import Mapping
 
 _SUM, _REDUCTION, _PRODUCT, _POWER, _ATOM = range(1, 6)  # how tightly an expression binds
-_COMPARE = {ast.Gt: ">", ast.Lt: "<", ast.GtE: r"\ge", ast.LtE: r"\le", ast.Eq: "="}
+_COMPARE = {ast.Gt: ">", ast.Lt: "<", ast.GtE: r"\ge", ast.LtE: r"\le", ast.Eq: "=", ast.NotEq: r"\ne"}
 _FUNCTIONS = {
     "maximum": r"\max", "minimum": r"\min", "log": r"\log", "tanh": r"\tanh", "normal_cdf": r"\Phi",
     "sin": r"\sin", "cos": r"\cos",
 }  # fmt: skip
 _REDUCTIONS = {"sum": r"\sum", "max": r"\max"}
+_SPECIAL = str.maketrans(
+    {c: "\\" + c for c in "{}$&#_%"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+)
 _AXES = {0: "_{\\text{samples}}", 1: "_{\\text{outputs}}", None: ""}
 
 
@@ -25,6 +29,15 @@ def latex(expression: str, symbols: Mapping[str, str]) -> str:
     '\\delta \\odot \\left[y > 0\\right]'
     """
     return _Writer(symbols).write(ast.parse(expression, mode="eval").body)[0]
+
+
+def escaped(text: str) -> str:
+    r"""Return LaTeX that shows `text` as it is, such as the name of a class.
+
+    >>> escaped("My_Layer")
+    'My\\_Layer'
+    """
+    return text.translate(_SPECIAL)
 
 
 class _Writer:
@@ -47,14 +60,14 @@ class _Writer:
                 return self.within(inner, _ATOM) + r"^{\top}", _POWER
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return "-" + self.within(operand, _PRODUCT), _SUM
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
                 return rf"\left[{self.write(left)[0]} {_COMPARE[type(op)]} {self.write(right)[0]}\right]", _ATOM
             case ast.BinOp(left=left, op=op, right=right):
                 return self.operation(left, op, right)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
                 return self.call(name, args, {k.arg: ast.literal_eval(k.value) for k in keywords})
             case _:
-                return rf"\texttt{{{ast.unparse(node)}}}", _ATOM
+                return rf"\texttt{{{escaped(ast.unparse(node))}}}", _ATOM
 
     def operation(self, left: ast.expr, op: ast.operator, right: ast.expr) -> tuple[str, int]:
         match op:
@@ -66,12 +79,16 @@ class _Writer:
                 return rf"\frac{{{self.write(left)[0]}}}{{{self.write(right)[0]}}}", _PRODUCT
             case ast.Pow():
                 return f"{self.within(left, _ATOM)}^{{{self.write(right)[0]}}}", _POWER
+            case ast.Mult() if isinstance(left, ast.Constant) and left.value == 1:  # makes a number of a comparison
+                return self.write(right)
             case ast.MatMult():
                 return rf"{self.within(left, _PRODUCT)} \, {self.within(right, _PRODUCT)}", _PRODUCT
-            case _:
+            case ast.Mult() | ast.BitAnd():
                 a, b = self.within(left, _PRODUCT), self.within(right, _PRODUCT)
                 dot = r"\cdot" if b[:1].isdigit() else r"\," if _is_number(left) or _is_number(right) else r"\odot"
                 return f"{a} {dot} {b}", _PRODUCT
+            case _:
+                return rf"\texttt{{{escaped(ast.unparse(ast.BinOp(left, op, right)))}}}", _ATOM
 
     def _left(self, node: ast.expr) -> int:
         """Return how tightly what stands before a plus or minus must bind: a sum sign would take in what follows."""

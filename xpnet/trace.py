@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from xpnet import findings
 from xpnet.backends import Backend
-from xpnet.formulas import formulas, rename
+from xpnet.explain import equations
+from xpnet.formulas import formulas
 from xpnet.layers.base import Layer
 from xpnet.statistics import Statistics, measure
 from xpnet.tables import html_table, text_table
@@ -116,7 +117,7 @@ class Trace:
                     continue  # it is the output above
                 s = numbers[name]
                 sizes = (f"{s.mean: .3g}", f"{s.spread:.3g}", f"{s.largest:.3g}")
-                shares = (f"{s.zeros:.0%}", f"{s.nonfinite:.0%}")
+                shares = (_percent(s.zeros), _percent(s.nonfinite))
                 rows.append((f"  {labels.get(name, f'{name}{k}')}", str(tuple(array.shape)), *sizes, *shares))
         return rows
 
@@ -148,9 +149,13 @@ def _quantities(item: LayerTrace) -> dict[str, Array]:
 def _equation(item: LayerTrace, k: int) -> str:
     """Return the formulas of layer k, with the names of `Network.explain`."""
     found = formulas(item.layer, item.layer.forward)
-    names = {"x": f"y{k - 1}" if k else "x", "y": f"y{k}"} | {name: f"{name}{k}" for name in item.parameters}
-    names |= {name: repr(value) for name, value in vars(item.layer).items() if isinstance(value, int | float)}
-    return "; ".join(f"{names.get(f.left, f.left)} = {rename(f.right, names)}" for f in found)
+    lines = equations(k, item.layer, found, item.x.shape[1:], item.y.shape[1:])
+    return "; ".join(f"{line.left} = {line.right}" for line in lines)
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage that says 0 and 100 of nothing and of everything alone."""
+    return "<1%" if 0.0 < share < 0.005 else ">99%" if 0.995 < share < 1.0 else f"{share:.0%}"
 
 
 def trace(net: Network, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
