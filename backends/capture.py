@@ -25,25 +25,33 @@ class CapturedStep:
         Changes arrays in place and reads nothing back to the host.
     changes : sequence of arrays
         What it changes; warming up runs the step, and this is how it is undone.
+    description : str
+        What has been captured, for whoever asks; kept as an attribute.
     """
 
     unroll = UNROLL
 
-    def __init__(self, cupy: Any, step: Callable[[], None], changes: Sequence[Array]) -> None:
+    def __init__(
+        self, cupy: Any, step: Callable[[], None], changes: Sequence[Array], description: str = ""
+    ) -> None:  # fmt: skip
+        self.description = description
         self._cuda = cupy.cuda
         self._pool = cupy.cuda.MemoryPool()
         # The legacy default stream cannot capture, and a blocking stream would clash with it.
         self._stream = cupy.cuda.Stream(non_blocking=True)
         saved = [array.copy() for array in changes]
         caller = self._enter()
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc):
-            for _ in range(2):  # compiles kernels, makes cuBLAS's handle, grows the pool: none may happen in capture
-                step()
-            self._stream.synchronize()
-            self._graphs = {count: self._capture(step, count) for count in (1, self.unroll)}
-        self._leave(caller)
-        for array, value in zip(changes, saved, strict=True):
-            array[...] = value
+        try:
+            with self._stream, cupy.cuda.using_allocator(self._pool.malloc):
+                for _ in range(2):  # compiles kernels, makes cuBLAS's handle, grows the pool: not during capture
+                    step()
+                self._stream.synchronize()
+                self._step = step  # a graph does not hold on to the step's own arrays either
+                self._graphs = {count: self._capture(step, count) for count in (1, self.unroll)}
+        finally:
+            self._leave(caller)
+            for array, value in zip(changes, saved, strict=True):
+                array[...] = value
 
     def _capture(self, step: Callable[[], None], count: int) -> Any:
         self._stream.begin_capture()

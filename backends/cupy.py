@@ -12,6 +12,7 @@ import numpy as np
 from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.capture import CapturedStep
 from xpnet.backends.cublas import Product
+from xpnet.backends.cuda_program import proven
 from xpnet.errors import BackendUnavailableError
 
 INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" (older drivers)'
@@ -77,9 +78,19 @@ def _missing(what: str, error: BaseException) -> str:
 
 
 class CupyBackend(Backend):
-    """CuPy on one CUDA device."""
+    """CuPy on one CUDA device.
+
+    Attributes
+    ----------
+    fusion : bool
+        Whether runs of elementwise operations may become kernels of their own.
+    compiled : str
+        What the last compiled training step consists of, or why it is run as it is written.
+    """
 
     asynchronous = True
+    fusion = True
+    compiled = ""
 
     def __init__(self, device: int = 0, tf32: bool = False) -> None:
         self._cupy = probe(device)
@@ -127,8 +138,21 @@ class CupyBackend(Backend):
         return self.device  # type: ignore[no-any-return]
 
     def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
+        self.compiled = "as it is written, since fusion is switched off"
         with self.device:
-            return CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes)
+            program = self._fused(step, arrays, changes) if self.fusion else None
+            return program or CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
+
+    def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
+        """Return the step as kernels of its own, or None if that is not possible or not right."""
+        try:
+            fused = proven(self._cupy, self.xp, step, arrays, changes)
+            self.compiled = fused.describe()
+            return CapturedStep(self._cupy, fused, changes, self.compiled)
+        except Exception as error:  # a user's layer may look at values, memory may not suffice, a compiler may be
+            # missing: the step as it is written is right in any case, and says itself if something is wrong with it
+            self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
+            return None
 
     def fuse(self, f: Any) -> Any:
         def kernel(*arrays: Any) -> Any:  # a function with a name, which the generated kernel takes
@@ -143,4 +167,5 @@ class CupyBackend(Backend):
         return (
             f"CuPy {self._cupy.__version__}, CUDA {version // 1000}.{version % 1000 // 10}, "
             f"device {self.device.id}: {properties['name'].decode()}, {gigabytes:.0f} GiB"
+            f"{'; last training step: ' if self.compiled else ''}{self.compiled}"
         )
