@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.capture import CapturedStep
 from xpnet.backends.cublas import Product
-from xpnet.backends.cuda_program import proven
+from xpnet.backends.cuda_proof import proven
 from xpnet.errors import BackendUnavailableError
 
 INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" (older drivers)'
