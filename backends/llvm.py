@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
+from xpnet.backends.chain import Piece, table
 from xpnet.backends.native import ARITHMETIC, BITWISE, COMPARISONS, loop_dtype, two_dimensional
 from xpnet.backends.plan import Memory, Unit, inputs
 from xpnet.backends.tape import HostArray, Operation, Traced
@@ -239,11 +238,8 @@ class Compiler:
 compiled = Compiler()
 
 
-def bind(unit: Unit, memory: Memory, inner: set[int]) -> Callable[[], Any]:
-    """Return a call that runs a unit's kernel on its arrays."""
-    kernel = Kernel(unit, memory, inner)
-    function, engine = compiled(kernel.source)
-    table = (ctypes.c_void_p * len(kernel.arrays))(*(a.ctypes.data for a in kernel.arrays))
-    call = partial(function, ctypes.addressof(table))
-    call.__dict__["keep"] = engine, table, kernel.arrays  # code and memory live as long as the call
-    return call
+def kernel(unit: Unit, memory: Memory, inner: set[int]) -> Piece:
+    """Return a unit's kernel on its arrays."""
+    written = Kernel(unit, memory, inner)
+    addresses = [a.ctypes.data for a in written.arrays]
+    return Piece(written.source, table("p" * len(addresses), *addresses), tuple(written.arrays))

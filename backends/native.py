@@ -95,7 +95,7 @@ def group(
     units: list[Unit] = []
     open_unit: Unit | None = None
     for op in operations:
-        if not suits(op, places):
+        if not suits(op, places) or not _apart(op, places):
             open_unit = None
             units.append([op])
         elif open_unit is not None and _joins(op, open_unit, places):
@@ -120,5 +120,16 @@ def _joins(op: Operation, unit: Unit, places: dict[int, Traced]) -> bool:
         touched = [written, *(home(a, places) for a in inputs(earlier))]
         if any(np.may_share_memory(a, target) and not same_view(a, target) for a in touched):
             return False
+    return True
+
+
+def _apart(op: Operation, places: dict[int, Traced]) -> bool:
+    """Say whether an operation writes only where it reads the same numbers, or none."""
+    target = home(op.target, places)
     own = [home(a, places) for a in inputs(op)]
     return not any(np.may_share_memory(a, target) and not same_view(a, target) for a in own)
+
+
+def alone(op: Operation, places: dict[int, Traced]) -> bool:
+    """Say whether an operation can be a kernel by itself."""
+    return fits(op, places) and _apart(op, places)

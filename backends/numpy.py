@@ -14,6 +14,7 @@ import numpy as np
 
 from xpnet.backends import openblas
 from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.chain import Chain
 from xpnet.backends.plan import plan
 from xpnet.backends.tape import Tape, record
 
@@ -46,30 +47,38 @@ class NumpyBackend(Backend):
 
 
 class Replay:
-    """A recorded step. Once it has run for a while it pays to compile kernels, which give the same bits."""
+    """A recorded step. Once it has run for a while it pays to compile it, which gives the same bits."""
 
-    unroll = 1
     patience = 0.2
-    """Seconds of replay after which kernels are compiled; that takes about as long."""
+    """Seconds of replay after which the step is compiled; that takes about as long."""
+    at_once = 0.005
+    """Seconds of steps that are asked for in one call, between which Python sees to other things."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape: Tape | None = tape
         self._calls = plan(tape)
+        self._whole: Chain | None = None
         self._seconds = 0.0 if importlib.util.find_spec("llvmlite") else -math.inf
+        self.unroll = 1
 
     def __call__(self, steps: int = 1) -> None:
+        if self._whole is not None:
+            self._whole(steps)
+            return
         for _ in range(steps):
-            if self._tape is None:
-                for call in self._calls:
-                    call()
-            else:
-                self._measured(self._tape)
+            began = time.perf_counter()
+            for call in self._calls:
+                call()
+            if self._tape is not None:
+                seconds = time.perf_counter() - began
+                self._seconds += seconds
+                if self._seconds > self.patience:
+                    self.compile(self._tape, seconds)
 
-    def _measured(self, tape: Tape) -> None:
-        began = time.perf_counter()
-        for call in self._calls:
-            call()
-        self._seconds += time.perf_counter() - began
-        if self._seconds > self.patience:
-            # Results that outlast a step are in the caller's arrays: the change of plan is not noticed.
-            self._calls, self._tape = plan(tape, native=True), None
+    def compile(self, tape: Tape, seconds: float = 1.0) -> None:
+        """Compile the step, of which one takes about `seconds`."""
+        # Results that outlast a step are in the caller's arrays: the change of plan is not noticed.
+        self._calls, self._tape = plan(tape, native=True), None
+        only = self._calls[0]
+        if len(self._calls) == 1 and isinstance(only, Chain):
+            self._whole, self.unroll = only, max(1, min(1024, int(self.at_once / max(seconds, 1e-9))))

@@ -1,32 +1,70 @@
-"""Which of its kernels NumPy's matrix library uses, and whether it was told to leave better ones aside."""
+"""OpenBLAS, the library of matrix products that comes with NumPy: its functions, and for whom its kernels are."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-NAMES = ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename64_")
+ENDINGS = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))
+"""What NumPy's builds put before and after the names of OpenBLAS's functions; "64_" means sizes of 64 bits."""
 WIDE = ("SkylakeX", "Cooperlake", "SapphireRapids")
 """Kernels that use AVX-512."""
 
 
-def chosen_kernels(folder: Path | None = None) -> str | None:
-    """Return the processor for which the OpenBLAS in NumPy's own package made its kernels, if it says so."""
-    folder = Path(np.__file__).parent.parent / "numpy.libs" if folder is None else folder
+class OpenBlas:
+    """A loaded OpenBLAS.
+
+    Attributes
+    ----------
+    kernels : str
+        The processor for which its kernels were made.
+    size : ctypes type
+        The type of the sizes that its functions take.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        for self._ending in ENDINGS:
+            name = getattr(self._library, self._named("openblas_get_corename"), None)
+            if name is not None:
+                break
+        else:
+            raise OSError(f"{path} is not an OpenBLAS that tells its kernels")
+        name.restype = ctypes.c_char_p
+        self.kernels = bytes(name()).decode()
+        self.size: Any = ctypes.c_int64 if self._ending[1] else ctypes.c_int
+
+    def _named(self, name: str) -> str:
+        before, after = self._ending
+        return f"{before}{name}{after}"
+
+    def address(self, name: str) -> int:
+        """Return the address of a function by the name that OpenBLAS's documentation gives it."""
+        return int(ctypes.cast(self._library[self._named(name)], ctypes.c_void_p).value or 0)
+
+
+def in_folder(folder: Path) -> OpenBlas | None:
+    """Return the OpenBLAS in a folder of libraries, or None if there is none that can be used."""
     for path in sorted(folder.glob("*openblas*")):
         try:
-            library = ctypes.CDLL(str(path))  # it is loaded already: this only finds it
+            return OpenBlas(path)
         except OSError:
             continue
-        for name in NAMES:
-            function = getattr(library, name, None)
-            if function is not None:
-                function.restype = ctypes.c_char_p
-                return bytes(function()).decode()
     return None
+
+
+@functools.cache
+def of_numpy() -> OpenBlas | None:
+    """Return the OpenBLAS in NumPy's own package, or None if NumPy uses another library, or one from elsewhere.
+
+    NumPy has loaded it already; this only finds it.
+    """
+    return in_folder(Path(np.__file__).parent.parent / "numpy.libs")
 
 
 def has_avx512(processor: Path = Path("/proc/cpuinfo")) -> bool:
@@ -43,9 +81,10 @@ def advice() -> str:
 
     OpenBLAS chooses by the processor, unless the environment variable ``OPENBLAS_CORETYPE`` tells it otherwise.
     """
-    kernels = chosen_kernels()
-    if kernels is None:
+    blas = of_numpy()
+    if blas is None:
         return ""
+    kernels = blas.kernels
     told = os.environ.get("OPENBLAS_CORETYPE")
     if not told or kernels in WIDE or not has_avx512():
         return f", OpenBLAS kernels for {kernels}"

@@ -164,10 +164,15 @@ SMALL = 1024
 """Entries of a factor below which the call of a product takes longer than its arithmetic."""
 
 
+def resolved(op: Operation, memory: Memory) -> tuple[list[Any], HostArray]:
+    """Return an operation's operands and target as they lie in the replay."""
+    operands = [memory.resolve(o) if isinstance(o, Traced) else scalar(o, op) for o in op.operands]
+    return operands, memory.resolve(op.target)
+
+
 def call(op: Operation, memory: Memory) -> Callable[[], Any]:
     """Return a call without arguments that does one operation."""
-    out = memory.resolve(op.target)
-    operands = [memory.resolve(o) if isinstance(o, Traced) else scalar(o, op) for o in op.operands]
+    operands, out = resolved(op, memory)
     if op.kind == "matmul" and out.flags.c_contiguous and all(a.ndim == 2 and a.size < SMALL for a in operands):
         return partial(np.dot, *operands, out)  # the same product, called in half the time
     if op.kind in ("elementwise", "matmul"):
@@ -194,13 +199,26 @@ def plan(tape: Tape, native: bool = False) -> list[Callable[[], Any]]:
     if not native:
         memory = assign([[op] for op in operations], places, set())
         return [call(op, memory) for op in operations]
-    from xpnet.backends.llvm import bind
-    from xpnet.backends.native import group
+    from xpnet.backends.chain import Chain, Piece
+    from xpnet.backends.llvm import kernel
+    from xpnet.backends.native import alone, group
+    from xpnet.backends.pieces import pieces
 
     units = group(operations, places)
     inner = _inner(units, places)
     memory = assign(units, places, inner)
-    return [bind(unit, memory, inner) if len(unit) > 1 else call(unit[0], memory) for unit in units]
+    calls: list[Callable[[], Any]] = []
+    run: list[Piece] = []
+    for unit in units:
+        made = [kernel(unit, memory, inner)] if len(unit) > 1 or alone(unit[0], places) else pieces(unit[0], memory)
+        if made is not None:
+            run += made
+            continue
+        if run:
+            calls.append(Chain(run))
+            run = []
+        calls.append(call(unit[0], memory))
+    return [*calls, Chain(run)] if run else calls
 
 
 def _inner(units: Iterable[Unit], places: dict[int, Traced]) -> set[int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.openblas import chosen_kernels
+from xpnet.backends import openblas
 
 
 def _first(path: str, key: str) -> str:
@@ -73,7 +73,8 @@ def describe() -> dict[str, Any]:
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpu = _first("/proc/cpuinfo", "model name")
-    forced = os.environ.get("OPENBLAS_CORETYPE")
+    forced, used = os.environ.get("OPENBLAS_CORETYPE"), openblas.of_numpy()
+    kernels = used.kernels if used else "unknown"
     family, model = _first("/proc/cpuinfo", "cpu family"), _first("/proc/cpuinfo", "model\t")
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,7 +83,8 @@ def describe() -> dict[str, Any]:
         "memory": _first("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "blas of numpy": f"{blas['name']} {blas['version']}",
-        "kernels of the blas": (chosen_kernels() or "unknown") + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
+        "kernels of the blas": (used.kernels if used else "unknown")
+        + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
         "gpus": gpu_names(),
         "load average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
     }

@@ -1,5 +1,6 @@
 """The hint for who has told OpenBLAS to leave the processor's better kernels aside."""
 
+import types
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ ALL = "flags : fpu avx2 avx512f avx512dq avx512bw avx512vl"
 
 
 def test_the_library_names_its_kernels_or_is_not_there(tmp_path: Path) -> None:
-    assert openblas.chosen_kernels(tmp_path) is None
+    assert openblas.in_folder(tmp_path) is None
     (tmp_path / "libopenblas.so").write_bytes(b"not a library")
-    assert openblas.chosen_kernels(tmp_path) is None
-    kernels = openblas.chosen_kernels()
-    assert kernels is None or kernels.isalnum()
+    assert openblas.in_folder(tmp_path) is None
+    blas = openblas.of_numpy()
+    if blas is None:
+        pytest.skip("this NumPy does not come with an OpenBLAS of its own")
+    assert blas.kernels.isalnum()
+    assert blas.address("cblas_sgemm") not in (0, blas.address("cblas_dgemm"))
 
 
 @pytest.mark.parametrize(("text", "has"), [(ALL, True), (ALL.replace("avx512vl", ""), False), ("flags : fpu", False)])
@@ -38,7 +42,8 @@ def test_what_the_processor_has(tmp_path: Path, text: str, has: bool) -> None:
 def test_the_hint(
     monkeypatch: pytest.MonkeyPatch, kernels: str | None, told: str | None, wide: bool, hint: bool, named: bool
 ) -> None:
-    monkeypatch.setattr(openblas, "chosen_kernels", lambda: kernels)
+    blas = None if kernels is None else types.SimpleNamespace(kernels=kernels)
+    monkeypatch.setattr(openblas, "of_numpy", lambda: blas)
     monkeypatch.setattr(openblas, "has_avx512", lambda: wide)
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
     if told is not None:

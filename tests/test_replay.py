@@ -40,8 +40,9 @@ def replays(step: Callable[[Any, Mapping[str, Any]], None], arrays: dict[str, np
     copies = [{name: a.copy() for name, a in arrays.items()} for _ in range(3)]
     recorded = Replay(tape.record(step, XP, copies[1]))
     recorded._seconds = -np.inf
-    kernels = Replay(tape.record(step, XP, copies[2]))
-    kernels._calls, kernels._tape = plan.plan(kernels._tape, native=True), None
+    compiled = tape.record(step, XP, copies[2])
+    kernels = Replay(compiled)
+    kernels.compile(compiled)
     return [*zip((Eager(step, XP, copies[0]), recorded, kernels), copies, strict=True)]
 
 
