@@ -232,6 +232,17 @@ def test_overlapping_views_do_not_share_a_kernel() -> None:
     assert_same(step, fresh_arrays(0))
 
 
+def test_what_writes_over_its_own_input_further_on_is_no_kernel() -> None:
+    def step(xp: Any, a: Mapping[str, Any]) -> None:
+        right, other = a["theta"][1:21], a["g"][:20]
+        right += a["theta"][:20]
+        other += 1.0  # could be done in the same loop
+
+    operations = tape.record(step, XP, fresh_arrays(0)).operations
+    assert len(native.group(operations, {})) == 2
+    assert_same(step, fresh_arrays(0))
+
+
 class Deciding(xpnet.Identity):
     """A layer that looks at a value, which a recording cannot."""
 
