@@ -2,20 +2,21 @@
 
 The parameters theta stay in float32, and so do the optimizer's vectors, averages, the loss and the penalties. f16(...)
 rounds to the half precision, f32(...) widens, which is exact. A step, with the scale S of the loss and the number n of
-good steps in a row::
+good steps in a row:
 
-    h = f16(theta)                                      (P,)           (1)
-    y = forward(h, x)                                   (B, O)         (2)
-    L, dy = loss(f32(y), t, weight)                     (), (B, O)     (3)
-    dh = backward(h, f16(S * dy))                       (P,)           (4)
-    g = f32(dh) / S                                     (P,)           (5)
-    L = L + l1 * sum(abs(W)) + l2 / 2 * sum(W ** 2)     ()             (6)
-    g = g + l1 * sign(W) + l2 * W                       (P,)           (7)
-    good = all(isfinite(g))                             ()             (8)
-    theta = update(theta, g) if good else theta         (P,)           (9)
-    n = n + 1 if good else 0                            ()             (10)
-    S, n = (2 * S, 0) if n == 2000 else (S, n)          ()             (11)
-    S = S if good else S / 2                            ()             (12)
+    h = f16(theta)                                      (P,)       (1)
+    y = forward(h, x)                                   (B, O)     (2)
+    L = loss(f32(y), t, weight)                         ()         (3)
+    dy = dL / df32(y)                                   (B, O)     (4)
+    dh = backward(h, f16(S * dy))                       (P,)       (5)
+    g = f32(dh) / S                                     (P,)       (6)
+    L = L + l1 * sum(abs(W)) + l2 / 2 * sum(W ** 2)     ()         (7)
+    g = g + l1 * sign(W) + l2 * W                       (P,)       (8)
+    good = all(isfinite(g))                             ()         (9)
+    theta = update(theta, g) if good else theta         (P,)       (10)
+    n = n + 1 if good else 0                            ()         (11)
+    S = (2 * S if n == 2000 else S) if good else S / 2  ()         (12)
+    n = 0 if n == 2000 else n                           ()         (13)
 
 Without S, deltas below 6e-8, the smallest float16 above zero, would be lost; a power of two takes them up and rounds
 nothing. Where it takes others beyond 65504, the largest, the gradient is not finite: the step is skipped and S is
@@ -150,11 +151,11 @@ def make_mixed_step(net: Network, optimizer: Optimizer, batch: int, mixed: Mixed
         value, caches = objective(
             net, mixed.dtype, xp, a["theta"], a["gradient"], a["scaling.scale"], x, t, weight, contexts
         )
-        good = xp.sum(0.0 * a["gradient"]) == 0.0  # (8): zero times infinity, or NaN, is NaN
+        good = xp.sum(0.0 * a["gradient"]) == 0.0  # (9): zero times infinity, or NaN, is NaN
         for statistic, new in new_statistics(xp, net, contexts, caches):
             statistic[...] = xp.where(good, xp.astype(new, statistic.dtype), statistic)
 
-        apply(xp, {**a, "good": good})  # (9)
+        apply(xp, {**a, "good": good})  # (10)
 
         # The forward pass has nothing to do with the scale: its loss counts unless it is not finite itself.
         loss, seen, finite = a["loss"], a["seen"], 0.0 * value == 0.0
@@ -170,7 +171,7 @@ def objective(
     net: Network, half: Any, xp: Any, theta: Array, gradient: Array, scale: Array, x: Array, t: Array, weight: Array,
     contexts: Sequence[Context],
 ) -> tuple[Array, list[Any]]:  # fmt: skip
-    """Do what `Network.objective` does, the two passes in half precision: equations (1) to (7)."""
+    """Do what `Network.objective` does, the two passes in half precision: equations (1) to (8)."""
     params = net.split(xp, xp.astype(theta, half))
     y, caches = forward_pass(xp, net.layers, params, x, contexts)
     value, dy = net.loss(xp, xp.astype(y, theta.dtype), t, weight)
@@ -191,7 +192,7 @@ def objective(
 
 
 def adapt(xp: Any, a: Mapping[str, Array], good: Array, mixed: MixedPrecision) -> None:
-    """Find the next step's scale, equations (10) to (12), and count."""
+    """Find the next step's scale, equations (11) to (13), and count."""
     scale, run, skipped = a["scaling.scale"], a["scaling.good"], a["scaling.skipped"]
     run[...] = xp.where(good, run + 1, 0)
     grows = run >= mixed.patience
