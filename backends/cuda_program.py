@@ -65,6 +65,15 @@ class FusedStep:
         The backend's, with a `matmul` that takes ``out``.
     step : callable
     arrays : mapping of arrays
+
+    Attributes
+    ----------
+    units : list of lists of operations
+        What is done by one call each.
+    kernels : dict
+        The kernels among these, by their place in `units`.
+    changes : list of arrays
+        Those among `arrays` that the program writes.
     """
 
     def __init__(self, cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array]) -> None:
@@ -77,7 +86,7 @@ class FusedStep:
         self._loose = self._results_of_reductions(operations)
         self.memory = self._memory(operations, {id(given[name].buffer): array for name, array in arrays.items()})
         written = [self.places.get(id(op.target.buffer), op.target).buffer for op in operations]
-        self.changes = {name: arrays[name] for name, a in given.items() if a.buffer in written}
+        self.changes = [arrays[name] for name, a in given.items() if a.buffer in written]
         self.kernels = {
             k: write(unit, self.places, self.inner) for k, unit in enumerate(self.units) if fits(unit[0], self.places)
         }

@@ -92,7 +92,8 @@ def proven(cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array], changes:
         Of any type, if the step cannot be recorded or the program is not equal to it.
     """
     fused = FusedStep(cupy, xp, step, arrays)
-    touched = list({id(a): a for a in (*changes, *fused.changes.values())}.values())
+    names = {id(a): name for name, a in arrays.items()}
+    touched = list({id(a): a for a in (*changes, *fused.changes)}.values())
     before = [a.copy() for a in touched]
 
     def restore() -> None:
@@ -101,15 +102,14 @@ def proven(cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array], changes:
 
     try:
         check(fused, cupy)
-        found = {name: a.copy() for name, a in fused.changes.items()}
+        found = [a.copy() for a in touched]
         restore()
         # Another namespace of the same functions: the step takes it for one that is not to fuse anything by itself.
         step(SimpleNamespace(**vars(xp)), arrays)
-        states = {id(a): value for a, value in zip(touched, before, strict=True)}
-        for name, array in fused.changes.items():
-            problem = difference(found[name], array, states[id(array)])
+        for array, outcome, value in zip(touched, found, before, strict=True):
+            problem = difference(outcome, array, value)
             if problem:
-                raise Rejected(f"after one step '{name}' {problem}")
+                raise Rejected(f"after one step '{names.get(id(array))}' {problem}")
     finally:
         restore()
     return fused
