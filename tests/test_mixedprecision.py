@@ -205,20 +205,20 @@ def trained(backend: Any, optimizer: Any, loss: str, weighted: bool, precision: 
     return net.backend.to_numpy(net.theta).tobytes(), history["loss"].tolist()
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("optimizer", "loss"), RUNS)
-@pytest.mark.parametrize("name", ["numpy", "CPU_DEVICE", "device1"])
-def test_scaling_alone_changes_no_bit(half_is_full: None, name: str, optimizer: Any, loss: str, weighted: bool) -> None:
+@pytest.mark.parametrize("k", range(len(RUNS)))
+@pytest.mark.parametrize("name", ["numpy", "device1"])
+def test_scaling_alone_changes_no_bit(half_is_full: None, name: str, k: int) -> None:
     """With float32 in the place of float16 the training is the ordinary one: on array-api-strict, too, which has no
     float16. So every layer, loss and optimizer goes through the step, and it has nothing that is not in the standard.
     """
-    assert trained(make(name), optimizer, loss, weighted, "float16") == trained(
-        make(name), optimizer, loss, weighted, None
-    )
+    weighted = (k % 2 == 1) == (name == "numpy")
+    ordinary = trained(make(name), *RUNS[k], weighted, None)
+    assert trained(make(name), *RUNS[k], weighted, "float16") == ordinary
 
 
-@pytest.mark.parametrize("how", ["numpy", "machine code"])
-@pytest.mark.parametrize("k", range(len(RUNS)))
+@pytest.mark.parametrize(
+    ("how", "k"), [*(("numpy", k) for k in range(len(RUNS))), *(("machine code", k) for k in (1, 4, 6))]
+)
 def test_a_replayed_step_is_the_eager_one_to_the_bit(monkeypatch: pytest.MonkeyPatch, k: int, how: str) -> None:
     if how == "machine code":
         pytest.importorskip("llvmlite", reason="only the fast extra makes machine code")
