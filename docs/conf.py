@@ -35,6 +35,8 @@ extensions = [
     "formulas",
     "gallery",
     "links",
+    "longlines",
+    "results",
     "runblocks",
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "generated"]
@@ -80,6 +82,7 @@ sphinx_gallery_conf = {
     "reset_argv": "gallery.arguments",
     "download_all_examples": False,
     "notebook_extensions": set(),  # the programs have a command line
+    "image_scrapers": ("gallery.scraper",),
     "capture_repr": (),
     "show_signature": False,
     "write_computation_times": False,

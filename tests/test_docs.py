@@ -30,7 +30,7 @@ OTHERS = {
     "tutorials/check_gradients.md": "tests/gradients",
     "worked_example.md": "tests/gradients",
 }
-LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}"}
+LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}"}
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -54,9 +54,15 @@ def test_the_programs_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, object] = {"__name__": "__main__"}
+    words = [re.match(r":alt: (.+)", content) for language, content in fences(NAMES[page]) if language == "{run}"]
     try:
         for k, program in enumerate(run_blocks(NAMES[page])):
+            films = len(list(tmp_path.glob("*.gif")))
             exec(compile(program, f"{page}, program {k + 1}", "exec"), names)
+            pictures = len(pyplot.get_fignums()) + len(list(tmp_path.glob("*.gif"))) - films
+            alt = words[k]
+            assert pictures == (len(alt[1].split("|")) if alt else 0), program  # as the build asks for
+            pyplot.close("all")
     finally:
         pyplot.close("all")
 
@@ -89,7 +95,7 @@ def test_pictures_have_words() -> None:
             if language == "{run}" and re.search(r"\bplots\.|\bpyplot\.sub", content):
                 alt = re.match(r":alt: (.+)", content)
                 assert alt is not None, (page, content)
-                assert len(alt[1]) > 25, (page, content)
+                assert min(map(len, alt[1].split("|"))) > 25, (page, content)
 
 
 def test_commands_name_what_exists() -> None:
@@ -215,16 +221,32 @@ def test_literal_sources_exist() -> None:
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
-    listed = {"index"}
+    listed = ["index"]
     for page, text in NAMES.items():
         for language, content in fences(text):
             if language == "{toctree}":
                 for line in content.splitlines():
                     if line and not line.startswith(":"):
                         target = re.sub(r".*<(.+)>", r"\1", line)
-                        listed.add(os.path.normpath(Path(page).parent / target))
+                        listed.append(os.path.normpath(Path(page).parent / target))
     pages = {page.removesuffix(".md") for page in NAMES}
-    assert listed - {"auto_examples/index"} == pages
+    assert sorted(listed) == sorted({*pages, "auto_examples/index"})  # each once
+
+
+def test_the_results_of_benchmarks_are_on_their_page() -> None:
+    included = re.findall(r"```\{(?:include|results)\} (\S+)", NAMES["benchmarks.md"])
+    assert included == ["../benchmarks/README.md", "../benchmarks/results/README.md", "../benchmarks/results"]
+    assert all((DOCS / path).exists() for path in included)
+    assert any(path.stem != "quick" for path in (DOCS / included[-1]).glob("*.png"))
+
+
+def test_the_font_of_the_formulas_has_its_licence_beside_it() -> None:
+    fonts = re.findall(r'url\("(fonts/[^"]+)"\)', (DOCS / "static" / "xpnet.css").read_text(encoding="utf-8"))
+    assert fonts == ["fonts/xpnet-math.woff2"]
+    licence = (DOCS / "static" / "fonts" / "LICENCE.txt").read_text(encoding="utf-8")
+    for font in fonts:
+        assert (DOCS / "static" / font).read_bytes()[:4] == b"wOF2"
+        assert Path(font).name in licence
 
 
 def test_links_between_pages_lead_somewhere() -> None:
@@ -266,6 +288,20 @@ def gallery(monkeypatch: pytest.MonkeyPatch) -> object:
 
 def test_the_gallery_has_every_example(gallery: object) -> None:
     assert set(gallery.ORDER) == {path.stem for path in (ROOT / "examples").glob("*.py")} - {"common"}
+    assert set(gallery.THUMBNAILS) <= set(gallery.ORDER)
+
+
+def test_pictures_of_the_gallery_have_words(gallery: object) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="the extra plot is not installed")
+    ax = xpnet.plots.confusion([0, 1, 1], [0, 1, 0])
+    words = (
+        "2 of 3 are right (66.67%); true class over predicted class; colours: share of the samples of the true class"
+    )
+    assert gallery.words(ax.figure) == words
+    ax = xpnet.plots.activation(xpnet.Tanh())
+    words = "output y, derivative dy/dx over input x; shown are Tanh: y = f(x), derivative f'(x)"
+    assert gallery.words(ax.figure) == words
+    pyplot.close("all")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
@@ -278,7 +314,8 @@ def test_pages_of_the_gallery_are_the_same_programs(path: Path, gallery: object)
         return ast.dump(tree)
 
     text = path.read_text(encoding="utf-8")
-    page = gallery.titled(text)
+    page = gallery.titled(text, 2)
+    assert page.endswith("# sphinx_gallery_thumbnail_number = 2\n")
     assert program(page) == program(text)
     title, line, *_ = ast.get_docstring(ast.parse(page)).splitlines()
     assert set(line) == {"="}

@@ -6,7 +6,7 @@ import ast
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from formulas import literal
 
@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent.parent
 EXAMPLES, COPIES = HERE.parent / "examples", HERE / "generated" / "examples"
 
+# So wide is an inch of a figure on a page: its text, of ten points, can be read, and two figures fit side by side.
+PIXELS = 75
+
 # In the order in which they are read.
 ORDER = ("descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist")
+
+# Which of its pictures stands for an example, where it is not the first one.
+THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5}
 
 HEADER = """Gallery
 =======
@@ -41,19 +47,51 @@ class Arguments:
 arguments = Arguments()
 
 
+def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Save the figures that a cell leaves open, and return reStructuredText that shows them, with words for each."""
+    from matplotlib import pyplot
+
+    lines = []
+    for number in pyplot.get_fignums():
+        figure, path = pyplot.figure(number), Path(next(block_vars["image_path_iterator"]))
+        figure.savefig(path, dpi=150)
+        lines += [
+            f"   .. image:: /{path.relative_to(HERE).as_posix()}",
+            f"      :alt: {words(figure)}",
+            f"      :width: {round(PIXELS * figure.get_figwidth())}px",
+            "      :class: drawn",
+            "",
+        ]
+    pyplot.close("all")
+    return "\n".join([".. container:: pictures", "", *lines, ""]) if lines else ""
+
+
+def words(figure: Any) -> str:
+    """Return what the labels of a figure say, for those who cannot see it."""
+    ax, *bars = figure.axes
+    parts = [ax.get_title()]
+    if ax.get_xlabel() and ax.get_ylabel():
+        parts.append(f"{ax.get_ylabel()} over {ax.get_xlabel()}")
+    parts += [f"colours: {bar.get_ylabel()}" for bar in bars]
+    if ax.get_legend():
+        parts.append(f"shown are {', '.join(text.get_text() for text in ax.get_legend().get_texts())}")
+    return "; ".join(part for part in parts if part)
+
+
 def reading_order(name: str) -> int:
     """Return where an example stands in the gallery."""
     return ORDER.index(Path(name).stem)
 
 
-def titled(text: str) -> str:
+def titled(text: str, thumbnail: int = 0) -> str:
     """Return a program whose docstring begins with a title: its own first words, up to a colon or question mark."""
     docstring = ast.get_docstring(ast.parse(text), clean=False) or ""
     first = docstring.split("\n\n")[0].replace("\n", " ")
     title = re.split(r"[:?,]", first)[0] + ("?" if "?" in first.split(":")[0].split(",")[0] else "")
     body = re.sub(r"(?m)^    (python examples/)", r"    \1", docstring)
     body = re.sub(r"\n\n    python", r"\n\n.. code-block:: sh\n\n    python", body)
-    return cells(text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1))
+    text = cells(text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1))
+    return text + (f"# sphinx_gallery_thumbnail_number = {thumbnail}\n" if thumbnail else "")
 
 
 def cells(text: str) -> str:
@@ -80,12 +118,12 @@ def copy_examples(app: Sphinx, config: object) -> None:
     found = {path.stem for path in EXAMPLES.glob("*.py")} - {"common"}
     if found != set(ORDER):
         raise RuntimeError(f"docs/extensions/gallery.py orders {sorted(ORDER)}, but examples/ has {sorted(found)}")
-    shutil.rmtree(COPIES.parent, ignore_errors=True)
+    shutil.rmtree(COPIES, ignore_errors=True)
     COPIES.mkdir(parents=True)
     (COPIES / "README.txt").write_text(HEADER, encoding="utf-8")
     for name in ORDER:
         text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-        (COPIES / f"{name}.py").write_text(titled(text), encoding="utf-8")
+        (COPIES / f"{name}.py").write_text(titled(text, THUMBNAILS.get(name, 0)), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

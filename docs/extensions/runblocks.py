@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from gallery import PIXELS
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
@@ -27,7 +28,7 @@ FOLDERS: dict[str, tempfile.TemporaryDirectory[str]] = {}
 class Run(SphinxDirective):
     """Execute the content; show it, what it prints, the figures that it leaves open and the films that it saves as GIF.
 
-    Options: ``alt``, the words for a picture; ``hide-code``.
+    Options: ``alt``, the words for a picture, or for several, with a bar (|) between them; ``hide-code``.
     """
 
     has_content = True
@@ -40,9 +41,9 @@ class Run(SphinxDirective):
         page = self.env.docname
         names = NAMES.setdefault(page, {"__name__": "__main__"})
         printed = io.StringIO()
-        pictures = Path(self.env.srcdir) / "generated" / "pictures"
+        pictures = folder_of_pictures(self.env, page)
         pictures.mkdir(parents=True, exist_ok=True)
-        name = f"{page.replace('/', '-')}-{self.lineno}"
+        name = str(self.lineno)
         files = []
         with in_folder_of(page), contextlib.redirect_stdout(printed):
             exec(compile(code, f"{page}, line {self.lineno}", "exec"), names)
@@ -54,25 +55,33 @@ class Run(SphinxDirective):
         if printed.getvalue():
             text = printed.getvalue().rstrip()
             result.append(nodes.literal_block(text, text, language="text", classes=["output"]))
+        images = [nodes.image(uri=f"/{file.relative_to(self.env.srcdir)}") for file in files]
         for number in pyplot.get_fignums():
-            files.append(pictures / f"{name}-{number}.png")
-            pyplot.figure(number).savefig(files[-1], dpi=150)
-        for file in files:
-            if "alt" not in self.options:
-                raise self.error("a block that draws needs the option alt: words for those who cannot see the picture")
-            result.append(
-                nodes.image(uri=f"/{file.relative_to(self.env.srcdir)}", alt=self.options["alt"], classes=["drawn"])
-            )
+            file, figure = pictures / f"{name}-{number}.png", pyplot.figure(number)
+            figure.savefig(file, dpi=150)
+            width = round(PIXELS * figure.get_figwidth())
+            images.append(nodes.image(uri=f"/{file.relative_to(self.env.srcdir)}", width=f"{width}px"))
         pyplot.close("all")
-        return result
+        words = self.options.get("alt", "").split("|") if images else []
+        if len(words) != len(images) or not all(word.strip() for word in words):
+            raise self.error(f"{len(images)} pictures, and words for {len(words)}: the option alt says what they show")
+        for image, word in zip(images, words, strict=True):
+            image["alt"], image["classes"] = word.strip(), ["drawn"]
+        return [*result, nodes.container("", *images, classes=["pictures"])] if images else result
+
+
+def folder_of_pictures(env: Any, page: str) -> Path:
+    """Return where the pictures of a page are."""
+    return Path(env.srcdir) / "generated" / "pictures" / page.replace("/", "-")
 
 
 @contextlib.contextmanager
 def in_folder_of(page: str) -> Iterator[None]:
     """Work in a folder of the page's own, which is gone afterwards: programs may write files, and read them again."""
-    folder = FOLDERS.setdefault(page, tempfile.TemporaryDirectory())
+    if page not in FOLDERS:
+        FOLDERS[page] = tempfile.TemporaryDirectory()
     before = os.getcwd()
-    os.chdir(folder.name)
+    os.chdir(FOLDERS[page].name)
     try:
         yield
     finally:
@@ -82,15 +91,15 @@ def in_folder_of(page: str) -> Iterator[None]:
 def forget(app: Sphinx, env: Any, docname: str) -> None:
     """Begin a page anew."""
     NAMES.pop(docname, None)
-    folder = FOLDERS.pop(docname, None)
-    if folder is not None:
-        folder.cleanup()
+    if docname in FOLDERS:
+        FOLDERS.pop(docname).cleanup()
+    shutil.rmtree(folder_of_pictures(env, docname), ignore_errors=True)
 
 
 def clean(app: Sphinx, exception: Exception | None) -> None:
-    """Remove the folders."""
-    for page in [*FOLDERS]:
-        forget(app, None, page)
+    """Remove the folders in which programs worked."""
+    while FOLDERS:
+        FOLDERS.popitem()[1].cleanup()
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

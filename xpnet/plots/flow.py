@@ -44,7 +44,7 @@ def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
     """
-    ax = axes(ax, 7.0)
+    ax = axes(ax)
     layers = [k for k in range(len(recorder.net.layers)) if f"{k}.delta" in recorder]
     sizes = np.stack([recorder[f"{k}.delta"].rms for k in layers])
     sizes = np.ma.masked_where(~(sizes > 0), sizes)  # has no place on a logarithmic scale
