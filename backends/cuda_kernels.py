@@ -24,8 +24,23 @@ THREADS = 256
 TYPES = {
     "bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
     "int32": "int", "uint32": "unsigned int", "int64": "long long", "uint64": "unsigned long long",
-    "float32": "float", "float64": "double",
+    "float16": "unsigned short", "float32": "float", "float64": "double",
 }  # fmt: skip
+"""C's types of numbers in memory. A float16 is computed with as a float, and rounded after each operation."""
+
+PRELUDE = """
+static __device__ float from_half(unsigned short h) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+    return x;
+}
+static __device__ unsigned short to_half(float x) {
+    unsigned short h;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+    return h;
+}
+"""
+"""What stands before the kernels of a program."""
 
 INTEGER = {
     "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "square": "{0} * {0}", "negative": "-{0}",
@@ -86,6 +101,9 @@ def fits(op: Operation, places: dict[int, Traced]) -> bool:
     target = home(op.target, places)
     if any(np.may_share_memory(home(a, places), target) and not same_view(home(a, places), target) for a in inputs(op)):
         return False  # one thread would read what another writes
+    kinds = {a.dtype.name for a in arrays}
+    if "float16" in kinds and not kinds <= {"float16", "float32", "bool"}:
+        return False  # from the others it takes two roundings to get there
     rows, columns = two_dimensional(op.target.shape)
     for a in arrays:
         r, c = two_dimensional(a.shape)
@@ -94,14 +112,19 @@ def fits(op: Operation, places: dict[int, Traced]) -> bool:
     return loop_dtype(op).name in TYPES and formula(op) is not None
 
 
+def _register(dtype: np.dtype[Any]) -> str:
+    """Return C's type of a number while it is computed with."""
+    return "float" if dtype.name == "float16" else TYPES[dtype.name]
+
+
 def literal(value: Any, dtype: np.dtype[Any]) -> str:
     """Return a number in C, to the bit."""
     number = np.asarray(value).astype(dtype)[()]
     if dtype.kind == "f":
         if not np.isfinite(number):
             bits = np.asarray(number, np.float64).view(np.uint64)[()]
-            return f"(({TYPES[dtype.name]})__longlong_as_double({bits:#x}LL))"
-        return f"({number}{'f' if dtype.itemsize == 4 else ''})"  # as many digits as it takes
+            return f"(({_register(dtype)})__longlong_as_double({bits:#x}LL))"
+        return f"({number}{'' if dtype.itemsize == 8 else 'f'})"  # as many digits as it takes
     return f"(({TYPES[dtype.name]}){int(number) & 0xFFFFFFFFFFFFFFFF}ULL)"
 
 
@@ -144,7 +167,9 @@ class Writer:
             self._operation(op)
             if id(op.target.buffer) not in inner:
                 stores[self._key(op.target)] = op.target
-        self._lines += [f"{self._place(a)} = {self._values[key][0]};" for key, a in stores.items()]
+        for key, a in stores.items():
+            value = self._values[key][0]
+            self._lines.append(f"{self._place(a)} = {f'to_half({value})' if a.dtype.name == 'float16' else value};")
         self.kernel = self._kernel(unit, size)
 
     def _home(self, a: Traced) -> HostArray:
@@ -158,10 +183,8 @@ class Writer:
     def _place(self, a: Traced) -> str:
         """Return where a number of `a` lies, by the thread's row and column."""
         array = self._home(a)
-        pointer = list(self._arguments).index(array.ctypes.data) if array.ctypes.data in self._arguments else None
-        if pointer is None:
-            pointer = len(self._arguments)
-            self._arguments[array.ctypes.data] = a
+        self._arguments.setdefault(array.ctypes.data, a)
+        pointer = list(self._arguments).index(array.ctypes.data)
         if self._flat:
             return f"p{pointer}[{'i' if array.size > 1 else 0}]"
         r, c = two_dimensional(array.shape)
@@ -172,11 +195,13 @@ class Writer:
         return f"p{pointer}[{' + '.join(terms) or 0}]"
 
     def _cast(self, value: str, source: np.dtype[Any], target: np.dtype[Any]) -> str:
-        return value if source == target else f"({TYPES[target.name]})({value})"
+        if source == target or (source.name, target.name) == ("float16", "float32"):
+            return value
+        return f"from_half(to_half({value}))" if target.name == "float16" else f"({TYPES[target.name]})({value})"
 
     def _variable(self, dtype: np.dtype[Any], expression: str) -> str:
         name = f"v{len(self._lines)}"
-        self._lines.append(f"const {TYPES[dtype.name]} {name} = {expression};")
+        self._lines.append(f"const {_register(dtype)} {name} = {expression};")
         return name
 
     def _operand(self, a: Any, dtype: np.dtype[Any], condition: bool) -> str:
@@ -184,7 +209,11 @@ class Writer:
             return literal(a, dtype)
         key = self._key(a)
         if key not in self._values:
-            self._values[key] = self._variable(a.dtype, self._place(a)), a.dtype
+            load = self._place(a)
+            self._values[key] = (
+                self._variable(a.dtype, f"from_half({load})" if a.dtype.name == "float16" else load),
+                a.dtype,
+            )
         value, source = self._values[key]
         return value if condition else self._cast(value, source, dtype)
 
@@ -192,12 +221,14 @@ class Writer:
         dtype, template = loop_dtype(op), formula(op)
         assert template is not None
         operands = [self._operand(o, dtype, op.kind == "where" and k == 0) for k, o in enumerate(op.operands)]
-        letters = {"r": "f", "f": "f"} if dtype.itemsize == 4 else {"r": "d", "f": ""}
+        letters = {"r": "d", "f": ""} if dtype.itemsize == 8 else {"r": "f", "f": "f"}
         decision = op.kind == "elementwise" and op.function.__name__ in DECISIONS
         made = np.dtype(bool) if decision else dtype
         value = template.format(*operands, **letters)
         if made.kind in "iu" and made.itemsize < 4:  # C computes these as int
             value = f"({TYPES[made.name]})({value})"
+        if made.name == "float16" and op.kind == "elementwise":
+            value = f"from_half(to_half({value}))"
         target: np.dtype[Any] = op.target.dtype
         self._values[self._key(op.target)] = self._variable(target, self._cast(value, made, target)), target
 

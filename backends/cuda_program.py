@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpnet.backends.base import Step
-from xpnet.backends.cuda_kernels import THREADS, Kernel, fits, write
+from xpnet.backends.cuda_kernels import PRELUDE, THREADS, Kernel, fits, write
 from xpnet.backends.cuda_record import record
 from xpnet.backends.native import group
 from xpnet.backends.plan import Memory, _inner, assign, inputs, is_result, without_dead, write_in_place
@@ -91,7 +91,7 @@ class FusedStep:
             k: write(unit, self.places, self.inner) for k, unit in enumerate(self.units) if fits(unit[0], self.places)
         }
         sources = {kernel.name: kernel.source for kernel in self.kernels.values()}
-        module = cupy.RawModule(code="".join(sources.values()))
+        module = cupy.RawModule(code=PRELUDE + "".join(sources.values()))
         functions = {name: module.get_function(name) for name in sources}
         self.calls = [
             self._launch(self.kernels[k], functions[self.kernels[k].name]) if k in self.kernels else self._call(unit[0])

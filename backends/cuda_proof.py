@@ -76,7 +76,7 @@ def difference(found: Array, expected: Array, before: Array) -> str:
     if found.dtype.kind != "f":
         return "differs"
     apart = abs(found - expected)
-    bound = 1e-4 * abs(expected - before).max() + 4 * np.finfo(found.dtype).eps * abs(expected)
+    bound = 1e-4 * abs(expected - before).max() + 4 * float(np.finfo(found.dtype).eps) * abs(expected)
     wrong = ~(same | (apart <= bound))  # a NaN is never below a bound
     return f"differs at {int(wrong.sum())} of {found.size} places" if bool(wrong.any()) else ""
 

@@ -25,6 +25,7 @@ import numpy as np
 from cublas_host import library
 
 from xpnet.backends import cublas
+from xpnet.backends.cuda_kernels import PRELUDE
 from xpnet.backends.cupy import CupyBackend
 
 COMPILER = shutil.which("cc")
@@ -43,6 +44,20 @@ HEADER = (
 static struct { int x; } blockIdx, threadIdx;
 static inline float __fsqrt_rn(float a) { return sqrtf(a); }
 static inline double __dsqrt_rn(double a) { return sqrt(a); }
+static float from_half(unsigned short h) {
+    unsigned exponent = h >> 10 & 31, u = (h & 0x7fffu) << 13;
+    float x = (h & 1023) * 0x1p-24f;
+    if (exponent) { u += exponent == 31 ? 0x70000000 : 0x38000000; memcpy(&x, &u, 4); }
+    return h & 0x8000 ? -x : x;
+}
+static unsigned short to_half(float x) {
+    unsigned u, sign; float a = fabsf(x);
+    memcpy(&u, &x, 4); sign = u >> 16 & 0x8000; memcpy(&u, &a, 4);
+    if (u > 0x7f800000) return sign | 0x7e00;
+    if (u >= 0x477ff000) return sign | 0x7c00;
+    if (u >= 0x38800000) return sign | (u - 0x38000000 + 0xfff + (u >> 13 & 1)) >> 13;
+    a += 0.5f; memcpy(&u, &a, 4); return sign | (u - 0x3f000000);
+}
 static inline double __longlong_as_double(long long a) { double b; memcpy(&b, &a, 8); return b; }
 """
     + ROUNDED
@@ -69,7 +84,7 @@ def compiled(source: str) -> ctypes.CDLL:
     )
     with tempfile.TemporaryDirectory() as folder:
         code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
-        code.write_text(HEADER + source.replace('extern "C"', "") + runs)
+        code.write_text(HEADER + source.replace(PRELUDE, "").replace('extern "C"', "") + runs)
         options = ["-O1", "-fwrapv", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
         subprocess.run([COMPILER, *options, str(code), "-o", str(library), "-lm"], check=True)
         return ctypes.CDLL(str(library))
@@ -125,11 +140,11 @@ class Numbers(np.ndarray):
         def compute():
             function = TRANSCENDENTAL.get(ufunc.__name__)
             if function is ufunc and inputs[0].dtype.kind == "f":
-                x = np.ascontiguousarray(inputs[0])
+                x = np.ascontiguousarray(inputs[0], inputs[0].dtype if inputs[0].itemsize > 2 else np.float32)
                 y = np.empty_like(x)
                 name = f"{ufunc.__name__}_{'float' if x.itemsize == 4 else 'double'}"
                 getattr(compiled(LOOPS), name)(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data), x.size)
-                return y.reshape(inputs[0].shape)
+                return y.reshape(inputs[0].shape).astype(inputs[0].dtype)
             with np.errstate(all="ignore"):
                 return getattr(ufunc, method)(*inputs, **options)
 

@@ -53,10 +53,18 @@ def _of_optimizer(optimizer: Any, **options: Any) -> Any:
     penalties = {name: options.pop(name) for name in ("l1", "l2") if name in options}
 
     def make(backend: Any, dtype: str) -> xpnet.Trainer:
-        net = network(
-            [xpnet.Linear(3, 4), xpnet.ReLU(), xpnet.Linear(4, 3)], "cross_entropy", dtype, backend, **penalties
-        )
+        dtype = "float32" if "precision" in options else dtype  # of the parameters, with half precision or without
+        layers = [xpnet.Linear(3, 4), xpnet.ReLU(), xpnet.Linear(4, 3)]
+        net = network(layers, "cross_entropy", dtype, backend, **penalties)
         return _trainer(net, optimizer, np.arange(ROWS) % 3, **options)
+
+    return make
+
+
+def _in_half(layers: Any) -> Any:
+    def make(backend: Any, dtype: str) -> xpnet.Trainer:
+        net = network([xpnet.Linear(3, 4), *layers, xpnet.Linear(4, 2)], "huber", "float32", backend)
+        return _trainer(net, xpnet.SGD(0.1), _values(), precision="float16")
 
     return make
 
@@ -70,5 +78,7 @@ STEPS = (
             xpnet.AdamW(0.01, clip_norm=0.5), l1=1e-3, l2=1e-2, averaging=0.9,
             sample_weight=np.random.default_rng(4).uniform(size=ROWS),
         ),
+        "half precision": _of_optimizer(xpnet.Adam(0.01), precision="float16"),
+        "half precision, curved": _in_half([xpnet.Tanh(), xpnet.Softplus(), xpnet.Dropout(0.3), xpnet.GELU()]),
     }
 )  # fmt: skip

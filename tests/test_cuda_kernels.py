@@ -17,7 +17,7 @@ from cuda_steps import STEPS, trainer
 
 import xpnet
 from xpnet.backends import cuda_kernels, native
-from xpnet.backends.cuda_kernels import Kernel
+from xpnet.backends.cuda_kernels import PRELUDE, Kernel
 from xpnet.backends.cuda_program import FusedStep
 from xpnet.backends.cuda_record import record
 from xpnet.backends.plan import _inner, without_dead, write_in_place
@@ -86,7 +86,7 @@ def test_cudas_compiler_takes_every_kernel(nvrtc: Any, architecture: str) -> Non
         pytest.skip(f"this NVIDIA compiler is for sm_{min(numbers)} and newer")
     found = {k.name: k.source for name in STEPS for dtype in ("float32", "float64") for k in kernels_of(name, dtype)}
     assert len(found) > 150
-    said, code = compile_for(nvrtc, "".join(found.values()), architecture)
+    said, code = compile_for(nvrtc, PRELUDE + "".join(found.values()), architecture)
     assert said == ""
     assert code.count(".entry") == len(found)
     assert "error" in compile_for(nvrtc, 'extern "C" __global__ void f(float* p) { p[0] = q; }', architecture)[0]
@@ -144,7 +144,7 @@ INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uin
 
 
 @needs_compiler
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 def test_arithmetic_of_floats_is_numpys_to_the_bit(dtype: str) -> None:
     """NaN, infinities, signed zeros and the smallest numbers included."""
     with np.errstate(all="ignore"):
@@ -212,6 +212,21 @@ def test_conversions_are_numpys() -> None:
     values |= {name: np.asarray([-5, -1, 0, 100], name) for name in INTEGERS if name[0] == "i"}
     outputs = {f"{name} to {other}": np.zeros(4, other) for name in names for other in names}
     assert_numpys(step, values | outputs | {"mixed": np.zeros(4)})
+
+
+@needs_compiler
+def test_every_half_is_rounded_as_by_numpy() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["wide"][...] = xp.astype(a["half"], xp.float32)
+        a["narrow"][...] = xp.astype(a["float"], xp.float16)
+        a["sum"][...] = a["half"] + 0.1 * a["half"] - xp.astype(a["half"] > 0, xp.float16)
+        a["mixed"][...] = a["half"] * a["float"]
+
+    with np.errstate(all="ignore"):
+        half = np.arange(2**16, dtype=np.uint16).view(np.float16)
+        float32 = np.linspace(-1.1, 1.1, 2**16).astype(np.float32) ** 15 * 65504
+    arrays = {"half": half, "float": float32, "wide": np.zeros(half.size, np.float32), "narrow": np.zeros_like(half)}
+    assert_numpys(step, arrays | {"sum": np.zeros_like(half), "mixed": np.zeros_like(float32)})
 
 
 @needs_compiler
