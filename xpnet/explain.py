@@ -271,5 +271,7 @@ def summary_html(net: Network) -> str:
     for k, layer in enumerate(net.layers):
         shape = layer.output_shape(shape)
         count = sum(prod(s) for s in layer.parameter_shapes().values())
-        rows.append((str(k), repr(layer), _size(shape), f"{count:,}"))
-    return html_table(rows, [net.summary().splitlines()[-1]])
+        # Functions without a name would be shown by their addresses.
+        name = f"Activation(name={layer.name!r})" if isinstance(layer, Activation) else repr(layer)
+        rows.append((str(k), name, _size(shape), f"{count:,}"))
+    return html_table(rows, [net.summary().splitlines()[-1]], right=[3])

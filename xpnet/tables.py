@@ -25,17 +25,22 @@ def text_table(rows: Sequence[Row], right: Sequence[int] = ()) -> list[str]:
     return lines
 
 
-def html_table(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """Return the same as HTML, the first row as the head, and a paragraph for each note."""
+def html_table(rows: Sequence[Row], notes: Sequence[str] = (), right: Sequence[int] = ()) -> str:
+    """Return the same as HTML, the first row as the head, and a paragraph for each note.
+
+    The styles stand in the cells: a notebook has none of xpnet's, and aligns all of them as it likes.
+    """
     columns = len(rows[0])
 
+    def cell(text: str, i: int, tag: str, span: int) -> str:
+        indent = 0.5 + 0.5 * (len(text) - len(text.lstrip()))
+        style = f"text-align: {'right' if i in right and span == 1 else 'left'}; padding: 0.1em 0.5em 0.1em {indent}em"
+        wide = f' colspan="{span}"' if span > 1 else ""
+        return f'<{tag}{wide} style="{style}">{html.escape(text.strip())}</{tag}>'
+
     def line(row: Row, tag: str) -> str:
-        span = f' colspan="{columns - len(row) + 1}" style="text-align: left"'
-        cells = [
-            f"<{tag}{span if i == len(row) - 1 and len(row) < columns else ''}>{html.escape(cell)}</{tag}>"
-            for i, cell in enumerate(row)
-        ]
-        return f"<tr>{''.join(cells)}</tr>"
+        spans = [1] * (len(row) - 1) + [columns - len(row) + 1]  # the last cell of a short row takes the rest
+        return f"<tr>{''.join(cell(text, i, tag, spans[i]) for i, text in enumerate(row))}</tr>"
 
     body = "".join(line(row, "td") for row in rows[1:])
     below = "".join(f"<p>{html.escape(note)}</p>" for note in notes)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xpnet.network import Network
 
 Array = Any
+_NUMBERS = range(2, 7)  # the columns of the table that have numbers
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,13 +133,13 @@ class Trace:
 
     def __str__(self) -> str:
         notes = [line for note in self._notes for line in wrap(note, 96, subsequent_indent="  ")]
-        return "\n".join([*text_table(self.rows, right=range(2, 7)), *notes])
+        return "\n".join([*text_table(self.rows, _NUMBERS), *notes])
 
     def __repr__(self) -> str:
         return f"<Trace of {len(self)} layers, loss {self.loss:.6g}>"
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows, self._notes)
+        return html_table(self.rows, self._notes, _NUMBERS)
 
 
 def _quantities(item: LayerTrace) -> dict[str, Array]:
