@@ -6,6 +6,8 @@ other two do not matter; it finds out, and then it is right about samples it has
     python examples/neuron.py
 """
 
+from typing import Any
+
 import common
 import numpy as np
 
@@ -50,6 +52,12 @@ def check(title: str, net: xpnet.Network, tolerance: float) -> None:
     )
 
 
+def beginning(ax: Any) -> Any:
+    """Show the first 300 steps of a picture; afterwards not much happens."""
+    ax.set_xlim(-5, 300)
+    return ax
+
+
 for title, batch_size in {"single samples": 1, "the whole batch": 6, "minibatches of 4": 4}.items():
     net = network(xpnet.Linear(3, 1))
     recorder = xpnet.Recorder(every=5, parameters=True)  # for the pictures: the weights as they change
@@ -65,8 +73,8 @@ for title, batch_size in {"single samples": 1, "the whole batch": 6, "minibatche
     common.draw(
         args,
         lambda plots, recorder=recorder, batch_size=batch_size: {
-            f"weights_{batch_size}": plots.evolution(recorder, "0.W"),
-            f"biases_{batch_size}": plots.evolution(recorder, "0.b"),
+            f"weights_{batch_size}": beginning(plots.evolution(recorder, "0.W")),
+            f"biases_{batch_size}": beginning(plots.evolution(recorder, "0.b")),
         },
     )
 
