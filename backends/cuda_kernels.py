@@ -225,8 +225,6 @@ class Writer:
         decision = op.kind == "elementwise" and op.function.__name__ in DECISIONS
         made = np.dtype(bool) if decision else dtype
         value = template.format(*operands, **letters)
-        if made.kind in "iu" and made.itemsize < 4:  # C computes these as int
-            value = f"({TYPES[made.name]})({value})"
         if made.name == "float16" and op.kind == "elementwise":
             value = f"from_half(to_half({value}))"
         target: np.dtype[Any] = op.target.dtype

@@ -16,6 +16,10 @@ from xpnet.backends.tape import Buffer, Operation
 Array = Any
 
 REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
+CALLS = {"matmul": "products", "reduce": "reductions", "take": "selections"} | dict.fromkeys(
+    ("elementwise", "copy", "where", "other"), "functions of CuPy"
+)
+"""What `FusedStep.describe` says of the kinds of operations."""
 LOOSE = ("reduce", "where")
 """Kinds of operations whose results stay in the arrays that CuPy returns: to write them elsewhere takes a copy."""
 
@@ -121,9 +125,9 @@ class FusedStep:
 
     def describe(self) -> str:
         """Return what a step consists of, in one line."""
-        kinds = Counter("kernel" if k in self.kernels else unit[0].kind for k, unit in enumerate(self.units))
-        operations = sum(len(unit) for unit in self.units)
-        return f"{operations} operations as " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        kinds = Counter("kernels" if k in self.kernels else CALLS[unit[0].kind] for k, unit in enumerate(self.units))
+        operations, parts = sum(map(len, self.units)), ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        return f"{operations} operations in {len(self.units)} calls: {parts}"
 
     def _launch(self, kernel: Kernel, function: Any) -> Callable[[], None]:
         def call() -> None:

@@ -1,105 +1,33 @@
 """A device that lies in the host's memory: what the CuPy backend calls, on NumPy and a C compiler.
 
 Its arrays refuse NumPy's. While a stream is capturing, operations are noted with the memory that they read and write;
-launching the graph repeats them there, as CUDA does. Kernels are compiled from their CUDA source, behind a few macros;
-exp and the like are C's in kernels and outside, so that the two are equal to the bit as they are on a device.
+launching the graph repeats them there, as CUDA does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
-import re
-import shutil
-import subprocess
-import tempfile
 import threading
 import types
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 from cublas_host import library
+from cuda_c import TRANSCENDENTAL, apply, compiled, run
 
 from xpnet.backends import cublas
-from xpnet.backends.cuda_kernels import PRELUDE
 from xpnet.backends.cupy import CupyBackend
-
-COMPILER = shutil.which("cc")
-NO_COMPILER = "there is no C compiler (cc) here, which stands in for CUDA's"
-ROUNDED = "".join(
-    f"static inline {t} __{r}{name}_rn({t} a, {t} b) {{ return a {sign} b; }}\n"
-    for t, r in (("float", "f"), ("double", "d"))
-    for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"))
-)
-HEADER = (
-    """
-#include <math.h>
-#include <stdbool.h>
-#include <string.h>
-#define __global__
-static struct { int x; } blockIdx, threadIdx;
-static inline float __fsqrt_rn(float a) { return sqrtf(a); }
-static inline double __dsqrt_rn(double a) { return sqrt(a); }
-static float from_half(unsigned short h) {
-    unsigned exponent = h >> 10 & 31, u = (h & 0x7fffu) << 13;
-    float x = (h & 1023) * 0x1p-24f;
-    if (exponent) { u += exponent == 31 ? 0x70000000 : 0x38000000; memcpy(&x, &u, 4); }
-    return h & 0x8000 ? -x : x;
-}
-static unsigned short to_half(float x) {
-    unsigned u, sign; float a = fabsf(x);
-    memcpy(&u, &x, 4); sign = u >> 16 & 0x8000; memcpy(&u, &a, 4);
-    if (u > 0x7f800000) return sign | 0x7e00;
-    if (u >= 0x477ff000) return sign | 0x7c00;
-    if (u >= 0x38800000) return sign | (u - 0x38000000 + 0xfff + (u >> 13 & 1)) >> 13;
-    a += 0.5f; memcpy(&u, &a, 4); return sign | (u - 0x3f000000);
-}
-static inline double __longlong_as_double(long long a) { double b; memcpy(&b, &a, 8); return b; }
-"""
-    + ROUNDED
-)
-TRANSCENDENTAL = {
-    name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "sin", "cos", "sinh")
-}
-LOOPS = "".join(
-    f"void {name}_{t}({t}* x, {t}* y, long n) {{ for (long i = 0; i < n; i++) y[i] = {name}{f}(x[i]); }}\n"
-    for name in TRANSCENDENTAL
-    for t, f in (("float", "f"), ("double", ""))
-)
-
-
-@functools.cache
-def compiled(source: str) -> ctypes.CDLL:
-    """Return the library that C makes of CUDA source: for each kernel a function of its arguments and its blocks."""
-    runs = "".join(
-        f"void run_{name}(void** a, int blocks, int threads) {{\n"
-        f"    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)\n"
-        f"        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)\n"
-        f"            {name}({', '.join(f'a[{k}]' for k in range(parameters.count('*')))});\n}}\n"
-        for name, parameters in re.findall(r"__global__ void (\w+)\((.*?)\)", source)
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
-        code.write_text(HEADER + source.replace(PRELUDE, "").replace('extern "C"', "") + runs)
-        options = ["-O1", "-fwrapv", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
-        subprocess.run([COMPILER, *options, str(code), "-o", str(library), "-lm"], check=True)
-        return ctypes.CDLL(str(library))
-
-
-def run(library: ctypes.CDLL, name: str, blocks: int, threads: int, arrays: Any) -> None:
-    """Run a kernel on arrays of the host."""
-    table = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
-    getattr(library, f"run_{name}")(table, blocks, threads)
 
 
 class Timeline:
     """Does what the device is asked for, and notes it while a stream is capturing."""
 
     nodes: list[Any] | None = None
+    pool: list[Any] | None = None
+    """What keeps the arrays alive whose addresses a graph knows; it does not keep them itself."""
 
     def do(self, work: Any) -> None:
         work()
@@ -140,11 +68,7 @@ class Numbers(np.ndarray):
         def compute():
             function = TRANSCENDENTAL.get(ufunc.__name__)
             if function is ufunc and inputs[0].dtype.kind == "f":
-                x = np.ascontiguousarray(inputs[0], inputs[0].dtype if inputs[0].itemsize > 2 else np.float32)
-                y = np.empty_like(x)
-                name = f"{ufunc.__name__}_{'float' if x.itemsize == 4 else 'double'}"
-                getattr(compiled(LOOPS), name)(ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data), x.size)
-                return y.reshape(inputs[0].shape).astype(inputs[0].dtype)
+                return apply(ufunc.__name__, inputs[0])
             with np.errstate(all="ignore"):
                 return getattr(ufunc, method)(*inputs, **options)
 
@@ -261,6 +185,26 @@ class Device(contextlib.nullcontext):
 DEVICE = Device()
 
 
+def empty(shape: Any, dtype: Any) -> Numbers:
+    """Return memory: no work for the device."""
+    array = np.empty(shape, dtype).view(Numbers)
+    if TIMELINE.pool is not None:
+        TIMELINE.pool.append(array)
+    return array
+
+
+@contextlib.contextmanager
+def using_allocator(pool: list[Any]) -> Any:
+    TIMELINE.pool = pool
+    yield
+    TIMELINE.pool = None
+
+
+class MemoryPool:
+    def __init__(self):
+        self.malloc = []
+
+
 def recording(blas: Any) -> Any:
     """Return cuBLAS with products that a graph repeats."""
     gemm = blas.cublasGemmEx
@@ -276,11 +220,12 @@ def make_cupy() -> Any:
     cupy.asarray = lambda a, dtype=None: (
         a if isinstance(a, Numbers) and dtype is None else np.array(a, dtype).view(Numbers)
     )
+    cupy.empty = empty
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f
     cupy.cuda = SimpleNamespace(
-        Stream=Stream, get_current_stream=Stream, MemoryPool=lambda: SimpleNamespace(malloc=None),
-        Device=lambda n: DEVICE, using_allocator=contextlib.nullcontext, alloc=lambda n: SimpleNamespace(ptr=1),
+        Stream=Stream, get_current_stream=Stream, MemoryPool=MemoryPool,
+        Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=lambda n: SimpleNamespace(ptr=1),
         runtime=SimpleNamespace(CUDARuntimeError=RuntimeError),
     )  # fmt: skip
     return cupy

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import array_api_compat.numpy as xp
+import cuda_c
 import cuda_host
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from xpnet.backends.cuda_record import record
 from xpnet.backends.plan import _inner, without_dead, write_in_place
 
 FLOATS = ["float32", "float64"]
-needs_compiler = pytest.mark.skipif(cuda_host.COMPILER is None, reason=cuda_host.NO_COMPILER)
+needs_compiler = pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
 
 
 class NotUsed:
@@ -279,6 +280,30 @@ def test_functions_are_the_ones_of_their_names(dtype: str, ulps: int) -> None:
     for name in names:
         exact = getattr(xp, name)(x.astype("float64") if name != "acosh" else (x + x.dtype.type(1)).astype("float64"))
         np.testing.assert_allclose(found[name], exact, rtol=ulps * np.finfo(dtype).eps, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("f", "kinds"),
+    [
+        (lambda xp, a, b: xp.astype(a, xp.float16), ["float64"]),  # through float32 it would be rounded twice
+        (lambda xp, a, b: xp.astype(a, xp.float16), ["int64"]),
+        (lambda xp, a, b: a > b, ["int64", "uint64"]),  # NumPy and CuPy have rules of their own for these
+        (lambda xp, a, b: a >> 32, ["uint32"]),  # undefined in C
+        (lambda xp, a, b: a << -1, ["int64"]),
+        (lambda xp, a, b: a >> b, ["int64", "int64"]),
+        (lambda xp, a, b: a**b, ["float32", "float32"]),  # CuPy has several
+        (lambda xp, a, b: xp.remainder(a, b), ["float32", "float32"]),
+        (lambda xp, a, b: a / b, ["int64", "int64"]),
+        (lambda xp, a, b: xp.exp(a), ["int64"]),
+    ],
+)
+def test_what_is_left_to_cupy(f: Any, kinds: list[str]) -> None:
+    arrays = dict(zip("ab", (np.ones(3, kind) for kind in kinds), strict=False))
+
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = xp.reshape(f(xp, a["a"], a.get("b")), (3, 1))
+
+    assert [kernel.name[:10] for kernel in kernels(step, arrays | {"y": np.zeros((3, 1), complex)})] == []
 
 
 def test_large_arrays_are_counted_in_64_bits() -> None:
