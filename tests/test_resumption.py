@@ -290,9 +290,10 @@ def test_a_second_ctrl_c_while_the_file_is_written_leaves_the_previous_one(tmp_p
 def test_signals_of_the_system(tmp_path: Path, number: int, code: int) -> None:
     path = tmp_path / "f"
     script = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from trainings import make, train
 from xpnet.resumption import exit_on_sigterm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is told to ignore it
 with exit_on_sigterm():
     train("adam", make("adam"), epochs=10**6, checkpoint=sys.argv[1], checkpoint_every=1000)
 """
