@@ -1,7 +1,7 @@
 """Pictures of networks and of how they learn, with matplotlib (the extra ``plot``).
 
-Every function takes an axes, or makes a figure with one, and returns the axes. Colours can be told apart by
-colour-blind people, and lines and markers differ in more than colour.
+Every function takes an axes, or makes a figure with one, and returns the axes; `animate_regions` returns the animation.
+Colours can be told apart by colour-blind people, and what stands in a legend differs in more than colour.
 """
 
 from xpnet.plots.activations import activation
