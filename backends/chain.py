@@ -90,19 +90,23 @@ def take_rows(count: int, rows: int, size: int) -> str:
     """Return a function that copies `count` of `rows` rows of `size` bytes, in the order of a vector of indices.
 
     The table: where to, where from, the indices. Rows of a large data set are far apart, so that the processor does not
-    foresee them: while one is copied, the one after the next is asked for.
+    foresee them: while one is copied, a later one is asked for.
     """
     whole = size // 64 * 64
-    if whole < 256:
-        copy = f"call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 {size}, i1 false)\n  br label %done"
-    else:
-        copy = f"""%a = add i64 %i, 2
+    later = f"""%a = add i64 %i, {{distance}}
   %inside = icmp ult i64 %a, {count}
   %b = select i1 %inside, i64 %a, i64 {count - 1}
   %later.at = getelementptr i64, ptr %v2, i64 %b
   %later = load i64, ptr %later.at
   %later.offset = mul i64 %later, {size}
-  %later.from = getelementptr i8, ptr %v1, i64 %later.offset
+  %later.from = getelementptr i8, ptr %v1, i64 %later.offset"""
+    if whole < 256:
+        copy = f"""{later.format(distance=16)}
+  call void @llvm.prefetch.p0(ptr %later.from, i32 0, i32 3, i32 1)
+  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 {size}, i1 false)
+  br label %done"""
+    else:
+        copy = f"""{later.format(distance=2)}
   br label %line
 line:
   %k = phi i64 [0, %row], [%k.next, %line]

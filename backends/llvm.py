@@ -14,6 +14,11 @@ from xpnet.backends.plan import Memory, Unit, inputs
 from xpnet.backends.tape import HostArray, Operation, Traced
 
 
+def uniform(a: Traced) -> bool:
+    """Say whether an array is a constant, and the same number everywhere, as the weights of an unweighted mean are."""
+    return a.buffer.kind == "constant" and a.size > 0 and a.array.tobytes() == a.array.flat[0].tobytes() * a.size
+
+
 class Kernel:
     """Writes the loop of one unit.
 
@@ -99,13 +104,11 @@ class Kernel:
         ir, i64 = self.ir, self.ir.IntType(64)
         rows, columns = two_dimensional(unit[0].target.shape)
         found: dict[int, HostArray] = {}
-        for op in unit:
-            for a in (*inputs(op), op.target):
-                if id(a.buffer) not in inner:
-                    array = memory.resolve(a)
-                    found.setdefault(array.ctypes.data, array)
+        places = [a for op in unit for a in (*inputs(op), op.target) if id(a.buffer) not in inner and not uniform(a)]
+        full = [memory.resolve(a) for a in places]
+        for array in full:
+            found.setdefault(array.ctypes.data, array)
         addresses, self.arrays = list(found), list(found.values())
-        full = [memory.resolve(a) for op in unit for a in (*inputs(op), op.target) if id(a.buffer) not in inner]
         if all(a.flags.c_contiguous and (a.size == 1 or two_dimensional(a.shape) == (rows, columns)) for a in full):
             rows, columns = 1, rows * columns  # one long loop vectorises better
         pointer = ir.IntType(8).as_pointer()
@@ -167,6 +170,8 @@ class Kernel:
 
         def load(a: Traced) -> tuple[Any, np.dtype[Any]]:
             k = key(a)
+            if uniform(a):
+                return self.constant(a.array.flat[0], a.dtype), a.dtype
             if k not in values:
                 array = memory.resolve(a)
                 value = b.load(address(array))
