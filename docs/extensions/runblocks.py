@@ -43,7 +43,7 @@ class Run(SphinxDirective):
         printed = io.StringIO()
         pictures = folder_of_pictures(self.env, page)
         pictures.mkdir(parents=True, exist_ok=True)
-        name = str(self.lineno)
+        name = f"{pictures.name}-{self.lineno}"
         files = []
         with in_folder_of(page), contextlib.redirect_stdout(printed):
             exec(compile(code, f"{page}, line {self.lineno}", "exec"), names)
