@@ -22,6 +22,9 @@ from xpnet.validation import check_flag, check_number, check_size
 
 Array = Any
 
+CHUNK = 64
+"""Steps between two looks at the numbers at least, on a host backend."""
+
 __all__ = ["Step", "Trainer", "epoch_order", "make_step", "make_update"]
 
 
@@ -199,6 +202,18 @@ class Trainer:
                 self._make_step(batch), self.arrays, [*self.mutable().values()]
             )
         return self._programs[batch]
+
+    @property
+    def chunk(self) -> int:
+        """The number of steps that are best done between two looks at the numbers.
+
+        On a device that works ahead of the host this is all that is left of the epoch. Else a look takes about as long as
+        the shortest step that goes through Python, and more for one that does not.
+        """
+        left, program = self.steps_per_epoch - self.position, self._programs.get(self.batch_size)
+        if self.net.backend.asynchronous:
+            return left
+        return min(left, max(CHUNK, 4 * program.unroll if program else 1))
 
     def mutable(self) -> dict[str, Array]:
         """Return, by name, every array that a step changes and later steps depend on."""

@@ -21,9 +21,6 @@ from xpnet.validation import check_flag, check_size
 
 Array = Any
 
-CHUNK = 64
-"""Steps between two looks at the numbers on a host backend."""
-
 __all__ = ["History", "Run", "Trainer", "epoch_order", "fit", "make_step"]
 
 
@@ -216,10 +213,7 @@ def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, p
     trainer, began = run.trainer, time.perf_counter()
     pauses = [item.every for item in items if item.every is not None]
     while trainer.position < trainer.steps_per_epoch:
-        # A device that works ahead of the host is asked for the whole epoch at once.
-        limit = trainer.steps_per_epoch if run.net.backend.asynchronous else CHUNK
-        chunk = min([limit, trainer.steps_per_epoch - trainer.position, *(n - trainer.step % n for n in pauses)])
-        trainer.advance(chunk)
+        trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
         progress.update(run.epoch, trainer.position)
         for item in items:
             if item.every is not None and trainer.step % item.every == 0:

@@ -18,9 +18,6 @@ from xpnet.trainer import Step, Trainer, make_update
 Array = Any
 HostArray = np.ndarray[Any, Any]
 
-CHUNK = 64
-"""Steps between two looks at the numbers on a host backend."""
-
 WORTH_RECORDING = 32
 """From this number of steps on a step is recorded, or captured by a device."""
 
@@ -96,8 +93,7 @@ class EpochTrainer(Trainer):
         """Go through the samples once, and return the mean of the batches' objectives."""
         try:
             while self.position < self.steps_per_epoch:
-                left = self.steps_per_epoch - self.position
-                self.advance(left if self.net.backend.asynchronous else min(CHUNK, left))
+                self.advance(self.chunk)
         finally:
             self.state.step = self.step
         return self.finish_epoch()
