@@ -207,8 +207,8 @@ class Trainer:
     def chunk(self) -> int:
         """The number of steps that are best done between two looks at the numbers.
 
-        On a device that works ahead of the host this is all that is left of the epoch. Else a look takes about as long as
-        the shortest step that goes through Python, and more for one that does not.
+        On a device that works ahead of the host these are all that are left of the epoch; else 64, and more where the
+        steps are so short that a look at the numbers would take longer.
         """
         left, program = self.steps_per_epoch - self.position, self._programs.get(self.batch_size)
         if self.net.backend.asynchronous:
