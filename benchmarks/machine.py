@@ -83,7 +83,7 @@ def describe() -> dict[str, Any]:
         "memory": _first("/proc/meminfo", "MemTotal"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "blas of numpy": f"{blas['name']} {blas['version']}",
-        "kernels of the blas": (used.kernels if used else "unknown")
+        "kernels of the blas": kernels + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
         + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
         "gpus": gpu_names(),
         "load average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
