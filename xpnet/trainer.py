@@ -210,7 +210,8 @@ class Trainer:
         On a device that works ahead of the host these are all that are left of the epoch; else 64, and more where the
         steps are so short that a look at the numbers would take longer.
         """
-        left, program = self.steps_per_epoch - self.position, self._programs.get(self.batch_size)
+        left: int = self.steps_per_epoch - self.position
+        program = self._programs.get(self.batch_size)
         if self.net.backend.asynchronous:
             return left
         return min(left, max(CHUNK, 4 * program.unroll if program else 1))
