@@ -84,7 +84,6 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "blas of numpy": f"{blas['name']} {blas['version']}",
         "kernels of the blas": kernels + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
-        + (f" (OPENBLAS_CORETYPE={forced})" if forced else ""),
         "gpus": gpu_names(),
         "load average": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
     }
