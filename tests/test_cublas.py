@@ -96,7 +96,13 @@ def test_a_product_is_written_where_it_is_asked_for(matmul: cublas.Product) -> N
 
 
 @pytest.mark.parametrize(
-    "out", [np.zeros((5, 3), np.float32).T, np.zeros((3, 5)), np.zeros((3, 9), np.float32)[:, :5], np.zeros((3, 4))]
+    "out",
+    [
+        np.zeros((5, 3), np.float32).T,
+        np.zeros((3, 5)),
+        np.zeros((3, 9), np.float32)[:, :5],
+        np.zeros((3, 4), np.float32),
+    ],
 )
 def test_where_a_product_cannot_be_written_directly_cupy_is_asked(matmul: cublas.Product, out: np.ndarray) -> None:
     x, dy = np.ones((8, 3), np.float32), np.ones((8, 5), np.float32)

@@ -20,7 +20,7 @@ import xpnet
 from xpnet.backends import cuda_kernels, native
 from xpnet.backends.cuda_kernels import PRELUDE, Kernel
 from xpnet.backends.cuda_program import FusedStep
-from xpnet.backends.cuda_record import record
+from xpnet.backends.cuda_record import Hollow, record
 from xpnet.backends.plan import _inner, without_dead, write_in_place
 
 FLOATS = ["float32", "float64"]
@@ -345,8 +345,42 @@ def test_recording_a_large_network_takes_no_memory() -> None:
             y = xp.maximum(xp.matmul(y, a["W"]) + a["b"], 0.0)
         a["x"][...] = y
 
-    found = kernels(step, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
-    assert [kernel.blocks for kernel in found] == [8192 * 8192 // 256] * 20
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    assert [kernel.blocks for kernel in kernels(step, arrays)] == [8192 * 8192 // 256] * 20
+    assert all(isinstance(op.target.array, Hollow) for op in record(step, xp, NotUsed, arrays)[0].operations)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_results_lie_in_memory_as_numpys_do(order: tuple[int, ...]) -> None:
+    like = np.zeros((2, 3, 4)).transpose(order)
+    hollow = like.view(Hollow)
+    for f in (np.exp, np.negative, lambda a: a * 2.0, lambda a: a > 1, lambda a: np.add(a, a.astype(np.float32))):
+        expected, found = f(like), f(hollow)
+        assert (found.shape, found.dtype, found.strides) == (expected.shape, expected.dtype, expected.strides)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a, b: np.matmul(a, b.T),
+        lambda a, b: a.sum(axis=0, keepdims=True) + b,
+        lambda a, b: np.stack([a, b]).reshape(-1),
+        lambda a, b: np.matmul(a[None], b.T),
+        lambda a, b: np.where(a > 0, a, np.float64(1)),
+    ],
+)
+def test_hollow_arrays_have_numpys_shapes_and_types(f: Any) -> None:
+    arrays = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32)
+    expected, found = f(*arrays), f(*(a.view(Hollow) for a in arrays))
+    assert (found.shape, found.dtype, found.strides) == (expected.shape, expected.dtype, expected.strides)
+
+
+def test_what_does_not_fit_together_is_an_error_of_numpys() -> None:
+    a = np.zeros((3, 4)).view(Hollow)
+    with pytest.raises(ValueError, match="matmul"):
+        np.matmul(a, a)
+    with pytest.raises(ValueError, match="broadcast"):
+        a + np.zeros(3)
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -22,6 +22,7 @@ import xpnet
 from xpnet.backends import cuda_kernels, cuda_program, cuda_proof
 from xpnet.backends.capture import UNROLL
 from xpnet.backends.cuda_program import DeviceMemory, FusedStep
+from xpnet.backends.tape import Buffer
 
 pytestmark = [
     pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER),
@@ -166,6 +167,42 @@ def test_sums_in_another_data_type_and_choices() -> None:
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     zeros = {"s": np.zeros(4), "n": np.zeros(1, int), "c": np.zeros((4, 2), np.float32)}
     assert_same_both_ways(step, {"x": x, "order": np.asarray([2, 0]), **zeros})
+
+
+def test_other_functions_are_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = xp.concat([a["x"], xp.roll(a["x"], 1)], axis=0)
+
+    on = backend()
+    for name in ("concat", "roll"):
+        function = getattr(on.xp, name)
+        monkeypatch.setattr(on.xp, name, lambda *a, f=function, **options: f(*a, **options) * 2.0)
+    arrays = {"x": np.arange(3.0).view(cuda_host.Numbers), "y": np.zeros(6).view(cuda_host.Numbers)}
+    FusedStep(on._cupy, on.xp, step, arrays)()
+    assert arrays["y"].view(np.ndarray).tolist() == [0.0, 2.0, 4.0, 8.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_planned_arrays_lie_as_those_of_the_recording(order: tuple[int, ...]) -> None:
+    memory, buffers = DeviceMemory(backend()._cupy), [Buffer(np.zeros((2, 3, 4)).transpose(order)) for _ in range(3)]
+    for buffer in buffers[:2]:
+        memory.place(buffer)
+    first, second = (memory.arrays[id(buffer)] for buffer in buffers[:2])
+    assert (first.shape, first.strides) == (buffers[0].array.shape, buffers[0].array.strides)
+    assert not np.may_share_memory(first, second)
+    memory.release(buffers[0])
+    memory.place(buffers[2])
+    assert memory.arrays[id(buffers[2])] is first
+
+
+def test_arrays_in_another_order_are_left_to_the_step_as_it_is_written() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["x"][...] = a["x"] * 2.0
+
+    on, arrays = backend(), {"x": np.ones((3, 2)).T.view(cuda_host.Numbers)}
+    on.compile(step, arrays, [*arrays.values()])()
+    assert "an array of the step is not contiguous" in on.compiled
+    assert arrays["x"].view(np.ndarray).tolist() == [[2.0] * 3] * 2
 
 
 def test_a_result_that_does_not_lie_as_it_was_recorded_is_refused() -> None:
