@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import math
 import time
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,11 +20,18 @@ from xpnet.backends.plan import plan
 from xpnet.backends.tape import Tape, record
 
 
+def matmul(a: Any, b: Any) -> Any:
+    """Return the matrix product; that of half precision by way of float32, as on a GPU, which is much faster, too."""
+    if a.dtype == b.dtype == np.float16:
+        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
+    return np.matmul(a, b)
+
+
 class NumpyBackend(Backend):
     """NumPy on the CPU."""
 
     name = "numpy"
-    xp = array_api_compat.numpy
+    xp = types.SimpleNamespace(**vars(array_api_compat.numpy) | {"matmul": matmul})
     device = "cpu"
 
     def owns(self, a: Any) -> bool:

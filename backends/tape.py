@@ -169,7 +169,7 @@ class Traced:
         return elementwise(self.tape, np.invert, self)
 
     def __matmul__(self, other: Any) -> Any:
-        return matmul(self.tape, self, other)
+        return product(self.tape, self, other)
 
 
 def _same(a: HostArray, b: HostArray) -> bool:
@@ -191,7 +191,15 @@ def elementwise(tape: Tape, ufunc: np.ufunc, *operands: Any) -> Traced:
 
 
 def matmul(tape: Tape, a: Any, b: Any) -> Traced:
-    """Record a matrix product."""
+    """Record the backend's matrix product: that of half precision goes by way of float32."""
+    a, b = _wrap(tape, a), _wrap(tape, b)
+    if a.dtype == b.dtype == np.float16:
+        return astype(tape, product(tape, astype(tape, a, np.float32), astype(tape, b, np.float32)), np.float16)
+    return product(tape, a, b)
+
+
+def product(tape: Tape, a: Any, b: Any) -> Traced:
+    """Record NumPy's matrix product."""
     a, b = _wrap(tape, a), _wrap(tape, b)
     return tape.record("matmul", np.matmul, [a, b], np.matmul(_value(a), _value(b)))
 

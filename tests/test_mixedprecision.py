@@ -86,6 +86,11 @@ class Setting:
         return xpnet.Adam(0.01, **options) if self.adam else xpnet.SGD(0.1, momentum=self.momentum, **options)
 
 
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Multiply in float32 and round, as a GPU does it."""
+    return (a.astype(FULL) @ b.astype(FULL)).astype(HALF)
+
+
 def reference(theta: np.ndarray, x: np.ndarray, setting: Setting, steps: int) -> Iterator[dict[str, Any]]:
     """Train a 3-6-3 network with tanh, in plain NumPy with decisions by value; yield what there is after each step."""
     s, S, good, skipped, loss = setting, FULL(setting.initial), 0, 0, 0.0
@@ -105,9 +110,9 @@ def reference(theta: np.ndarray, x: np.ndarray, setting: Setting, steps: int) ->
 
         h = theta.astype(HALF)
         W0, W1, b0, b1 = h[:18].reshape(3, 6), h[18:36].reshape(6, 3), h[36:42], h[42:]
-        z = xb @ W0 + b0
+        z = product(xb, W0) + b0
         a = np.tanh(z)
-        y = (a @ W1 + b1).astype(FULL)
+        y = (product(a, W1) + b1).astype(FULL)
         y = y - y.max(axis=1, keepdims=True)
         e = np.exp(y)
         one_hot = (tb[:, None] == np.arange(3)).astype(FULL)
@@ -115,9 +120,9 @@ def reference(theta: np.ndarray, x: np.ndarray, setting: Setting, steps: int) ->
         dy = w[:, None] * (e / e.sum(axis=1, keepdims=True) - one_hot)
         delta = (S * dy).astype(HALF)
         q = np.exp(HALF(-2.0) * np.abs(z))
-        dz = (delta @ W1.T) * (q * (HALF(2.0) / (HALF(1.0) + q)) * (HALF(2.0) / (HALF(1.0) + q)))
+        dz = product(delta, W1.T) * (q * (HALF(2.0) / (HALF(1.0) + q)) * (HALF(2.0) / (HALF(1.0) + q)))
         ones = np.ones((1, B), HALF)
-        parts = [xb.T @ dz, a.T @ delta, ones @ dz, ones @ delta]
+        parts = [product(xb.T, dz), product(a.T, delta), product(ones, dz), product(ones, delta)]
         g = np.concatenate([part.reshape(-1) for part in parts]).astype(FULL) / S
         W = theta[:decayed].copy()
         value = value + FULL(0.5 * s.l2) * (W * W).sum() if s.l2 else value

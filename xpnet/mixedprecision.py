@@ -181,14 +181,7 @@ def objective(
         for name, view in views.items():
             view[...] = computed[name]
     gradient /= scale
-    W, dW = theta[: net._decayed], gradient[: net._decayed]
-    if net.l2:
-        value = value + 0.5 * net.l2 * xp.sum(W * W)
-        dW += net.l2 * W
-    if net.l1:
-        value = value + net.l1 * xp.sum(xp.abs(W))
-        dW += net.l1 * (xp.astype(W > 0, W.dtype) - xp.astype(W < 0, W.dtype))
-    return value, caches
+    return net.penalize(xp, value, theta, gradient), caches
 
 
 def adapt(xp: Any, a: Mapping[str, Array], good: Array, mixed: MixedPrecision) -> None:

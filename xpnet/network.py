@@ -190,6 +190,10 @@ class Network:
         for views, computed in zip(self.split(xp, gradient), grads, strict=True):
             for name, view in views.items():
                 view[...] = computed[name]
+        return self.penalize(xp, value, theta, gradient), caches
+
+    def penalize(self, xp: Any, value: Array, theta: Array, gradient: Array) -> Array:
+        """Add the penalties' gradient to `gradient`, and return `value` with the penalties added."""
         W, dW = theta[: self._decayed], gradient[: self._decayed]
         if self.l2:
             value = value + 0.5 * self.l2 * xp.sum(W * W)
@@ -197,7 +201,7 @@ class Network:
         if self.l1:
             value = value + self.l1 * xp.sum(xp.abs(W))
             dW += self.l1 * (xp.astype(W > 0, W.dtype) - xp.astype(W < 0, W.dtype))
-        return value, caches
+        return value
 
     @property
     def _first_trainable(self) -> int:
