@@ -31,10 +31,8 @@ ROUNDED = "".join(
     for kind, letter in (("float", "f"), ("double", "d"))
     for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"))
 )
-FUNCTIONS = (
-    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh floor ceil trunc"
-)
-USED = "".join(f"using std::{name};\n" for name in [*FUNCTIONS.split(), "sqrt", "copysign", "isnan"])
+FUNCTIONS = "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh floor ceil"
+USED = "".join(f"using std::{name};\n" for name in [*FUNCTIONS.split(), "trunc", "sqrt", "copysign", "isnan"])
 ROOTS = "".join(
     f"static {kind} __{letter}sqrt_rn({kind} a) {{ return sqrt(a); }}\n"
     for kind, letter in (("float", "f"), ("double", "d"))
