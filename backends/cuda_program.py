@@ -42,7 +42,7 @@ class DeviceMemory(Memory):
         A kernel may read and write the same array, but never two that overlap in some other way.
         """
         like = buffer.array
-        free = self._blocks.get((like.dtype.str, like.shape, like.strides))
+        free = self._blocks.get((like.dtype, like.shape, like.strides))
         if free:
             array = free.pop()
         else:
@@ -56,7 +56,7 @@ class DeviceMemory(Memory):
         like = buffer.array
         array = self._owner.pop(id(buffer), None)
         if array is not None:
-            self._blocks.setdefault((like.dtype.str, like.shape, like.strides), []).append(array)
+            self._blocks.setdefault((like.dtype, like.shape, like.strides), []).append(array)
 
 
 class FusedStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -152,7 +153,8 @@ class CupyBackend(Backend):
         except Exception as error:  # a user's layer may look at values, memory may not suffice, a compiler may be
             # missing: the step as it is written is right in any case, and says itself if something is wrong with it
             self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
-            return None
+        gc.collect()  # a program and its calls refer to each other: this gives its memory back
+        return None
 
     def fuse(self, f: Any) -> Any:
         def kernel(*arrays: Any) -> Any:  # a function with a name, which the generated kernel takes

@@ -216,7 +216,7 @@ def make_cupy() -> Any:
     """Return what stands in for the module cupy."""
     cupy = types.ModuleType("cupy")
     vars(cupy).update(wrapped(np))
-    cupy.ndarray, cupy.RawModule = Numbers, RawModule
+    cupy.ndarray, cupy.RawModule, cupy.__version__ = Numbers, RawModule, "14.2.0"
     cupy.asarray = lambda a, dtype=None: (
         a if isinstance(a, Numbers) and dtype is None else np.array(a, dtype).view(Numbers)
     )
@@ -226,7 +226,10 @@ def make_cupy() -> Any:
     cupy.cuda = SimpleNamespace(
         Stream=Stream, get_current_stream=Stream, MemoryPool=MemoryPool,
         Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=lambda n: SimpleNamespace(ptr=1),
-        runtime=SimpleNamespace(CUDARuntimeError=RuntimeError),
+        runtime=SimpleNamespace(
+            CUDARuntimeError=RuntimeError, runtimeGetVersion=lambda: 13020,
+            getDeviceProperties=lambda number: {"name": b"the host", "totalGlobalMem": 2**34},
+        ),
     )  # fmt: skip
     return cupy
 

@@ -7,6 +7,7 @@ CUDA's exponentials do what their documentation says.
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -110,6 +111,16 @@ def test_what_a_step_of_a_network_consists_of(fusion: bool, compiled: str, nodes
     assert on.compiled == program.description == compiled
     assert len(program._graphs[1].nodes) == nodes
     assert len(program._graphs[UNROLL].nodes) == UNROLL * nodes
+
+
+def test_the_backend_says_what_became_of_the_last_step() -> None:
+    on = backend()
+    device = "CuPy 14.2.0, CUDA 13.2, device 0: the host, 16 GiB"
+    assert on.describe() == device
+    made = trainer(next(key for key in STEPS if key.startswith("layer 3: ")), on)
+    made.run(1)
+    assert on.describe() == f"{device}; last training step: {on.compiled}"
+    assert on.compiled == made._program(8).description
 
 
 def test_products_are_written_straight_into_the_gradient() -> None:
@@ -306,6 +317,18 @@ def test_what_is_not_written_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_graph_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FusedStep, "__call__", lambda self: (_ for _ in ()).throw(RuntimeError("no capture")))
     assert "RuntimeError: no capture" in assert_way_back("layer 4: ")
+
+
+def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: list[Any] = []
+
+    def refuse(program: FusedStep, cupy: Any) -> None:
+        programs.append(weakref.ref(program))
+        raise cuda_program.Rejected("not right")
+
+    monkeypatch.setattr(cuda_proof, "check", refuse)
+    assert_way_back("layer 4: ")
+    assert [program() for program in programs] == [None]
 
 
 def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
