@@ -306,6 +306,12 @@ def test_what_is_left_to_cupy(f: Any, kinds: list[str]) -> None:
     assert [kernel.name[:10] for kernel in kernels(step, arrays | {"y": np.zeros((3, 1), complex)})] == []
 
 
+def test_shapes_that_do_not_fit_are_left_to_cupy_to_complain_about() -> None:
+    """NumPy's in-place operators are not carried out in a recording; a kernel would read past the end."""
+    assert kernels(lambda xp, a: a["x"].__iadd__(a["y"]), {"x": np.zeros(4), "y": np.zeros(3)}) == []
+    assert kernels(lambda xp, a: a["x"].__iadd__(a["y"]), {"x": np.zeros((4, 1)), "y": np.zeros((4, 2))}) == []
+
+
 def test_large_arrays_are_counted_in_64_bits() -> None:
     """Only the source is looked at."""
     shapes = {"small": (2**30, 1), "large": (2**31, 1)}
