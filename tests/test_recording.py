@@ -229,7 +229,7 @@ def test_below_the_first_parameters_there_is_no_delta():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "batch", "every"), [([2, 3, 2], 1, 860), ([2, 3, 2], 24, 859), ([4, 200, 200, 3], 24, 330)]
+    ("sizes", "batch", "every"), [([2, 3, 2], 1, 3808), ([2, 3, 2], 24, 3760), ([4, 200, 200, 3], 24, 286)]
 )
 def test_how_often_by_default(sizes, batch, every):
     net = xpnet.mlp(sizes)
