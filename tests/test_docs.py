@@ -194,7 +194,18 @@ def test_public_names_have_docstrings() -> None:
 )
 def test_the_methods_that_users_call_are_described(owner: type) -> None:
     """Every public method is in the reference, but for those that only xpnet itself calls."""
-    inner = {"split", "named", "contexts", "objective", "check_batch", "on_begin", "on_steps", "get_state", "set_state"}
+    inner = {
+        "split",
+        "named",
+        "contexts",
+        "objective",
+        "penalize",
+        "check_batch",
+        "on_begin",
+        "on_steps",
+        "get_state",
+        "set_state",
+    }
     inner |= {"append", "truncate", "mutable", "weight_done", "repair"}
     public = {name for name, value in vars(owner).items() if not name.startswith("_") and callable(value)}
     text = "".join(NAMES[page] for page in NAMES if page.startswith("api/"))

@@ -98,7 +98,7 @@ def _sections(net: Network) -> Iterator[Section]:
         title, lines = _layer_section(k, layer, formulas(layer, layer.forward), shapes, f"y{k}")
         yield Section(title, [*lines, *_remarks(k, layer)])
     name = type(net.loss).__name__
-    found = _substituted(net.loss, formulas(net.loss, net.loss.__call__), last, *shapes[-2:], {})
+    found = _substituted(net.loss, formulas(net.loss, net.loss.__call__), last, shapes[-2], shapes[-1], {})
     yield Section(
         f"Loss, {name}",
         [

@@ -45,9 +45,9 @@ class Curves(NamedTuple):
 def default_every(trainer: Trainer) -> int:
     """Return how often to record so that it takes less than a twentieth of the time, a function of sizes alone.
 
-    Measured with NumPy on one core, steps compiled by the extra ``fast``: a step takes about 0.6 microseconds a layer and
-    its matrix products, a record 60 microseconds a layer and two and a half steps. So 37 to 44 steps for each step that
-    a record is worth keep it at 2 to 3 %. Where steps are not compiled they take longer, and recording a smaller share.
+    Measured with NumPy on one core, steps compiled by the extra ``fast``: a step takes about 0.6 microseconds a layer
+    and its matrix products, a record 60 microseconds a layer and two and a half steps. So 37 to 44 steps for each step
+    that a record is worth keep it at 2 to 3 %. Steps that are not compiled take longer, and recording a smaller share.
     """
     products = 6e-5 * trainer.net.parameter_count * trainer.batch_size  # microseconds at 100 GFLOP/s
     calls = 0.6 * len(trainer.net.layers)
