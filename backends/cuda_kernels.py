@@ -1,9 +1,10 @@
 """CUDA C for runs of elementwise operations: one kernel for each unit of a plan.
 
-A kernel gives the bits that CuPy gives with a kernel for each operation. Sums and products are written as
-``__fadd_rn`` and the like, which the compiler never merges into a fused multiply-add. The option ``--fmad=false``
-would do the same, but it also changes what NVRTC makes of the mathematical functions of float64 (its code for log and
-log1p has another number of multiply-adds then), and these are to be the ones in CuPy's kernels.
+A kernel gives the bits that CuPy gives with a kernel for each operation, by the options with which CuPy compiles both
+(one of them counts the smallest numbers of float32 as zeros). Sums and products are written as ``__fadd_rn`` and the
+like, which the compiler never merges into a fused multiply-add. The option ``--fmad=false`` would do the same, but it
+also changes what NVRTC makes of the mathematical functions of float64 (its code for log and log1p has another number
+of multiply-adds then), and these are to be the ones in CuPy's kernels.
 """
 
 from __future__ import annotations

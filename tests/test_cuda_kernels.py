@@ -18,7 +18,7 @@ from cuda_steps import STEPS, trainer
 
 import xpnet
 from xpnet.backends import cuda_kernels, native
-from xpnet.backends.cuda_kernels import PRELUDE, Kernel
+from xpnet.backends.cuda_kernels import FLOATING, PRELUDE, Kernel
 from xpnet.backends.cuda_program import FusedStep
 from xpnet.backends.cuda_record import Hollow, record
 from xpnet.backends.plan import _inner, without_dead, write_in_place
@@ -63,8 +63,8 @@ def compile_for(library: Any, source: str, architecture: str) -> tuple[str, str]
     """Compile, and return what the compiler says, and the code in NVIDIA's virtual language."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"step.cu", 0, None, None) == 0
-    options = (ctypes.c_char_p * 1)(f"-arch={architecture}".encode())
-    status = library.nvrtcCompileProgram(program, 1, options)
+    options = (ctypes.c_char_p * 2)(f"-arch={architecture}".encode(), b"-ftz=true")  # as CuPy compiles everything
+    status = library.nvrtcCompileProgram(program, 2, options)
 
     def read(what: str) -> str:
         assert getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
@@ -103,6 +103,19 @@ def test_sums_of_products_are_rounded_twice(nvrtc: Any, dtype: str) -> None:
     assert "fma." in compile_for(nvrtc, contracted, "compute_80")[1]
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_smallest_numbers_are_zeros_where_they_are_for_cupy(nvrtc: Any, dtype: str) -> None:
+    """In float32, by the option ftz; sums and products that are never merged obey it like those that may be."""
+    c = {"float32": "float", "float64": "double"}[dtype]
+    pairs = {"x + y": "add", "x - y": "subtract", "x * y": "multiply", "x / y": "divide", "sqrt(x)": "sqrt"}
+    for expression, name in pairs.items():
+        plain = f'extern "C" __global__ void f({c}* p) {{ {c} x = p[0], y = p[1]; p[0] = {expression}; }}'
+        own = FLOATING[name].format("x", "y", r="f" if c == "float" else "d")
+        codes = [compile_for(nvrtc, source, "compute_90")[1] for source in (plain, plain.replace(expression, own))]
+        found = [re.findall(r"(?:add|sub|mul|div|sqrt)(?:\.rn)?((?:\.ftz)?\.f\d\d)", code) for code in codes]
+        assert found[0] == found[1] == [".ftz.f32" if c == "float" else ".f64"]
+
+
 @pytest.mark.parametrize("name", ["expf", "log", "log1p", "tanhf"])
 def test_functions_have_the_code_that_they_have_by_themselves(nvrtc: Any, name: str) -> None:
     """CuPy compiles them without options; some, as log of float64, get other code if multiply-adds are forbidden."""
@@ -113,7 +126,7 @@ def test_functions_have_the_code_that_they_have_by_themselves(nvrtc: Any, name: 
         {"x": np.zeros(1, "float32" if kind == "float" else "float64")},
     )
     codes = [compile_for(nvrtc, source, "compute_80")[1] for source in (alone, kernel.source)]
-    arithmetic = [re.findall(r"\b(?:fma|mul|add|sub)\.(?:rn\.)?f\d\d", code) for code in codes]
+    arithmetic = [re.findall(r"\b(?:fma|mul|add|sub)\.(?:rn\.)?(?:ftz\.)?f\d\d", code) for code in codes]
     assert arithmetic[0] == arithmetic[1] != []
 
 
