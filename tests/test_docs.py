@@ -349,6 +349,8 @@ PICTURES = {
         ["--samples", "20000"],
         {f"{kind}_{batch}" for kind in ("before", "after", "weights", "biases") for batch in (32, 1)},
     ),
+    "zeros": ([], {"outputs", "deltas"}),
+    "tutorial_mnist": (["--epochs", "8", "--samples", "6000"], {"loss", "squared_error", "cross_entropy"}),
     "mnist": (["--epochs", "1", "--samples", "6000"], {"loss", "accuracy", "weights", "confusion", "errors"}),
 }
 
@@ -366,6 +368,10 @@ def test_an_example_draws(name: str, tmp_path: Path) -> None:
         pixels = image.imread(path)[:, :, :3]
         assert pixels.shape[0] > 400
         assert 0.005 < (pixels < 0.9).any(axis=2).mean() < 0.99
+
+
+def test_every_example_draws() -> None:
+    assert set(PICTURES) == {path.stem for path in (ROOT / "examples").glob("*.py")} - {"common"}
 
 
 def test_plots_where_no_folder_can_be(tmp_path: Path) -> None:
