@@ -65,7 +65,7 @@ do:
 SHARE = f"""
 define void @run(ptr %table) {{
 entry:
-  {slots("pppplplp")}
+  {slots("pppplplpp")}
   %done.at = getelementptr i64, ptr %v0, i64 1
   store atomic i64 0, ptr %done.at seq_cst, align 8
   store atomic i64 0, ptr %v0 seq_cst, align 8
@@ -90,13 +90,17 @@ do:
 wait:
   %done = load atomic i64, ptr %done.at seq_cst, align 8
   %all = icmp uge i64 %done, %v6
-  br i1 %all, label %end, label %wait
+  br i1 %all, label %end, label %yield
+yield:
+  %y = call i32 %v8()
+  br label %wait
 end:
   ret void
 }}
 """
 """A job. The table: the job's five numbers, where the current job's address goes, `sem_post`, the semaphore, how many
-threads are called, the parts' function, how many parts, and their tables."""
+threads are called, the parts' function, how many parts, their tables, and `sched_yield`: a helping thread may have been
+stopped in the middle of a part, on a busy machine for as long as the caller does not let it go on."""
 
 
 class Team:
@@ -110,9 +114,9 @@ class Team:
         self._semaphore = ctypes.create_string_buffer(64)  # a sem_t takes 32 bytes
         if library.sem_init(self._semaphore, 0, 0):
             raise OSError(ctypes.get_errno(), "no semaphore can be made")
-        self._post = ctypes.cast(library.sem_post, ctypes.c_void_p).value or 0
         self._current = (ctypes.c_int64 * 1)(0)
-        wait = ctypes.cast(library.sem_wait, ctypes.c_void_p).value or 0
+        functions = (library.sem_post, library.sem_wait, library.sched_yield)
+        self._post, wait, self._yield = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions)
         self._table = table("ppp", wait, ctypes.addressof(self._semaphore), ctypes.addressof(self._current))
         self._serve = compiled(SERVE)
         function = ctypes.cast(self._serve[0], ctypes.c_void_p)
@@ -135,8 +139,8 @@ class Team:
         _jobs.append((job, addresses))
         wanted = min(self.threads, len(tables)) - 1
         own = table(
-            "pppplplp", ctypes.addressof(job), ctypes.addressof(self._current), self._post,
-            ctypes.addressof(self._semaphore), wanted, function, len(tables), ctypes.addressof(addresses),
+            "pppplplpp", ctypes.addressof(job), ctypes.addressof(self._current), self._post,
+            ctypes.addressof(self._semaphore), wanted, function, len(tables), ctypes.addressof(addresses), self._yield,
         )  # fmt: skip
         return Piece(SHARE, own, (*tables, *keep, engine))
 
