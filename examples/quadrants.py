@@ -17,6 +17,7 @@ held = args.samples // 5  # a fifth is kept for testing
 x_test, t_test, x, t = x[:held], t[:held], x[held:], t[held:]
 
 
+# Twelve weights and five biases.
 def network() -> xpnet.Network:
     """Return the network before training; the same seed gives the same first weights every time."""
     return xpnet.mlp([2, 3, 2], activation="leaky_relu", loss="cross_entropy", backend=args.backend, seed=0)
@@ -30,10 +31,13 @@ def picture(net: xpnet.Network, size: int = 12) -> str:
     return "\n".join("    " + " ".join(".o"[label] for label in row) for row in rows)
 
 
+# Before training: no better than guessing.
 net = network()
 before = net.evaluate(x_test, t_test)["accuracy"]
 print(f"before training: accuracy {before:.4f} on {held:,} unseen points\n{picture(net)}")
 
+# Trained twice, from the same first weights. With one sample a step there are 32 times as many steps in an epoch, each
+# in the direction that is right for that sample alone: so they are shorter, and the weights tremble.
 for title, batch_size, epochs, rate, goal in (
     ("minibatches of 32", 32, 3, 0.3, 0.97),
     ("single samples", 1, 1, 0.03, 0.95),
