@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from array_backends import strict_backend
 
 import xpnet
 
@@ -56,9 +57,9 @@ class Rendered:
         return float((inside < 0.9).any(axis=2).mean())
 
 
-def trained(**options):
+def trained(backend="numpy", **options):
     options = {"epochs": 5, "optimizer": xpnet.SGD(0.3), "verbose": False, "validation_split": 0.2} | options
-    net = xpnet.mlp([2, 3, 2], activation="leaky_relu", seed=0)
+    net = xpnet.mlp([2, 3, 2], activation="leaky_relu", backend=backend, seed=0)
     return net, net.fit(X, T, **options)
 
 
@@ -448,9 +449,9 @@ def test_what_is_no_activation_is_refused(layer):
 # ---------------------------------------------------------------------------------------- all of them
 
 
-def every_picture():
-    net, recorder = recorded()
-    _, history = trained()
+def every_picture(backend="numpy"):
+    net, recorder = recorded(backend=backend)
+    _, history = trained(backend)
     images = np.random.default_rng(3).uniform(size=(len(T), 4))
     return {
         "loss": plots.loss(history),
@@ -474,6 +475,22 @@ def test_no_picture_is_blank():
     for name, ax in shown.items():
         assert Rendered(ax).ink() > 0.005, name
         assert ax.get_xlabel() or name in ("weight_images", "errors"), name
+
+
+def test_a_network_on_a_device_gives_the_same_pictures():
+    """The device refuses silent moves to the host, as a GPU does."""
+    here = {name: Rendered(ax).pixels for name, ax in every_picture().items()}
+    pyplot.close("all")
+    for name, ax in every_picture(strict_backend("device1")).items():
+        different = np.abs(Rendered(ax).pixels - here[name]).max(axis=2) > 0.1
+        assert different.mean() < 0.002, name  # the last bits of the numbers differ
+    _, recorder = recorded(backend=strict_backend("device1"))
+    animation = plots.animate_regions(recorder, X, T, size=20)
+    animation._func(3)
+    expected = plots.regions(recorder.network(3), X, size=20).images[0].get_array()
+    np.testing.assert_array_equal(animation._fig.axes[0].images[0].get_array(), expected)
+    animation._init_draw()  # matplotlib warns of animations that nobody has looked at
+    animation._draw_was_started = True
 
 
 def test_a_blank_picture_has_no_ink():
