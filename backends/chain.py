@@ -31,7 +31,7 @@ def table(kinds: str, *values: Any) -> Any:
     return ctypes.create_string_buffer(packed, len(packed))
 
 
-def slots(kinds: str, first: int = 0) -> str:
+def _slots(kinds: str, first: int = 0) -> str:
     """Return the lines that load the slots of a table as %v0, %v1, ..."""
     lines = []
     for k, kind in enumerate(kinds, first):
@@ -44,7 +44,7 @@ def call_of(kinds: str) -> str:
     arguments = ", ".join(f"{IN_TABLE[kind][0]} %v{k}" for k, kind in enumerate(kinds, 1))
     return f"""
 define void @run(ptr %table) {{
-  {slots("p" + kinds)}
+  {_slots("p" + kinds)}
   call void %v0({arguments})
   ret void
 }}
@@ -71,7 +71,7 @@ def sweep(arrays: int) -> str:
     return f"""
 define void @run(ptr %table) {{
 entry:
-  {slots("pppppl" + "pp")}
+  {_slots("pppppl" + "pp")}
   br label %loop
 loop:
   %i = phi i64 [0, %entry], [%next, %loop]
@@ -86,24 +86,28 @@ end:
 """
 
 
-def take_rows(rows: int, size: int) -> str:
-    """Return a function that copies some of `rows` rows of `size` bytes, in the order of a vector of indices.
+def take_rows(count: int, rows: int, size: int) -> str:
+    """Return a function that copies `count` of `rows` rows of `size` bytes, in the order of a vector of indices.
 
-    The table: where to, where from, the indices, how many. Rows of a large data set are far apart, so that the
-    processor does not foresee them: while one is copied, a later one is asked for.
+    The table: where to, where from, the indices. Rows of a large data set are far apart, so that the processor does not
+    foresee them: while one is copied, a later one is asked for.
     """
     whole = size // 64 * 64
-    by_lines = whole >= 256
-    later = f"""%a = add i64 %i, {2 if by_lines else 16}
-  %inside = icmp ult i64 %a, %v3
-  %last = sub i64 %v3, 1
-  %b = select i1 %inside, i64 %a, i64 %last
+    later = f"""%a = add i64 %i, {{distance}}
+  %inside = icmp ult i64 %a, {count}
+  %b = select i1 %inside, i64 %a, i64 {count - 1}
   %later.at = getelementptr i64, ptr %v2, i64 %b
   %later = load i64, ptr %later.at
   %later.offset = mul i64 %later, {size}
   %later.from = getelementptr i8, ptr %v1, i64 %later.offset"""
-    if by_lines:
-        copy = f"""br label %line
+    if whole < 256:
+        copy = f"""{later.format(distance=16)}
+  call void @llvm.prefetch.p0(ptr %later.from, i32 0, i32 3, i32 1)
+  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 {size}, i1 false)
+  br label %done"""
+    else:
+        copy = f"""{later.format(distance=2)}
+  br label %line
 line:
   %k = phi i64 [0, %row], [%k.next, %line]
   %soon = getelementptr i8, ptr %later.from, i64 %k
@@ -118,16 +122,14 @@ line:
 rest:
   %rest.from = getelementptr i8, ptr %from, i64 {whole}
   %rest.to = getelementptr i8, ptr %to, i64 {whole}
-  call void @llvm.memcpy.p0.p0.i64(ptr %rest.to, ptr %rest.from, i64 {size - whole}, i1 false)"""
-    else:
-        copy = f"""call void @llvm.prefetch.p0(ptr %later.from, i32 0, i32 3, i32 1)
-  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 {size}, i1 false)"""
+  call void @llvm.memcpy.p0.p0.i64(ptr %rest.to, ptr %rest.from, i64 {size - whole}, i1 false)
+  br label %done"""
     return f"""
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 define void @run(ptr %table) {{
 entry:
-  {slots("pppl")}
+  {_slots("ppp")}
   br label %row
 row:
   %i = phi i64 [0, %entry], [%next, %done]
@@ -143,12 +145,10 @@ row:
   %from = getelementptr i8, ptr %v1, i64 %offset
   %place = mul i64 %i, {size}
   %to = getelementptr i8, ptr %v0, i64 %place
-  {later}
   {copy}
-  br label %done
 done:
   %next = add i64 %i, 1
-  %more = icmp ult i64 %next, %v3
+  %more = icmp ult i64 %next, {count}
   br i1 %more, label %row, label %end
 end:
   ret void
@@ -168,7 +168,7 @@ def small_product(
     return f"""
 define void @run(ptr %table) {{
 entry:
-  {slots("ppp")}
+  {_slots("ppp")}
   br label %i.top
 i.top:
   %i = phi i64 [0, %entry], [%i.next, %i.end]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends import team
 from xpnet.backends.chain import Piece, table
 from xpnet.backends.native import ARITHMETIC, BITWISE, COMPARISONS, loop_dtype, two_dimensional
 from xpnet.backends.plan import Memory, Unit, inputs
@@ -30,21 +29,15 @@ class Kernel:
         arrays of the same shapes have the same source.
     arrays : list of arrays
         The table's arrays, in order.
-    entries, width : int
-        How often the outer loop goes round, and the numbers of each round. With `shared`, how often is the table's last
-        slot.
-    distances : list of int, or None
-        How many bytes each array moves on in a round; None if that cannot be said of each of them.
     """
 
-    def __init__(self, unit: Unit, memory: Memory, inner: set[int], shared: bool = False) -> None:
+    def __init__(self, unit: Unit, memory: Memory, inner: set[int]) -> None:
         from llvmlite import ir
 
         self.ir = ir
         self.module = ir.Module(name="xpnet")
         self.arrays: list[HostArray] = []
-        self.distances: list[int] | None = None
-        self._write(unit, memory, inner, shared)
+        self._write(unit, memory, inner)
         self.source = str(self.module)
 
     def type(self, dtype: np.dtype[Any]) -> Any:
@@ -107,7 +100,7 @@ class Kernel:
         intrinsic = {"sqrt": "llvm.sqrt", "absolute": "llvm.fabs"}[name]
         return b.call(self.module.declare_intrinsic(intrinsic, [self.type(dtype)]), [values[0]])
 
-    def _write(self, unit: Unit, memory: Memory, inner: set[int], shared: bool) -> None:
+    def _write(self, unit: Unit, memory: Memory, inner: set[int]) -> None:
         ir, i64 = self.ir, self.ir.IntType(64)
         rows, columns = two_dimensional(unit[0].target.shape)
         found: dict[int, HostArray] = {}
@@ -118,22 +111,16 @@ class Kernel:
         addresses, self.arrays = list(found), list(found.values())
         if all(a.flags.c_contiguous and (a.size == 1 or two_dimensional(a.shape) == (rows, columns)) for a in full):
             rows, columns = 1, rows * columns  # one long loop vectorises better
-        self.entries, self.width = (columns, 1) if rows == 1 else (rows, columns)
-        moves = {(a.ctypes.data, _distance(a, rows, columns)) for a in full}
-        if len(moves) == len(addresses):  # else two arrays of one address differ in this
-            self.distances = [dict(moves)[address] for address in addresses]
         pointer = ir.IntType(8).as_pointer()
-        body = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [pointer] * len(addresses) + [i64]), "body")
+        body = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [pointer] * len(addresses)), "body")
         body.linkage = "internal"
         body.attributes.add("alwaysinline")
-        *given, times = body.args
-        for argument in given:
+        for argument in body.args:
             argument.add_attribute("noalias")
-        pointers = dict(zip(addresses, given, strict=True))
+        pointers = dict(zip(addresses, body.args, strict=True))
         b = ir.IRBuilder(body.append_basic_block("entry"))
         loops = []
-        for size, outer in ((rows, rows > 1), (columns, rows == 1)):
-            count = times if outer and shared else ir.Constant(i64, size)
+        for count in (rows, columns):
             before, block, after = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
             b.branch(block)
             b.position_at_end(block)
@@ -144,15 +131,13 @@ class Kernel:
         for index, block, after, count in reversed(loops):
             following = b.add(index, ir.Constant(i64, 1), flags=["nuw", "nsw"])
             index.add_incoming(following, b.block)
-            b.cbranch(b.icmp_unsigned("<", following, count), block, after)
+            b.cbranch(b.icmp_unsigned("<", following, ir.Constant(i64, count)), block, after)
             b.position_at_end(after)
         b.ret_void()
         # The addresses are taken out of the table first, and given to a function that may trust them not to overlap.
         run = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [pointer.as_pointer()]), "run")
         b = ir.IRBuilder(run.append_basic_block("entry"))
-        slots = [b.load(b.gep(run.args[0], [ir.Constant(i64, k)])) for k in range(len(addresses) + shared)]
-        last = b.ptrtoint(slots.pop(), i64) if shared else ir.Constant(i64, self.entries)
-        b.call(body, [*slots, last])
+        b.call(body, [b.load(b.gep(run.args[0], [ir.Constant(i64, k)])) for k in range(len(addresses))])
         b.ret_void()
 
     def _body(
@@ -258,29 +243,8 @@ class Compiler:
 compiled = Compiler()
 
 
-def _distance(a: HostArray, rows: int, columns: int) -> int:
-    """Return how many bytes lie between what two rounds of the outer loop see of an array."""
-    if a.size == rows * columns and two_dimensional(a.shape) != (rows, columns):
-        return a.itemsize  # seen as one long row
-    r, c = two_dimensional(a.shape)
-    if rows > 1:
-        return a.strides[0] if r > 1 else 0
-    return a.itemsize if c > 1 else 0
-
-
 def kernel(unit: Unit, memory: Memory, inner: set[int]) -> Piece:
-    """Return a unit's kernel on its arrays, or a job for several threads if it is a long one."""
-    written, helpers = Kernel(unit, memory, inner), team.team()
-    addresses, keep = [a.ctypes.data for a in written.arrays], tuple(written.arrays)
-    cut: list[range] = []
-    if helpers is not None and written.distances is not None:
-        size = sum(a.nbytes for a, move in zip(keep, written.distances, strict=True) if move)
-        cut = team.parts(written.entries, size, helpers.threads)
-    if helpers is None or written.distances is None or len(cut) < 2:
-        return Piece(written.source, table("p" * len(addresses), *addresses), keep)
-    moves = list(zip(addresses, written.distances, strict=True))
-    tables = [
-        table("p" * len(addresses) + "l", *(address + part.start * move for address, move in moves), len(part))
-        for part in cut
-    ]
-    return helpers.share(Kernel(unit, memory, inner, shared=True).source, tables, keep)
+    """Return a unit's kernel on its arrays."""
+    written = Kernel(unit, memory, inner)
+    addresses = [a.ctypes.data for a in written.arrays]
+    return Piece(written.source, table("p" * len(addresses), *addresses), tuple(written.arrays))

@@ -43,11 +43,6 @@ class OpenBlas:
         before, after = self._ending
         return f"{before}{name}{after}"
 
-    @property
-    def threads(self) -> int:
-        """The number of threads that a product may use now."""
-        return int(self._library[self._named("openblas_get_num_threads")]())
-
     def address(self, name: str) -> int:
         """Return the address of a function by the name that OpenBLAS's documentation gives it."""
         return int(ctypes.cast(self._library[self._named(name)], ctypes.c_void_p).value or 0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends import chain, openblas, team
+from xpnet.backends import chain, openblas
 from xpnet.backends.chain import Piece, table
 from xpnet.backends.native import same_view
 from xpnet.backends.plan import Memory, resolved
@@ -135,15 +135,8 @@ def rows_by_index(a: HostArray, indices: HostArray, axis: int, out: HostArray) -
         return None
     if not (a.flags.c_contiguous and indices.flags.c_contiguous and out.flags.c_contiguous and a.dtype == out.dtype):
         return None
-    size, keep = a.nbytes // a.shape[0], (a, indices, out)
-    source, helpers = chain.take_rows(a.shape[0], size), team.team()
-    tables = [
-        table("pppl", address(out) + part.start * size, address(a), address(indices) + part.start * 8, len(part))
-        for part in team.parts(indices.size, 2 * out.nbytes, helpers.threads if helpers else 1)
-    ]
-    if helpers is None or len(tables) < 2:
-        return [Piece(source, tables[0], keep)]
-    return [helpers.share(source, tables, keep)]
+    source = chain.take_rows(indices.size, a.shape[0], a.nbytes // a.shape[0])
+    return [Piece(source, table("ppp", address(out), address(a), address(indices)), (a, indices, out))]
 
 
 def layout(a: HostArray) -> tuple[int, int] | None:
