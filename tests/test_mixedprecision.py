@@ -719,6 +719,34 @@ def test_data_beyond_float16_is_refused() -> None:
     xpnet.Trainer(net, "sgd", x, T, precision="float16")
 
 
-def test_a_recorder_is_refused() -> None:
-    with pytest.raises(ConfigError, match="with precision='float16' deltas are scaled, and sums would overflow"):
-        network().fit(X, T, precision="float16", callbacks=[lambda run: None, xpnet.Recorder()])
+@pytest.mark.parametrize("scale", [2.0**3, 2.0**10])
+def test_a_recorder_sees_true_sizes(scaling: Any, scale: float) -> None:
+    """Large activations, whose squares float16 cannot hold, and deltas as they are without the scale."""
+    scaling(initial=scale)
+    recorders = [xpnet.Recorder(2), xpnet.Recorder(2)]
+    for recorder, precision in zip(recorders, (None, "float16"), strict=True):
+        net = xpnet.Network([xpnet.Linear(3, 40), xpnet.ReLU(), xpnet.Linear(40, 3)], "cross_entropy", seed=1)
+        net.set_parameters(
+            {
+                "0.W": 100 * np.ones((3, 40)) * np.linspace(-1, 1.2, 40),
+                "2.W": 1e-3 * np.random.default_rng(0).normal(size=(40, 3)),
+            }
+        )
+        net.fit(
+            X, T, optimizer=xpnet.SGD(1e-6), batch_size=BATCH, epochs=2, verbose=False, precision=precision,
+            callbacks=recorder,
+        )  # fmt: skip
+    full, half = recorders
+    assert half.steps.tolist() == full.steps.tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert full["0.y"].rms[0] > 90  # of 320 numbers: the sum of squares is 40 times what float16 holds
+    for name in full:
+        for curve in ("rms", "largest"):
+            np.testing.assert_allclose(getattr(half[name], curve), getattr(full[name], curve), rtol=0.02, err_msg=name)
+
+
+def test_training_does_not_notice_a_recorder(scaling: Any) -> None:
+    scaling(initial=2.0**22, patience=3)
+    nets = [network(), network()]
+    for net, callbacks in zip(nets, ([], [xpnet.Recorder(2)]), strict=True):
+        net.fit(X, T, batch_size=BATCH, epochs=3, verbose=False, precision="float16", callbacks=callbacks)
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)

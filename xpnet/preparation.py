@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.callbacks import Callback
 from xpnet.data import check_inputs, check_sample_weight, check_targets, class_weights, warn_user
 from xpnet.errors import ConfigError, DataError, closest
-from xpnet.mixedprecision import resolve
 from xpnet.network import Network
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.validation import check_number, check_size
@@ -46,19 +44,6 @@ def check_optimizer(optimizer: Any) -> Optimizer:
     hint = " (write xpnet.Adam(), with parentheses)" if isinstance(optimizer, type) else ""
     known = ", ".join(OPTIMIZERS)
     raise ConfigError(f"unknown optimizer {optimizer!r}{hint}; names are {known}.{closest(str(optimizer), OPTIMIZERS)}")
-
-
-def check_precision(net: Network, precision: Any, callbacks: Sequence[Callback]) -> None:
-    """Raise unless the network can be trained in this precision, with these callbacks."""
-    if resolve(net, precision) is None:
-        return
-    from xpnet.recording import Recorder
-
-    if any(isinstance(item, Recorder) for item in callbacks):
-        raise ConfigError(
-            f"a Recorder takes its statistics as of float32; with precision={precision!r} deltas are scaled, and sums "
-            "would overflow. Leave one of the two out"
-        )
 
 
 def prepare_weights(

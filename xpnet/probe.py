@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xpnet.mixedprecision import PREFIX
 from xpnet.network import Network
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Array = Any
 HostArray = np.ndarray[Any, Any]
 
-TAKEN = ("theta", "step", "slot.", "state.")
+TAKEN = ("theta", "step", "slot.", "state.", PREFIX)
 """What the step starts from, by the beginnings of the names of the trainer's arrays."""
 COUNTED = ("cursor", "position", "loss", "seen")
 """What begins at zero each time."""
@@ -82,7 +83,9 @@ class Probe:
                     own[name[5:]][...] = array
             self._seen.clear()
             train(xp, own)
-            a["record"][...] = self._record(xp, a["from.theta"], own)
+            numbers = self._record(xp, a["from.theta"], own, a.get("from.scaling.scale"))
+            for k, number in enumerate(numbers):  # not stacked: for that CuPy moves addresses to the device
+                a["record"][k] = number
 
         with backend.active():
             self._own = self._arrays(np.sort(rows))
@@ -114,16 +117,20 @@ class Probe:
         """Return the coming step's row of the trainer's table of learning rates and the like."""
         return self._trainer._table(range(self._trainer.step, self._trainer.step + 1))
 
-    def _record(self, xp: Any, theta: Array, own: Mapping[str, Array]) -> Array:
-        """Return the record of a step that has led from `theta` to the arrays `own`."""
+    def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
+        """Return the record of a step that has led from `theta` to the arrays `own`, with deltas scaled by `scale`."""
         gradients = {name.replace(".", ".d"): part for name, part in self._parts.items()}
-        numbers = {name: measures(xp, a) for name, a in self._seen.items()}
+        seen = self._seen
+        if scale is not None:  # from half precision, in which sums of squares would overflow
+            seen = {name: xp.astype(a, theta.dtype) for name, a in seen.items()}
+            seen |= {name: a / scale for name, a in seen.items() if name.endswith(".delta")}
+        numbers = {name: measures(xp, a) for name, a in seen.items()}
         numbers |= measures_of_parts(xp, theta, self._parts)
         numbers |= measures_of_parts(xp, own["gradient"], gradients)
         update = own["theta"] - theta
         squares = update * update
         updates = [xp.sum(squares[i:j]) for i, j in self._parts.values()]
-        return xp.stack([number for name in self.sizes for number in numbers[name]] + updates)
+        return [number for name in self.sizes for number in numbers[name]] + updates
 
     def read(self, records: HostArray) -> tuple[dict[str, HostArray], dict[str, HostArray]]:
         """Return, from records (R, numbers) on the host, each quantity's (R, 4) mean, root mean square, largest

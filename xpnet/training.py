@@ -12,9 +12,10 @@ from xpnet.errors import AlreadyTrainingError, ConfigError
 from xpnet.history import History
 from xpnet.inference import score
 from xpnet.memory import explained
+from xpnet.mixedprecision import resolve
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
-from xpnet.preparation import Validation, check_optimizer, check_precision, prepare
+from xpnet.preparation import Validation, check_optimizer, prepare
 from xpnet.progress import Progress
 from xpnet.trainer import Trainer, epoch_order, make_step
 from xpnet.validation import check_flag, check_size
@@ -164,7 +165,7 @@ def fit(
     check_size("epochs", epochs, 0)
     items = as_callbacks(callbacks)
     check_flag("resume", resume)
-    check_precision(net, precision, items)
+    resolve(net, precision)  # or raise
     if checkpoint_every is not None:
         check_size("checkpoint_every", checkpoint_every)
     if checkpoint is None and (resume or checkpoint_every is not None):

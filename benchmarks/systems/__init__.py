@@ -30,7 +30,7 @@ _KERAS = ("with_keras", "Keras", "keras", "keras")
 
 SYSTEMS: dict[str, Entry] = {
     "floor": Entry("floor", "Floor", "numpy", "numpy", {}),
-    "xpnet-fast": Entry(*_XPNET, {"backend": "numpy"}, needs=("llvmlite",)),
+    "xpnet-fast": Entry(*_XPNET, {"backend": "numpy"}, needs=("llvmlite",), loop="compiled"),
     "xpnet-numpy": Entry(*_XPNET, {"backend": "numpy", "plain": True}),
     "jax-scan": Entry(*_JAX, {"scan": True, "device": "cpu"}, loop="compiled"),
     "jax-jit": Entry(*_JAX, {"scan": False, "device": "cpu"}),

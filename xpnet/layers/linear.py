@@ -35,7 +35,7 @@ class Linear(Layer):
     References
     ----------
     Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors",
-    Nature 323 (1986), equations 1 and 4 to 7.
+    Nature 323 (1986), equations 1, 6 and 7.
     """
 
     inputs: int
