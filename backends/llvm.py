@@ -229,10 +229,10 @@ class Compiler:
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_default_triple()
         features = llvm.get_host_cpu_features().flatten()
-        machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3)
+        machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=2)
         module = llvm.parse_assembly(source)
-        options = llvm.create_pipeline_tuning_options(speed_level=3)
-        options.loop_vectorization = options.loop_unrolling = options.slp_vectorization = True
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = True, False, False
         passes = llvm.create_pass_builder(machine, options)
         passes.getModulePassManager().run(module, passes)
         engine = llvm.create_mcjit_compiler(module, machine)
