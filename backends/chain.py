@@ -156,15 +156,12 @@ end:
 """
 
 
-def small_product(
-    kind: str, rows: int, inner: int, columns: int, first: tuple[int, ...], second: tuple[int, ...]
-) -> str:  # fmt: skip
-    """Return a function for a product that NumPy does by plain loops, adding up in the same order.
+def outer_product(kind: str, rows: int, columns: int, first: int, second: int) -> str:
+    """Return a function for the product of a column and a row, which NumPy adds to zero by plain loops.
 
-    The table: the product's place, the first factor's, the second's. `first` and `second` are the factors' strides.
+    The table: the product's place, the column's, the row's. `first` and `second` are their strides, in bytes.
     """
-    number = IN_TABLE[kind][0]
-    size = 4 if kind == "f" else 8
+    number, size = IN_TABLE[kind][0], 4 if kind == "f" else 8
     return f"""
 define void @run(ptr %table) {{
 entry:
@@ -172,34 +169,21 @@ entry:
   br label %i.top
 i.top:
   %i = phi i64 [0, %entry], [%i.next, %i.end]
+  %a.offset = mul i64 %i, {first}
+  %a.at = getelementptr i8, ptr %v1, i64 %a.offset
+  %a = load {number}, ptr %a.at
+  %row = mul i64 %i, {columns * size}
+  %row.at = getelementptr i8, ptr %v0, i64 %row
   br label %j.top
 j.top:
-  %j = phi i64 [0, %i.top], [%j.next, %j.end]
-  br label %n.top
-n.top:
-  %n = phi i64 [0, %j.top], [%n.next, %n.top]
-  %sum = phi {number} [0.0, %j.top], [%more.sum, %n.top]
-  %ai = mul i64 %i, {first[0]}
-  %an = mul i64 %n, {first[1]}
-  %bn = mul i64 %n, {second[0]}
-  %bj = mul i64 %j, {second[1]}
-  %a.offset = add i64 %ai, %an
-  %b.offset = add i64 %bn, %bj
-  %a.at = getelementptr i8, ptr %v1, i64 %a.offset
+  %j = phi i64 [0, %i.top], [%j.next, %j.top]
+  %b.offset = mul i64 %j, {second}
   %b.at = getelementptr i8, ptr %v2, i64 %b.offset
-  %a = load {number}, ptr %a.at
   %b = load {number}, ptr %b.at
   %ab = fmul {number} %a, %b
-  %more.sum = fadd {number} %sum, %ab
-  %n.next = add i64 %n, 1
-  %n.more = icmp ult i64 %n.next, {inner}
-  br i1 %n.more, label %n.top, label %j.end
-j.end:
-  %row = mul i64 %i, {columns * size}
-  %column = mul i64 %j, {size}
-  %out.offset = add i64 %row, %column
-  %out.at = getelementptr i8, ptr %v0, i64 %out.offset
-  store {number} %more.sum, ptr %out.at
+  %sum = fadd {number} 0.0, %ab
+  %out.at = getelementptr {number}, ptr %row.at, i64 %j
+  store {number} %sum, ptr %out.at
   %j.next = add i64 %j, 1
   %j.more = icmp ult i64 %j.next, {columns}
   br i1 %j.more, label %j.top, label %i.end

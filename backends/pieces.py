@@ -16,13 +16,15 @@ import numpy as np
 
 from xpnet.backends import chain, openblas
 from xpnet.backends.chain import Piece, table
+from xpnet.backends.cublas import layout
 from xpnet.backends.native import same_view
 from xpnet.backends.plan import Memory, resolved
 from xpnet.backends.tape import HostArray, Operation
 
 KIND = {np.dtype(np.float32): "f", np.dtype(np.float64): "d"}
 LETTER = {"f": "s", "d": "d"}
-ROW_MAJOR, COLUMN_MAJOR, AS_IT_IS, TRANSPOSED = 101, 102, 111, 112  # of CBLAS
+ROW_MAJOR, COLUMN_MAJOR, AS_IT_IS = 101, 102, 111  # of CBLAS
+TRANSPOSED = AS_IT_IS + 1
 
 
 class Ufunc(ctypes.Structure):
@@ -114,10 +116,10 @@ def reduction(ufunc: np.ufunc, a: HostArray, axis: Any, out: HostArray) -> list[
         return None
     # What is not yet summed: nothing, or, for a maximum, which has no neutral number, all but the first.
     skip = 0 if ufunc is np.add else 1
-    begin = sweep(np.positive, (a, out), (columns * step if across else step, step), rows if across else columns)
     if ufunc is np.add:
-        zero = np.zeros((), a.dtype)
-        begin = sweep(np.positive, (zero, out), (0, step), out.size)
+        begin = sweep(np.positive, (np.zeros((), a.dtype), out), (0, step), out.size)
+    else:
+        begin = sweep(np.positive, (a, out), (columns * step if across else step, step), out.size)
     rest = a.reshape(rows, columns)[:, skip:] if across else a[skip:]
     if begin is None or rest.size == 0:
         return None if begin is None else [begin]
@@ -139,16 +141,6 @@ def rows_by_index(a: HostArray, indices: HostArray, axis: int, out: HostArray) -
     return [Piece(source, table("ppp", address(out), address(a), address(indices)), (a, indices, out))]
 
 
-def layout(a: HostArray) -> tuple[int, int] | None:
-    """Return (TRANSPOSED or not, leading dimension) of a matrix whose rows or columns lie in one piece, else None."""
-    size, (rows, columns), (down, across) = a.itemsize, a.shape, a.strides
-    if across == size and down >= columns * size and down % size == 0:
-        return AS_IT_IS, down // size
-    if down == size and across >= rows * size and across % size == 0:
-        return TRANSPOSED, across // size
-    return None
-
-
 def product(a: HostArray, b: HostArray, out: HostArray) -> list[Piece] | None:
     """Return what NumPy would do for a product: a call of OpenBLAS, or plain loops."""
     if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype and a.dtype in KIND and out.flags.c_contiguous):
@@ -160,7 +152,7 @@ def product(a: HostArray, b: HostArray, out: HostArray) -> list[Piece] | None:
     if rows == columns == 1:
         return None  # NumPy takes a scalar product, which adds up in another way
     if inner == 1:
-        source = chain.small_product(kind, rows, inner, columns, a.strides, b.strides)
+        source = chain.outer_product(kind, rows, columns, a.strides[0], b.strides[1])
         return [Piece(source, table("ppp", target, first, second), keep)]
     blas, left, right = openblas.of_numpy(), layout(a), layout(b)
     if blas is None or left is None or right is None:
@@ -168,15 +160,15 @@ def product(a: HostArray, b: HostArray, out: HostArray) -> list[Piece] | None:
     n = "l" if blas.size is ctypes.c_int64 else "i"
     if rows > 1 and columns > 1:
         kinds, name = f"iii{n}{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemm"
-        sizes = rows, columns, inner
         arguments: tuple[Any, ...] = (
-            ROW_MAJOR, left[0], right[0], *sizes, 1.0, first, left[1], second, right[1], 0.0, target, columns,
+            ROW_MAJOR, AS_IT_IS + left[0], AS_IT_IS + right[0], rows, columns, inner, 1.0, first, left[1], second,
+            right[1], 0.0, target, columns,
         )  # fmt: skip
     else:  # a vector times the columns of b, or the rows of a times a vector
-        matrix, (order, leading), vector = (second, right, first) if rows == 1 else (first, left, second)
+        matrix, (turned, leading), vector = (second, right, first) if rows == 1 else (first, left, second)
         if (a.strides[1] if rows == 1 else b.strides[0]) != a.itemsize:
             return None
-        down = order == (TRANSPOSED if rows == 1 else AS_IT_IS)  # the summed entries lie side by side
+        down = turned == (rows == 1)  # the summed entries lie side by side
         kinds, name = f"ii{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemv"
         arguments = (
             COLUMN_MAJOR if down else ROW_MAJOR, TRANSPOSED, inner, max(rows, columns), 1.0, matrix, leading, vector, 1,

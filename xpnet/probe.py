@@ -118,7 +118,7 @@ class Probe:
         return self._trainer._table(range(self._trainer.step, self._trainer.step + 1))
 
     def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
-        """Return the record of a step that has led from `theta` to the arrays `own`, with deltas scaled by `scale`."""
+        """Return the numbers of the record of a step that led from `theta` to `own`, with deltas scaled by `scale`."""
         gradients = {name.replace(".", ".d"): part for name, part in self._parts.items()}
         seen = self._seen
         if scale is not None:  # from half precision, in which sums of squares would overflow
