@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends import openblas
+from xpnet.backends.cpu import openblas
 
 
 def _first(path: str, key: str) -> str:

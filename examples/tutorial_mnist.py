@@ -10,7 +10,7 @@ import common
 import numpy as np
 
 import xpnet
-from xpnet.training import Run
+from xpnet.training.fit import Run
 
 FIGURE = 0.926
 

@@ -10,10 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from xpnet import backends, datasets, errors, initializers, schedules
-from xpnet.callbacks import Callback, EarlyStopping
-from xpnet.checkpoint import load
 from xpnet.errors import XpnetError
-from xpnet.history import History
 from xpnet.layers import (
     ELU,
     GELU,
@@ -43,11 +40,14 @@ from xpnet.losses import (
 )
 from xpnet.network import Network, mlp
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
-from xpnet.trainer import Trainer
+from xpnet.saving.network import load
+from xpnet.training.callbacks import Callback, EarlyStopping
+from xpnet.training.history import History
+from xpnet.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from xpnet.gradcheck import check_gradients as check_gradients
-    from xpnet.recording import Recorder as Recorder
+    from xpnet.gradcheck.check import check_gradients as check_gradients
+    from xpnet.inspection.recorder import Recorder as Recorder
 
 __version__ = "0.1.0"
 
@@ -98,7 +98,7 @@ __all__ = [
     "schedules",
 ]
 
-_LAZY = {"Recorder": "xpnet.recording", "check_gradients": "xpnet.gradcheck"}
+_LAZY = {"Recorder": "xpnet.inspection.recorder", "check_gradients": "xpnet.gradcheck.check"}
 
 
 def __getattr__(name: str) -> Any:

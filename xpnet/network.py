@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet import construction
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers.base import Context, Layer
 from xpnet.losses import Loss
+from xpnet.model import build
+from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.validation import check_flag, check_number, check_size
 
 if TYPE_CHECKING:
-    from xpnet.trace import Trace
-    from xpnet.training import History
+    from xpnet.inspection.trace import Trace
+    from xpnet.training.fit import History
 
 Array = Any
 LayerParams = list[dict[str, Array]]
@@ -94,22 +94,22 @@ class Network:
         self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend = "numpy", dtype: str = "float32",
         seed: int | np.random.SeedSequence | None = 0, l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
     ) -> None:  # fmt: skip
-        self.layers = construction.check_layers(layers)
-        self.loss = construction.check_loss(loss)
-        self.input_shape, self.output_shape = construction.infer_shapes(self.layers, self.loss)
-        self.dtype = construction.check_dtype(dtype)
-        self.seed = construction.check_seed(seed)
+        self.layers = build.check_layers(layers)
+        self.loss = build.check_loss(loss)
+        self.input_shape, self.output_shape = build.infer_shapes(self.layers, self.loss)
+        self.dtype = build.check_dtype(dtype)
+        self.seed = build.check_seed(seed)
         self.l1, self.l2 = check_number("l1", l1, 0.0), check_number("l2", l2, 0.0)
         self.penalize_biases = check_flag("penalize_biases", penalize_biases)
-        construction.check_memory(self.layers, self.dtype)
+        build.check_memory(self.layers, self.dtype)
         self.backend = get_backend(backend)
-        values, state = construction.draw(self.layers, self.seed)
-        self._layout, self._decayed = construction.layout(self.layers, values, self.penalize_biases)
+        values, state = build.draw(self.layers, self.seed)
+        self._layout, self._decayed = build.layout(self.layers, values, self.penalize_biases)
         flat = [values[p.layer][p.name].reshape(-1) for p in self._layout]
         theta = np.concatenate([*flat, np.zeros(0)]).astype(self.dtype)
         self.theta = self.backend.asarray(theta)
         self.state = {name: self.backend.asarray(v.astype(self.dtype)) for name, v in state.items()}
-        self._keys = [construction.layer_key(self.seed, k) for k in range(len(self.layers))]
+        self._keys = [build.layer_key(self.seed, k) for k in range(len(self.layers))]
         self._lock = threading.Lock()
 
     # ---------------------------------------------------------------------------------- parameters
@@ -261,15 +261,15 @@ class Network:
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""
-        from xpnet.trace import trace
+        from xpnet.inspection.trace import trace
 
         return trace(self, x, t, sample_weight, training=training, step=step)
 
     # ------------------------------------------------------------------------- training, using it
 
     def fit(self, x: Any, t: Any, **options: Any) -> History:
-        """Train by minibatch gradient descent; see `xpnet.training.fit` for the options."""
-        from xpnet.training import fit
+        """Train by minibatch gradient descent; see `xpnet.training.fit.fit` for the options."""
+        from xpnet.training.fit import fit
 
         return fit(self, x, t, **options)
 
@@ -286,7 +286,7 @@ class Network:
         allow_nonfinite : bool
             Whether rows with NaN or infinities may come in. They give NaN values, and the label -1.
         """
-        from xpnet.inference import predict
+        from xpnet.model.predict import predict
 
         return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
 
@@ -296,13 +296,13 @@ class Network:
         Under binary cross-entropy with one output the two columns are the probabilities of 0 and of 1;
         with several outputs each column is the probability of that output's yes.
         """
-        from xpnet.inference import predict_proba
+        from xpnet.model.predict import predict_proba
 
         return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
 
     def evaluate(self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512) -> dict[str, float]:
         """Return {"loss": ...} without penalties, and "accuracy" under a classification loss."""
-        from xpnet.inference import evaluate
+        from xpnet.model.predict import evaluate
 
         return evaluate(self, x, t, sample_weight, batch_size=batch_size)
 
@@ -323,7 +323,7 @@ class Network:
 
     def save(self, path: Any) -> None:
         """Write the network to a safetensors file, which `xpnet.load` reads and which cannot run code."""
-        from xpnet.checkpoint import save
+        from xpnet.saving.network import save
 
         save(self, path)
 
@@ -369,12 +369,12 @@ class Network:
         ----------
         format : "text", "markdown" or "latex"
         """
-        from xpnet.explain import explain
+        from xpnet.inspection.explain import explain
 
         return explain(self, format)
 
     def _repr_html_(self) -> str:
-        from xpnet.explain import summary_html
+        from xpnet.inspection.explain import summary_html
 
         return summary_html(self)
 
@@ -413,5 +413,5 @@ def mlp(
     2      Linear  (B, 10)        5,130
     CrossEntropy; 407,050 parameters, 1,628,200 bytes in float32, on numpy
     """
-    layers = construction.mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
+    layers = build.mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
     return Network(layers, loss, **options)

@@ -6,6 +6,7 @@ to be the same for that, so these comparisons hold them all.
 
 import numpy as np
 import pytest
+from labels import label
 from scipy import sparse
 from sklearn import neural_network
 
@@ -79,7 +80,7 @@ def both(kind, X, y, weight=None, rtol=1e-9, **options):
         {"early_stopping": True, "validation_fraction": 0.3, "solver": "sgd", "max_iter": 60, "tol": 0.02},
         {"early_stopping": True, "solver": "sgd", "learning_rate": "adaptive", "n_iter_no_change": 2, "tol": 0.1},
     ],
-    ids=str,
+    ids=label,
 )
 def test_stochastic_solvers(digits, options):
     both("classifier", *digits, **options)
@@ -113,20 +114,20 @@ def test_early_stopping_of_a_regression(numbers):
 
 
 @pytest.mark.parametrize("batch", ["auto", 40])
-@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"solver": "lbfgs"}, {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"solver": "lbfgs"}, {"early_stopping": True}], ids=label)
 def test_sample_weights(digits, batch, options):
     weight = np.random.default_rng(0).integers(0, 4, len(digits[1])).astype(float)
     both("classifier", *digits, weight=weight, batch_size=batch, rtol=1e-7, alpha=0.3, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"solver": "lbfgs"}, {"early_stopping": True, "batch_size": 30}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"solver": "lbfgs"}, {"early_stopping": True, "batch_size": 30}], ids=label)
 @pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix])
 def test_sparse_rows(digits, form, options):
     X, y = digits
     both("classifier", form(X), y, rtol=1e-7, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"early_stopping": True}], ids=label)
 def test_single_precision(digits, options):
     X, y = digits
     both("classifier", X.astype(np.float32), y, rtol=2e-4, max_iter=5, **options)
@@ -144,7 +145,7 @@ def test_one_class():
     assert set(mine.predict(X)) == {7}
 
 
-@pytest.mark.parametrize("options", [{}, {"solver": "sgd", "learning_rate": "invscaling"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd", "learning_rate": "invscaling"}], ids=label)
 def test_warm_starts_go_on_from_where_they_were(digits, options):
     mine, other = both("classifier", *digits, warm_start=True, max_iter=4, **options)
     for est in (mine, other):

@@ -5,6 +5,7 @@ import pickle
 import array_api_strict as strict
 import numpy as np
 import pytest
+from labels import label
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -29,8 +30,8 @@ def host(a):
     return np.asarray(a.to_device(CPU))
 
 
-@pytest.mark.parametrize("device", [CPU, OTHER], ids=str)
-@pytest.mark.parametrize("options", SOLVERS, ids=str)
+@pytest.mark.parametrize("device", [CPU, OTHER], ids=label)
+@pytest.mark.parametrize("options", SOLVERS, ids=label)
 def test_answers_come_in_the_library_and_on_the_device_of_the_data(iris, pairs, dispatch, device, options):
     for cls, (X, y) in ((MLPClassifier, iris), (MLPRegressor, pairs)):
         est = cls(hidden_layer_sizes=(6,), max_iter=8, random_state=0, **options)
@@ -196,7 +197,7 @@ def gpu(monkeypatch):
     return Gpu()
 
 
-@pytest.mark.parametrize("options", SOLVERS, ids=str)
+@pytest.mark.parametrize("options", SOLVERS, ids=label)
 def test_a_devices_arrays_are_followed_without_a_switch(iris, numbers, gpu, options):
     for cls, (X, y) in ((MLPClassifier, iris), (MLPRegressor, numbers)):
         X_there, y_there, weight = on(OTHER, X, y, np.linspace(1, 2, len(y)))
@@ -218,7 +219,7 @@ def test_a_devices_arrays_are_followed_without_a_switch(iris, numbers, gpu, opti
             est.predict(X_there * np.nan)
 
 
-@pytest.mark.parametrize("options", SOLVERS, ids=str)
+@pytest.mark.parametrize("options", SOLVERS, ids=label)
 def test_a_backend_that_is_named_takes_and_gives_numpy_arrays(iris, gpu, options):
     X, y = iris
     clf = MLPClassifier((6,), max_iter=8, random_state=0, backend=gpu, **options).fit(X, y)

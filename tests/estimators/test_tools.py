@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
+from labels import label
 from sklearn import neural_network
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -107,7 +108,7 @@ def same(a, b, X):
 @pytest.mark.parametrize(
     "options",
     [{}, {"solver": "lbfgs"}, {"early_stopping": True}, {"activation": xpnet.GELU(), "dropout": 0.2}],
-    ids=str,
+    ids=label,
 )
 def test_copies_and_files(iris, tmp_path, cls, options):
     est = cls(hidden_layer_sizes=(5,), max_iter=4, random_state=0, **options).fit(*iris)

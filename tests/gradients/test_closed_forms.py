@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 import sympy
+from labels import label
 
 import xpnet
 import xpnet.layers
@@ -101,7 +102,7 @@ def sides(layer):
 
 @pytest.mark.closed_form
 @pytest.mark.formulas
-@pytest.mark.parametrize("layer", [*SMOOTH, *PIECES], ids=repr)
+@pytest.mark.parametrize("layer", [*SMOOTH, *PIECES], ids=label)
 def test_activation_and_derivative(layer):
     """The derivative is SymPy's of the function that is written above, not one that somebody wrote."""
     y, slope = layer_values(layer, POINTS)
@@ -121,7 +122,7 @@ def test_every_activation_is_here():
 
 @pytest.mark.closed_form
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("layer", [*SMOOTH, *PIECES], ids=repr)
+@pytest.mark.parametrize("layer", [*SMOOTH, *PIECES], ids=label)
 def test_activations_stay_finite(layer, dtype):
     """Nothing overflows at the largest numbers there are (GELU: of which the square, or the cube, is a number)."""
     power = {"none": 1 / 2, "tanh": 1 / 3}.get(getattr(layer, "approximate", ""), 1)

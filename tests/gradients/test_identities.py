@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from labels import label
 
 import xpnet
 
@@ -69,7 +70,7 @@ def test_sum_is_outputs_times_mean(batch, rng):
 
 
 @pytest.mark.parametrize(
-    "layer", [xpnet.Softplus(), xpnet.SiLU(), xpnet.GELU(), xpnet.GELU(approximate="tanh")], ids=repr
+    "layer", [xpnet.Softplus(), xpnet.SiLU(), xpnet.GELU(), xpnet.GELU(approximate="tanh")], ids=label
 )
 def test_smooth_rectifiers_differ_from_their_mirror_image_by_x(layer, rng):
     x = rng.normal(0, 3, (100, 3))

@@ -24,11 +24,11 @@ from xpnet.estimators.predicting import mean_loss, outputs
 from xpnet.estimators.sampling import Samples, to_device
 from xpnet.estimators.stochastic import DivergenceError, Fit
 from xpnet.estimators.tasks import Tasks
-from xpnet.history import History
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
+from xpnet.training.history import History
 
 Array = Any
 HostArray = np.ndarray[Any, Any]

@@ -10,8 +10,8 @@ from sklearn import get_config
 from sklearn.utils import check_X_y
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from xpnet.data import check_inputs
 from xpnet.estimators.arrays import backend_of, to_host
+from xpnet.model.data import check_inputs
 
 HostArray = np.ndarray[Any, Any]
 

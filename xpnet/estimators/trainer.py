@@ -13,7 +13,7 @@ from xpnet.estimators.sampling import Samples, dense, is_sparse, take
 from xpnet.estimators.solvers import SolverState
 from xpnet.layers import LAYERS, Activation, Dropout
 from xpnet.network import Network
-from xpnet.trainer import Step, Trainer, make_update
+from xpnet.training.trainer import Step, Trainer, make_update
 
 Array = Any
 HostArray = np.ndarray[Any, Any]

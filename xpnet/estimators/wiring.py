@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.construction import activation_layer
 from xpnet.errors import ConfigError
 from xpnet.layers import ACTIVATIONS, Dropout, Identity, Layer, Linear
+from xpnet.model.build import activation_layer
 from xpnet.network import Network
 
 Array = Any

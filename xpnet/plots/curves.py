@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError
-from xpnet.history import History
 from xpnet.plots.style import Axes, axes, line
+from xpnet.training.history import History
 
 
 def loss(history: History, ax: Axes | None = None, *, log: bool = False) -> Axes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from xpnet.inspection.recorder import Recorder
+from xpnet.inspection.trace import Trace
 from xpnet.plots.style import COLORS, SEQUENTIAL, Axes, axes, thinned
-from xpnet.recording import Recorder
-from xpnet.trace import Trace
 
 
 def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:

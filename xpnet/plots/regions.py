@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ShapeError
+from xpnet.inspection.recorder import Recorder
 from xpnet.network import Network
 from xpnet.plots.style import MARKERS, SEQUENTIAL, Axes, HostArray, axes, color
-from xpnet.recording import Recorder
 
 Extent = tuple[float, float, float, float]
 

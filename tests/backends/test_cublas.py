@@ -1,0 +1,122 @@
+"""The arguments with which cuBLAS is called, against a stand-in that computes on the host what cuBLAS would."""
+
+from __future__ import annotations
+
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from cublas_host import library
+
+from xpnet.backends.cuda import products as cublas
+
+
+class DeviceArray:
+    """A NumPy array that looks like CuPy's where `Product` looks."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.shape, self.dtype, self.strides = array.shape, array.dtype, array.strides
+        self.ndim, self.itemsize, self.flags = array.ndim, array.itemsize, array.flags
+        self.data = SimpleNamespace(ptr=array.ctypes.data)
+
+
+@pytest.fixture
+def matmul(monkeypatch: pytest.MonkeyPatch) -> cublas.Product:
+    monkeypatch.setattr(cublas, "load", library)
+    cupy = SimpleNamespace(
+        empty=lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype)),
+        cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0), alloc=lambda n: SimpleNamespace(ptr=1)),
+        matmul=lambda a, b, **out: ("CuPy's own product", *out.values()),
+    )
+    return cublas.Product(cupy, tf32=False)
+
+
+def laid_out(rng: np.random.Generator, rows: int, columns: int, how: str, dtype: Any = np.float32) -> np.ndarray:
+    if how == "transposed":
+        return rng.normal(size=(columns, rows)).astype(dtype).T
+    if how == "rows of a wider array":
+        return rng.normal(size=(rows, columns + 3)).astype(dtype)[:, :columns]
+    return rng.normal(size=(rows, columns)).astype(dtype)
+
+
+LAYOUTS = ("contiguous", "transposed", "rows of a wider array")
+
+
+@pytest.mark.parametrize(("left", "right"), list(product(LAYOUTS, LAYOUTS)))
+def test_products_of_every_shape_and_layout(matmul: cublas.Product, left: str, right: str) -> None:
+    rng = np.random.default_rng(0)
+    for rows, inner, columns in product((1, 2, 3, 7, 64), (1, 2, 4, 7), (1, 3, 5, 10)):
+        a, b = laid_out(rng, rows, inner, left), laid_out(rng, inner, columns, right)
+        found = matmul(DeviceArray(a), DeviceArray(b))
+        np.testing.assert_allclose(found.array, a @ b, rtol=1e-5, atol=1e-5, err_msg=f"{rows, inner, columns}")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_data_types_and_the_type_in_which_they_are_summed_up(matmul: cublas.Product, dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    for left, right in product(LAYOUTS, LAYOUTS):
+        a, b = laid_out(rng, 5, 300, left, dtype), laid_out(rng, 300, 6, right, dtype)
+        found = matmul(DeviceArray(a), DeviceArray(b)).array
+        assert found.dtype == dtype
+        # Halves are summed up in float32 and rounded once: a sum in float16 would be off by several times as much.
+        wide = a.astype(np.float64) @ b.astype(np.float64)
+        rounded = np.finfo(dtype).eps / 2 * np.abs(wide)
+        summed = 300 * np.finfo(np.promote_types(dtype, np.float32)).eps * (np.abs(a.astype(float)) @ np.abs(b))
+        assert (np.abs(found - wide) <= 1.001 * rounded + summed / 10).all()
+
+
+def test_a_row_of_ones_times_a_matrix(matmul: cublas.Product) -> None:
+    """The bias gradient: the transpose of a column, whose strides are those of neither layout."""
+    dy = np.arange(12, dtype=np.float32).reshape(4, 3)
+    ones = np.ones_like(dy[:, :1])
+    found = matmul(DeviceArray(ones.T), DeviceArray(dy))
+    np.testing.assert_array_equal(found.array, dy.sum(axis=0, keepdims=True))
+
+
+def test_what_it_does_not_serve_goes_to_cupy(matmul: cublas.Product) -> None:
+    a = np.zeros((4, 4), np.float32)
+    others = [(a[::2, ::2], a[:2]), (a, a.astype(np.float64)), (a.astype(np.int64), a.astype(np.int64)), (a[:0], a)]
+    for left, right in [*others, (np.zeros((2, 2, 2), np.float32), a[:2, :2])]:
+        assert matmul(DeviceArray(left), DeviceArray(right)) == ("CuPy's own product",)
+
+
+def test_a_product_is_written_where_it_is_asked_for(matmul: cublas.Product) -> None:
+    """As a gradient's is, into its part of one long vector."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.normal(size=(8, columns)).astype(np.float32) for columns in (3, 5))
+    vector = np.full(40, np.nan, dtype=np.float32)
+    out = DeviceArray(vector[7:22].reshape(3, 5))
+    assert matmul(DeviceArray(x.T), DeviceArray(dy), out=out) is out
+    np.testing.assert_allclose(vector[7:22].reshape(3, 5), x.T @ dy, rtol=1e-5)
+    assert np.isnan(vector[:7]).all()
+    assert np.isnan(vector[22:]).all()
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.zeros((5, 3), np.float32).T,
+        np.zeros((3, 5)),
+        np.zeros((3, 9), np.float32)[:, :5],
+        np.zeros((3, 4), np.float32),
+    ],
+)
+def test_where_a_product_cannot_be_written_directly_cupy_is_asked(matmul: cublas.Product, out: np.ndarray) -> None:
+    x, dy = np.ones((8, 3), np.float32), np.ones((8, 5), np.float32)
+    target = DeviceArray(out)
+    assert matmul(DeviceArray(x.T), DeviceArray(dy), out=target) == ("CuPy's own product", target)
+    assert not out.any()
+
+
+def test_an_error_status_is_an_error() -> None:
+    cublas.check(0)
+    with pytest.raises(cublas.CublasError, match="status 7"):
+        cublas.check(7)
+
+
+def test_reduced_precision_is_asked_for_only_by_its_name(matmul: cublas.Product) -> None:
+    assert matmul._compute == {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
+    assert cublas.Product(matmul._cupy, tf32=True)._compute == matmul._compute | {"float32": 77}

@@ -1,0 +1,416 @@
+"""The CUDA source that is made of a training step: a compiler takes it, and what it computes is what NumPy computes."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import array_api_compat.numpy as xp
+import cuda_c
+import cuda_host
+import numpy as np
+import pytest
+from cuda_steps import STEPS, trainer
+
+import xpnet
+from xpnet.backends.cuda import kernels as cuda_kernels
+from xpnet.backends.cuda.kernels import FLOATING, PRELUDE, Kernel
+from xpnet.backends.cuda.program import FusedStep
+from xpnet.backends.tape import fusion as native
+from xpnet.backends.tape.hollow import Hollow, record
+from xpnet.backends.tape.plan import _inner, without_dead, write_in_place
+
+FLOATS = ["float32", "float64"]
+needs_compiler = pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
+
+
+class NotUsed:
+    """Stands for the device's arrays where nothing is done on a device."""
+
+
+def kernels(step: Any, arrays: Mapping[str, Any]) -> list[Kernel]:
+    tape, _ = record(step, xp, NotUsed, arrays)
+    operations, places = write_in_place(without_dead(tape.operations))
+    units = native.group(operations, places, cuda_kernels.fits)
+    inner = _inner(units, places)
+    return [cuda_kernels.write(unit, places, inner) for unit in units if cuda_kernels.fits(unit[0], places)]
+
+
+def kernels_of(name: str, dtype: str) -> list[Kernel]:
+    with np.errstate(all="ignore"):
+        made = trainer(name, dtype=dtype)
+        return kernels(made._make_step(8), made.arrays)
+
+
+# ------------------------------------------------------------------------------------------- NVIDIA's compiler
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> Any:
+    """Return NVIDIA's run-time compiler, which needs no GPU."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
+    found = [path for folder in folders for path in sorted(folder.glob("*/lib/libnvrtc.so.*"))]
+    if not found:
+        pytest.skip("NVIDIA's compiler is not installed (pip install nvidia-cuda-nvrtc); it needs no GPU")
+    return ctypes.CDLL(str(found[0]))
+
+
+def compile_for(library: Any, source: str, architecture: str) -> tuple[str, str]:
+    """Compile, and return what the compiler says, and the code in NVIDIA's virtual language."""
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"step.cu", 0, None, None) == 0
+    options = (ctypes.c_char_p * 2)(f"-arch={architecture}".encode(), b"-ftz=true")  # as CuPy compiles everything
+    status = library.nvrtcCompileProgram(program, 2, options)
+
+    def read(what: str) -> str:
+        assert getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
+        text = ctypes.create_string_buffer(size.value)
+        assert getattr(library, f"nvrtcGet{what}")(program, text) == 0
+        return text.value.decode()
+
+    log = [line for line in read("ProgramLog").splitlines() if "Architectures prior to" not in line]
+    assert bool(status) == any("error" in line for line in log)
+    return "\n".join(log), "" if status else read("PTX")
+
+
+@pytest.mark.parametrize("architecture", ["sm_70", "sm_80", "sm_90"])
+def test_cudas_compiler_takes_every_kernel(nvrtc: Any, architecture: str) -> None:
+    count = ctypes.c_int()
+    nvrtc.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    numbers = (ctypes.c_int * count.value)()
+    nvrtc.nvrtcGetSupportedArchs(numbers)
+    if int(architecture[3:]) not in list(numbers):
+        pytest.skip(f"this NVIDIA compiler is for sm_{min(numbers)} and newer")
+    found = {k.name: k.source for name in STEPS for dtype in ("float32", "float64") for k in kernels_of(name, dtype)}
+    assert len(found) > 150
+    said, code = compile_for(nvrtc, PRELUDE + "".join(found.values()), architecture)
+    assert said == ""
+    assert code.count(".entry") == len(found)
+    assert "error" in compile_for(nvrtc, 'extern "C" __global__ void f(float* p) { p[0] = q; }', architecture)[0]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sums_of_products_are_rounded_twice(nvrtc: Any, dtype: str) -> None:
+    """As they are by CuPy, whose sums and products are kernels of their own; a fused multiply-add rounds once."""
+    adam = max(kernels_of("optimizer 9: Adam", dtype), key=lambda kernel: len(kernel.source)).source
+    assert "fma." not in compile_for(nvrtc, adam, "compute_80")[1]
+    contracted = re.sub(r"__[fd]add_rn\((\w+), (\w+)\)", r"\1 + \2", adam)
+    contracted = re.sub(r"__[fd]mul_rn\(([^;]+), ([^;]+)\);", r"\1 * \2;", contracted)
+    assert "fma." in compile_for(nvrtc, contracted, "compute_80")[1]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_smallest_numbers_are_zeros_where_they_are_for_cupy(nvrtc: Any, dtype: str) -> None:
+    """In float32, by the option ftz; sums and products that are never merged obey it like those that may be."""
+    c = {"float32": "float", "float64": "double"}[dtype]
+    pairs = {"x + y": "add", "x - y": "subtract", "x * y": "multiply", "x / y": "divide", "sqrt(x)": "sqrt"}
+    for expression, name in pairs.items():
+        plain = f'extern "C" __global__ void f({c}* p) {{ {c} x = p[0], y = p[1]; p[0] = {expression}; }}'
+        own = FLOATING[name].format("x", "y", r="f" if c == "float" else "d")
+        codes = [compile_for(nvrtc, source, "compute_90")[1] for source in (plain, plain.replace(expression, own))]
+        found = [re.findall(r"(?:add|sub|mul|div|sqrt)(?:\.rn)?((?:\.ftz)?\.f\d\d)", code) for code in codes]
+        assert found[0] == found[1] == [".ftz.f32" if c == "float" else ".f64"]
+
+
+@pytest.mark.parametrize("name", ["expf", "log", "log1p", "tanhf"])
+def test_functions_have_the_code_that_they_have_by_themselves(nvrtc: Any, name: str) -> None:
+    """CuPy compiles them without options; some, as log of float64, get other code if multiply-adds are forbidden."""
+    kind = "float" if name.endswith("f") else "double"
+    alone = f'extern "C" __global__ void f({kind}* p) {{ p[0] = {name}(p[0]); }}'
+    (kernel,) = kernels(
+        lambda xp, a: a["x"].__setitem__(..., getattr(xp, name.removesuffix("f"))(a["x"])),
+        {"x": np.zeros(1, "float32" if kind == "float" else "float64")},
+    )
+    codes = [compile_for(nvrtc, source, "compute_80")[1] for source in (alone, kernel.source)]
+    arithmetic = [re.findall(r"\b(?:fma|mul|add|sub)\.(?:rn\.)?(?:ftz\.)?f\d\d", code) for code in codes]
+    assert arithmetic[0] == arithmetic[1] != []
+
+
+# ------------------------------------------------------------------------------------------- NumPy's numbers
+
+
+def outcome(step: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what the kernels of a step make of the arrays; the step has to be nothing but kernels."""
+    copies = {name: a.copy().view(cuda_host.Numbers) for name, a in arrays.items()}
+    program = FusedStep(cuda_host.make_cupy(), xp, step, copies)
+    assert len(program.kernels) == len(program.units), program.describe()
+    program()
+    return {name: a.view(np.ndarray) for name, a in copies.items()}
+
+
+def assert_numpys(step: Callable[[Any, Any], None], arrays: dict[str, np.ndarray]) -> None:
+    found, expected = outcome(step, arrays), {name: a.copy() for name, a in arrays.items()}
+    with np.errstate(all="ignore"):
+        step(xp, expected)
+    for name, a in expected.items():
+        np.testing.assert_array_equal(found[name], a, err_msg=name)
+        signs = [np.signbit(b[~np.isnan(b)]) if b.dtype.kind == "f" else b for b in (found[name], a)]
+        if not name.startswith("unsigned"):
+            np.testing.assert_array_equal(*signs, err_msg=name)
+
+
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.1, -3.7, 1e-45, 1e-310, 3e38, 1e300]
+INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float16", *FLOATS])
+def test_arithmetic_of_floats_is_numpys_to_the_bit(dtype: str) -> None:
+    """NaN, infinities, signed zeros and the smallest numbers included."""
+    with np.errstate(all="ignore"):
+        special = np.asarray(SPECIAL).astype(dtype)
+    x, y = np.stack(np.meshgrid(special, special)).reshape(2, -1)
+    two = ["add", "subtract", "multiply", "divide"]
+    compare = ["greater", "less", "greater_equal", "less_equal", "equal", "not_equal", "logical_and", "logical_or"]
+    one = ["negative", "abs", "square", "sqrt", "sign", "floor", "ceil", "trunc", "positive", "reciprocal"]
+    ask = ["isnan", "logical_not"]
+
+    def step(xp: Any, a: Any) -> None:
+        for k, name in enumerate(two):
+            a["two"][k, ...] = getattr(xp, name)(a["x"], a["y"])
+        for k, name in enumerate(one):
+            a["one"][k, ...] = getattr(xp, name)(a["x"])
+        for k, name in enumerate(("maximum", "minimum")):  # of two zeros either may come: only CUDA's rule is known
+            a["unsigned zeros"][k, ...] = getattr(xp, name)(a["x"], a["y"])
+        for k, name in enumerate(compare):
+            a["compare"][k, ...] = getattr(xp, name)(a["x"], a["y"])
+        for k, name in enumerate(ask):
+            a["compare"][k + len(compare), ...] = getattr(xp, name)(a["x"])
+        a["chosen"][...] = xp.where(a["x"] > a["y"], a["x"] * 0.1, a["y"] + xp.asarray(np.inf, dtype=a["x"].dtype))
+
+    sizes = {"two": len(two), "one": len(one), "unsigned zeros": 2}
+    arrays = {name: np.zeros((rows, x.size), dtype) for name, rows in sizes.items()}
+    arrays |= {"x": x.copy(), "y": y.copy(), "compare": np.zeros((len(compare) + 2, x.size), bool)}
+    assert_numpys(step, arrays | {"chosen": np.zeros(x.size, dtype)})
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_arithmetic_of_integers_wraps_as_numpys(dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    few = np.asarray([limits.min, limits.min + 1, 0, 1, 2, 7, limits.max // 3, limits.max - 1, limits.max], dtype)
+    x, y = np.stack(np.meshgrid(few, few)).reshape(2, -1)
+    two = ["add", "subtract", "multiply", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"]
+    compare = ["greater", "less", "greater_equal", "less_equal", "equal", "not_equal", "logical_and"]
+
+    def step(xp: Any, a: Any) -> None:
+        x, y = a["x"], a["y"]
+        for k, name in enumerate(two):
+            a["two"][k, ...] = getattr(xp, name)(x, y)
+        for k, name in enumerate(compare):
+            a["compare"][k, ...] = getattr(xp, name)(x, y)
+        for k, value in enumerate((-x, xp.abs(x), x >> 3, x << 2, ~x, x * 5 + 1, xp.square(y))):
+            a["one"][k, ...] = value
+
+    sizes = {"two": len(two), "one": 7}
+    arrays = {name: np.zeros((rows, x.size), dtype) for name, rows in sizes.items()}
+    assert_numpys(step, arrays | {"x": x.copy(), "y": y.copy(), "compare": np.zeros((len(compare), x.size), bool)})
+
+
+@needs_compiler
+def test_conversions_are_numpys() -> None:
+    names = ["bool", *INTEGERS, *FLOATS]
+
+    def step(xp: Any, a: Any) -> None:
+        for name in names:
+            for other in names:
+                a[f"{name} to {other}"][...] = xp.astype(a[name], getattr(xp, other))
+        a["mixed"][...] = a["float32"] * a["float64"] + a["int32"] - a["uint8"] * a["bool"]
+
+    values = {name: np.asarray([0, 1, 3, 100]).astype(name) for name in names}
+    values |= {name: np.asarray([0.5, 1.75, -0.0, 100.3], name) for name in FLOATS}
+    values |= {name: np.asarray([-5, -1, 0, 100], name) for name in INTEGERS if name[0] == "i"}
+    outputs = {f"{name} to {other}": np.zeros(4, other) for name in names for other in names}
+    assert_numpys(step, values | outputs | {"mixed": np.zeros(4)})
+
+
+@needs_compiler
+def test_every_half_is_rounded_as_by_numpy() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["wide"][...] = xp.astype(a["half"], xp.float32)
+        a["narrow"][...] = xp.astype(a["float"], xp.float16)
+        a["sum"][...] = a["half"] + 0.1 * a["half"] - xp.astype(a["half"] > 0, xp.float16)
+        a["mixed"][...] = a["half"] * a["float"]
+
+    with np.errstate(all="ignore"):
+        half = np.arange(2**16, dtype=np.uint16).view(np.float16)
+        float32 = np.linspace(-1.1, 1.1, 2**16).astype(np.float32) ** 15 * 65504
+    arrays = {"half": half, "float": float32, "wide": np.zeros(half.size, np.float32), "narrow": np.zeros_like(half)}
+    assert_numpys(step, arrays | {"sum": np.zeros_like(half), "mixed": np.zeros_like(float32)})
+
+
+@needs_compiler
+def test_views_and_shapes() -> None:
+    """Rows, columns, transposes, every other one, backwards: each by its own steps through memory."""
+
+    def step(xp: Any, a: Any) -> None:
+        m, row, column, vector = a["m"], a["row"], a["column"], a["vector"]
+        a["sum"][...] = m + row - column * a["one"]
+        a["turned"][...] = m.T * 2.0 + xp.permute_dims(row[None, :], (1, 0))
+        a["part"][1:4, 2:5] = m[:3, 1:4] * column[2:5, :]
+        a["steps"][::2, ...] = vector[::-2] + m[3, ::1][:4]
+        a["flat"][...] = xp.reshape(m, (-1,)) + 1.0
+        vector += 0.5
+        vector *= vector
+        a["same"][...] = xp.broadcast_to(row, (5, 7)) * column
+
+    rng = np.random.default_rng(0)
+    shapes = {"m": (5, 7), "row": (7,), "column": (5, 1), "one": (1,), "vector": (8,), "sum": (5, 7), "turned": (7, 5),
+              "part": (6, 6), "steps": (8,), "flat": (35,), "same": (5, 7)}  # fmt: skip
+    assert_numpys(step, {name: rng.normal(size=shape) for name, shape in shapes.items()})
+
+
+def test_what_reads_its_neighbours_is_no_kernel() -> None:
+    """One thread would read what another writes."""
+
+    def step(xp: Any, a: Any) -> None:
+        a["x"][1:] = a["x"][:-1]
+        a["square"][...] = a["square"].T
+        a["y"][1:] = a["x"][:-1]
+
+    found = kernels(step, {"x": np.zeros(5), "y": np.zeros(5), "square": np.zeros((3, 3))})
+    assert [[a.array.shape for a in kernel.arguments] for kernel in found] == [[(4,), (4,)]]
+
+
+@needs_compiler
+@pytest.mark.parametrize(("dtype", "ulps"), [("float32", 2), ("float64", 4)])
+def test_functions_are_the_ones_of_their_names(dtype: str, ulps: int) -> None:
+    names = ["exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh"]
+    names += ["asin", "acos", "atan", "asinh", "atanh"]
+    x = np.linspace(0.01, 0.99, 1000).astype(dtype)
+
+    def step(xp: Any, a: Any) -> None:
+        for name in names:
+            a[name][...] = getattr(xp, name)(a["x"])
+        a["acosh"][...] = xp.acosh(a["x"] + 1.0)
+
+    names += ["acosh"]
+    found = outcome(step, {"x": x} | {name: np.zeros_like(x) for name in names})
+    for name in names:
+        exact = getattr(xp, name)(x.astype("float64") if name != "acosh" else (x + x.dtype.type(1)).astype("float64"))
+        np.testing.assert_allclose(found[name], exact, rtol=ulps * np.finfo(dtype).eps, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("f", "kinds"),
+    [
+        (lambda xp, a, b: xp.astype(a, xp.float16), ["float64"]),  # through float32 it would be rounded twice
+        (lambda xp, a, b: xp.astype(a, xp.float16), ["int64"]),
+        (lambda xp, a, b: a > b, ["int64", "uint64"]),  # NumPy and CuPy have rules of their own for these
+        (lambda xp, a, b: a >> 32, ["uint32"]),  # undefined in C
+        (lambda xp, a, b: a << -1, ["int64"]),
+        (lambda xp, a, b: a >> b, ["int64", "int64"]),
+        (lambda xp, a, b: a**b, ["float32", "float32"]),  # CuPy has several
+        (lambda xp, a, b: xp.remainder(a, b), ["float32", "float32"]),
+        (lambda xp, a, b: a / b, ["int64", "int64"]),
+        (lambda xp, a, b: xp.exp(a), ["int64"]),
+    ],
+)
+def test_what_is_left_to_cupy(f: Any, kinds: list[str]) -> None:
+    arrays = dict(zip("ab", (np.ones(3, kind) for kind in kinds), strict=False))
+
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = xp.reshape(f(xp, a["a"], a.get("b")), (3, 1))
+
+    assert [kernel.name[:10] for kernel in kernels(step, arrays | {"y": np.zeros((3, 1), complex)})] == []
+
+
+def test_shapes_that_do_not_fit_are_left_to_cupy_to_complain_about() -> None:
+    """NumPy's in-place operators are not carried out in a recording; a kernel would read past the end."""
+    assert kernels(lambda xp, a: a["x"].__iadd__(a["y"]), {"x": np.zeros(4), "y": np.zeros(3)}) == []
+    assert kernels(lambda xp, a: a["x"].__iadd__(a["y"]), {"x": np.zeros((4, 1)), "y": np.zeros((4, 2))}) == []
+
+
+def test_large_arrays_are_counted_in_64_bits() -> None:
+    """Only the source is looked at."""
+    shapes = {"small": (2**30, 1), "large": (2**31, 1)}
+    for name, shape in shapes.items():
+        arrays = {"x": np.zeros(shape, bool)}  # memory that nobody touches
+        (kernel,) = kernels(lambda xp, a: a["x"].__setitem__(..., a["x"] ^ (a["x"] > False)), arrays)
+        assert kernel.blocks == shape[0] // 256
+        assert f"const {'long long' if name == 'large' else 'int'} i = " in kernel.source
+
+
+def test_one_step_through_memory_for_adam() -> None:
+    """The whole update of a network, however many operations: each number is read once and written once."""
+    found = kernels_of("optimizer 9: Adam", "float32")
+    adam = max(found, key=lambda kernel: kernel.source.count("\n"))
+    assert adam.source.count("p0[i]") <= 2
+    assert len(adam.arguments) == 6  # m, g, v, correction, scale, theta
+
+
+def test_the_same_operations_on_the_same_shapes_are_one_kernel() -> None:
+    def step(xp: Any, a: Any) -> None:
+        for name in "ab":
+            a[name][...] = xp.maximum(xp.sum(a[name]) + a[name], 0.0)
+
+    first, second = kernels(step, {"a": np.zeros((3, 4)), "b": np.zeros((3, 4))})
+    assert (first.name, first.source) == (second.name, second.source)
+    assert first.name.startswith("xpnet_add_maximum_")
+    assert [a.buffer for a in first.arguments] != [a.buffer for a in second.arguments]
+
+
+def test_recording_a_large_network_takes_no_memory() -> None:
+    """Nothing of it is computed: 8192 samples through 8192 units would take a minute and tens of gigabytes."""
+    shapes = {"x": (8192, 8192), "W": (8192, 8192), "b": (8192,)}
+
+    def step(xp: Any, a: Any) -> None:
+        y = a["x"]
+        for _ in range(20):
+            y = xp.maximum(xp.matmul(y, a["W"]) + a["b"], 0.0)
+        a["x"][...] = y
+
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    assert [kernel.blocks for kernel in kernels(step, arrays)] == [8192 * 8192 // 256] * 20
+    assert all(isinstance(op.target.array, Hollow) for op in record(step, xp, NotUsed, arrays)[0].operations)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_results_lie_in_memory_as_numpys_do(order: tuple[int, ...]) -> None:
+    like = np.zeros((2, 3, 4)).transpose(order)
+    hollow = like.view(Hollow)
+    for f in (np.exp, np.negative, lambda a: a * 2.0, lambda a: a > 1, lambda a: np.add(a, a.astype(np.float32))):
+        expected, found = f(like), f(hollow)
+        assert (found.shape, found.dtype, found.strides) == (expected.shape, expected.dtype, expected.strides)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a, b: np.matmul(a, b.T),
+        lambda a, b: a.sum(axis=0, keepdims=True) + b,
+        lambda a, b: np.stack([a, b]).reshape(-1),
+        lambda a, b: np.matmul(a[None], b.T),
+        lambda a, b: np.where(a > 0, a, np.float64(1)),
+    ],
+)
+def test_hollow_arrays_have_numpys_shapes_and_types(f: Any) -> None:
+    arrays = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32)
+    expected, found = f(*arrays), f(*(a.view(Hollow) for a in arrays))
+    assert (found.shape, found.dtype, found.strides) == (expected.shape, expected.dtype, expected.strides)
+
+
+def test_what_does_not_fit_together_is_an_error_of_numpys() -> None:
+    a = np.zeros((3, 4)).view(Hollow)
+    with pytest.raises(ValueError, match="matmul"):
+        np.matmul(a, a)
+    with pytest.raises(ValueError, match="broadcast"):
+        a + np.zeros(3)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_steps_of_xpnet_are_made_of_kernels(name: str) -> None:
+    """What is left to CuPy are products, sums and the choice of a batch, and nothing else."""
+    made = trainer(name)
+    tape, _ = record(made._make_step(8), xp, NotUsed, made.arrays)
+    operations, places = write_in_place(without_dead(tape.operations))
+    units = native.group(operations, places, cuda_kernels.fits)
+    others = {op.kind for unit in units for op in unit if not cuda_kernels.fits(op, places)}
+    assert others <= {"matmul", "reduce", "take"}
+    assert len(units) < 0.8 * len(operations)
+    assert isinstance(made.net, xpnet.Network)

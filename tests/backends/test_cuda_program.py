@@ -1,0 +1,436 @@
+"""Training steps for a GPU, done in the host's memory: planned arrays, graphs, the proof, and the way back.
+
+`cuda_host` says what stands in for CuPy and CUDA. What it cannot show is how fast anything is, and whether cuBLAS and
+CUDA's exponentials do what their documentation says.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cuda_c
+import cuda_host
+import numpy as np
+import pytest
+from cuda_steps import STEPS, trainer
+from hypothesis import given, settings
+from test_replay import fresh_arrays, programs, run_program
+
+import xpnet
+from xpnet.backends.cuda import kernels as cuda_kernels
+from xpnet.backends.cuda import program as cuda_program
+from xpnet.backends.cuda import proof as cuda_proof
+from xpnet.backends.cuda.graph import UNROLL
+from xpnet.backends.cuda.program import DeviceMemory, FusedStep
+from xpnet.backends.tape.record import Buffer
+
+pytestmark = [
+    pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER),
+]
+
+
+def backend(fusion: bool = True) -> cuda_host.HostCupy:
+    made = cuda_host.HostCupy()
+    made.fusion = fusion
+    return made
+
+
+def state(made: xpnet.Trainer) -> dict[str, np.ndarray]:
+    return {name: np.array(a.view(np.ndarray)) for name, a in made.mutable().items()}
+
+
+def trained(name: str, on: Any, dtype: str = "float32", steps: int = 2 * UNROLL + 3) -> dict[str, np.ndarray]:
+    with np.errstate(all="ignore"):
+        made = trainer(next(key for key in STEPS if key.startswith(name)), on, dtype)
+        made.run(steps)
+    return state(made)
+
+
+def is_fused(on: cuda_host.HostCupy) -> bool:
+    return bool(re.fullmatch(r"\d+ operations in \d+ calls: .*\d+ kernels.*", on.compiled))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_fused_step_gives_the_bits_of_the_step_as_it_is_written(name: str) -> None:
+    dtype = ("float32", "float64")[len(name) % 2]
+    fused, written = backend(), backend(fusion=False)
+    found, expected = trained(name, fused, dtype), trained(name, written, dtype)
+    assert is_fused(fused), fused.compiled
+    assert written.compiled == "as it is written, since fusion is switched off"
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+    numpys = trained(name, "numpy", dtype)
+    for key, value in numpys.items():
+        tolerance = 1e-4 if dtype == "float32" else 1e-11
+        np.testing.assert_allclose(found[key], value, rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+class Given:
+    """The arrays of a step of one's own, and what its program makes of them."""
+
+    def __init__(self, step: Callable[[Any, Any], None], arrays: Mapping[str, np.ndarray], fusion: bool = True) -> None:
+        self.backend = backend(fusion)
+        self.arrays = {name: a.copy().view(cuda_host.Numbers) for name, a in arrays.items()}
+        self.before = {name: a.copy() for name, a in arrays.items()}
+        self.program = self.backend.compile(step, self.arrays, [*self.arrays.values()])
+
+    def values(self) -> dict[str, np.ndarray]:
+        return {name: np.array(a.view(np.ndarray)) for name, a in self.arrays.items()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(programs())
+def test_random_programs(statements: list[tuple[Any, ...]]) -> None:
+    with np.errstate(all="ignore"):
+        fused, written = (Given(run_program(statements), fresh_arrays(0), fusion) for fusion in (True, False))
+        assert is_fused(fused.backend), fused.backend.compiled
+        for name, value in fused.values().items():
+            np.testing.assert_array_equal(value, fused.before[name], err_msg="compiling leaves arrays as they were")
+        for steps in (1, UNROLL + 1):
+            fused.program(steps)
+            written.program(steps)
+            for name, value in written.values().items():
+                np.testing.assert_array_equal(fused.values()[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "compiled", "nodes"),
+    [
+        (True, "59 operations in 30 calls: 12 kernels, 11 products, 3 reductions, 4 selections", 30),
+        (False, "as it is written, since fusion is switched off", 71),  # 59 if CuPy fuses the optimizer's 13
+    ],
+)
+def test_what_a_step_of_a_network_consists_of(fusion: bool, compiled: str, nodes: int) -> None:
+    """The numbers that the documentation gives."""
+    on = backend(fusion)
+    net = xpnet.mlp([784, 512, 512, 10], backend=on)
+    x, t = np.zeros((128, 784), np.float32), np.zeros(128, int)
+    with np.errstate(all="ignore"):
+        program = xpnet.Trainer(net, xpnet.Adam(), x, t, batch_size=128)._program(128)
+    assert on.compiled == program.description == compiled
+    assert len(program._graphs[1].nodes) == nodes
+    assert len(program._graphs[UNROLL].nodes) == UNROLL * nodes
+
+
+def test_the_backend_says_what_became_of_the_last_step() -> None:
+    on = backend()
+    device = "CuPy 14.2.0, CUDA 13.2, device 0: the host, 16 GiB"
+    assert on.describe() == device
+    made = trainer(next(key for key in STEPS if key.startswith("layer 3: ")), on)
+    made.run(1)
+    assert on.describe() == f"{device}; last training step: {on.compiled}"
+    assert on.compiled == made._program(8).description
+
+
+def test_products_are_written_straight_into_the_gradient() -> None:
+    on = backend()
+    made = trainer("optimizer 0: SGD", on)
+    program = FusedStep(on._cupy, on.xp, made._make_step(8), made.arrays)
+    gradient = made.arrays["gradient"]
+    products = [unit[0].target for unit in program.units if unit[0].kind == "matmul"]
+    inside = [program.memory.resolve(a) for a in products if id(a.buffer) in program.places]
+    assert len(inside) == 4
+    assert sum(a.size for a in inside) == gradient.size
+    assert all(np.may_share_memory(a, gradient) for a in inside)
+
+
+def test_memory_is_used_again_for_results_of_the_same_kind() -> None:
+    def step(xp: Any, a: Any) -> None:
+        x = a["x"]
+        for _ in range(10):
+            x = xp.matmul(x + 1.0, a["x"])
+        a["x"][...] = x
+
+    on = backend()
+    program = FusedStep(on._cupy, on.xp, step, {"x": np.zeros((5, 5)).view(cuda_host.Numbers)})
+    places = {program.memory.resolve(op.target).ctypes.data for unit in program.units for op in unit}
+    assert len(places) <= 4
+
+
+def assert_same_both_ways(step: Callable[[Any, Any], None], arrays: Mapping[str, np.ndarray]) -> None:
+    fused, written = (Given(step, arrays, fusion) for fusion in (True, False))
+    assert is_fused(fused.backend), fused.backend.compiled
+    for program in (fused.program, written.program):
+        program(2)
+    for name, value in written.values().items():
+        np.testing.assert_array_equal(fused.values()[name], value, err_msg=name)
+
+
+def test_a_transposed_result_keeps_its_order_in_memory() -> None:
+    def step(xp: Any, a: Any) -> None:
+        turned = a["x"].T * 1.5
+        a["s"][...] = xp.sum(turned, axis=0)
+        a["p"][...] = xp.matmul(turned, a["x"])
+
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    assert_same_both_ways(step, {"x": x, "s": np.zeros(4), "p": np.zeros((3, 3))})
+
+
+def test_sums_in_another_data_type_and_choices() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["s"][...] = xp.sum(a["x"], axis=1, dtype=xp.float64)
+        a["n"][...] = xp.sum(a["x"] > 0)
+        a["c"][...] = xp.take(a["x"], a["order"], axis=1) + xp.max(a["x"])
+        three = xp.reshape(a["x"], (4, 1, 3))  # no kernels of three axes
+        a["x"][...] = xp.reshape(xp.where(three > 0.5, three, xp.concat([three], axis=0) ** 2 + xp.prod(three)), (4, 3))
+
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    zeros = {"s": np.zeros(4), "n": np.zeros(1, int), "c": np.zeros((4, 2), np.float32)}
+    assert_same_both_ways(step, {"x": x, "order": np.asarray([2, 0]), **zeros})
+
+
+def test_other_functions_are_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = xp.concat([a["x"], xp.roll(a["x"], 1)], axis=0)
+
+    on = backend()
+    for name in ("concat", "roll"):
+        function = getattr(on.xp, name)
+        monkeypatch.setattr(on.xp, name, lambda *a, f=function, **options: f(*a, **options) * 2.0)
+    arrays = {"x": np.arange(3.0).view(cuda_host.Numbers), "y": np.zeros(6).view(cuda_host.Numbers)}
+    FusedStep(on._cupy, on.xp, step, arrays)()
+    assert arrays["y"].view(np.ndarray).tolist() == [0.0, 2.0, 4.0, 8.0, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_planned_arrays_lie_as_those_of_the_recording(order: tuple[int, ...]) -> None:
+    memory, buffers = DeviceMemory(backend()._cupy), [Buffer(np.zeros((2, 3, 4)).transpose(order)) for _ in range(3)]
+    for buffer in buffers[:2]:
+        memory.place(buffer)
+    first, second = (memory.arrays[id(buffer)] for buffer in buffers[:2])
+    assert (first.shape, first.strides) == (buffers[0].array.shape, buffers[0].array.strides)
+    assert not np.may_share_memory(first, second)
+    memory.release(buffers[0])
+    memory.place(buffers[2])
+    assert memory.arrays[id(buffers[2])] is first
+
+
+def test_arrays_in_another_order_are_left_to_the_step_as_it_is_written() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["x"][...] = a["x"] * 2.0
+
+    on, arrays = backend(), {"x": np.ones((3, 2)).T.view(cuda_host.Numbers)}
+    on.compile(step, arrays, [*arrays.values()])()
+    assert "an array of the step is not contiguous" in on.compiled
+    assert arrays["x"].view(np.ndarray).tolist() == [[2.0] * 3] * 2
+
+
+def test_a_result_that_does_not_lie_as_it_was_recorded_is_refused() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = xp.sum(a["x"], axis=1) * 2.0
+
+    def odd(x: Any, axis: int, keepdims: bool) -> Any:
+        return np.repeat(x.sum(axis=axis), 2)[::2].view(cuda_host.Numbers)
+
+    on = backend()
+    on.xp.sum = odd
+    arrays = {"x": np.ones((4, 3)).view(cuda_host.Numbers), "y": np.zeros(4).view(cuda_host.Numbers)}
+    program = FusedStep(on._cupy, on.xp, step, arrays)
+    with pytest.raises(cuda_program.Rejected, match="another layout"):
+        program()
+
+
+# --------------------------------------------------------------------------------------------- the way back
+
+
+def assert_way_back(step: str) -> str:
+    """Assert that the training is right although the program is not; return why it was not used."""
+    on = backend()
+    found, expected = trained(step, on), trained(step, backend(fusion=False))
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+    assert on.compiled.startswith("as it is written, since fusing it failed: ")
+    return on.compiled
+
+
+WRONG = {
+    "a sign": ("optimizer 0: ", "FLOATING", "subtract", "__{r}sub_rn({1}, {0})"),
+    "a rounding": ("optimizer 0: ", "FLOATING", "add", "(({0}) + ({1})) * (1 + 1e-7{f})"),
+    "another function": ("layer 9: ", "FLOATING", "tanh", "sin{f}({0})"),
+    "an approximation": ("layer 8: ", "FLOATING", "exp", "exp2{f}({0} * 1.4426950408889634{f})"),
+    "a mask": ("layer 4: ", "DECISIONS", "greater", "{0} > {1} - 0.5"),
+}
+
+
+@pytest.mark.parametrize(("step", "table", "name", "formula"), WRONG.values(), ids=WRONG)
+def test_a_wrong_kernel_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, step: str, table: str, name: str, formula: str
+) -> None:  # fmt: skip
+    monkeypatch.setitem(getattr(cuda_kernels, table), name, formula)
+    assert "Rejected: kernel xpnet_" in assert_way_back(step)
+
+
+def test_wrong_steps_through_memory_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = cuda_kernels.Writer._place
+    monkeypatch.setattr(
+        cuda_kernels.Writer, "_place", lambda self, a: place(self, a).replace("row * ", "row * 2 / 2 + 0 * ")
+    )
+    assert "Rejected: kernel xpnet_" in assert_way_back("layer 4: ")
+
+
+def test_a_missing_rule_for_nan_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = xp.maximum(a["x"], 0.0)
+
+    arrays = {"x": np.asarray([1.0, np.nan, -1.0]), "y": np.zeros(3)}
+    assert is_fused(Given(step, arrays).backend)
+    monkeypatch.setitem(cuda_kernels.FLOATING, "maximum", "fmax{f}({0}, {1})")
+    given = Given(step, arrays)
+    assert "differ at 1 of 3 places" in given.backend.compiled
+    given.program()
+    np.testing.assert_array_equal(given.values()["y"], [1.0, np.nan, 0.0])
+
+
+def test_a_wrong_conversion_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cast = cuda_kernels.Writer._cast
+
+    def narrow(self: Any, value: str, source: Any, target: Any) -> str:
+        return f"(unsigned char){value}" if source.name == "uint32" else cast(self, value, source, target)
+
+    monkeypatch.setattr(cuda_kernels.Writer, "_cast", narrow)
+
+    def step(xp: Any, a: Any) -> None:
+        a["x"][...] = xp.astype(a["n"], xp.float64) * 2.0
+
+    given = Given(step, {"x": np.zeros(2), "n": np.asarray([3, 300], np.uint32)})
+    assert "differ at 1 of 2 places" in given.backend.compiled
+
+
+def test_memory_given_away_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = DeviceMemory.place
+
+    def share(self: DeviceMemory, buffer: Any) -> None:
+        place(self, buffer)
+        self.release(buffer)  # while it is still needed
+
+    monkeypatch.setattr(DeviceMemory, "place", share)
+    assert "Rejected: " in assert_way_back("layer 4: ")
+
+
+def test_what_is_not_written_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array that the program does not touch at all."""
+    monkeypatch.setattr(cuda_program, "without_dead", lambda operations: operations[:-1])
+    assert "Rejected: after one step 'step' differs" in assert_way_back("layer 4: ")
+
+
+def test_a_graph_that_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FusedStep, "__call__", lambda self: (_ for _ in ()).throw(RuntimeError("no capture")))
+    assert "RuntimeError: no capture" in assert_way_back("layer 4: ")
+
+
+def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: list[Any] = []
+
+    def refuse(program: FusedStep, cupy: Any) -> None:
+        programs.append(weakref.ref(program))
+        raise cuda_program.Rejected("not right")
+
+    monkeypatch.setattr(cuda_proof, "check", refuse)
+    made = trainer(next(iter(STEPS)), backend())
+    gc.disable()  # so that only the backend itself can have done it
+    try:
+        made._program(8)
+        assert [program() for program in programs] == [None]
+    finally:
+        gc.enable()
+
+
+def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Any, code: str) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(cuda_host.RawModule, "__init__", fail)
+    assert "RuntimeError: no compiler" in assert_way_back("layer 4: ")
+
+
+def test_a_step_that_cannot_be_recorded_is_captured_as_it_is_written() -> None:
+    def f(xp: Any, x: Any) -> Any:
+        return x.clip(-1, 1)  # no function of the standard
+
+    on = backend()
+    layers = [xpnet.Linear(3, 2), xpnet.Activation(f, lambda xp, x: xp.ones_like(x)), xpnet.Linear(2, 1)]
+    x = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    made = xpnet.Trainer(xpnet.Network(layers, "huber", on), xpnet.SGD(0.1), x, x[:, :1], batch_size=8)
+    before = state(made)["theta"]
+    made.run(4)
+    assert "as it is written, since fusing it failed: AttributeError: 'Traced'" in on.compiled
+    assert (state(made)["theta"] != before).any()
+
+
+def test_the_proof_compares_with_the_optimizer_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy's own fusion merges products and sums, and so gives other bits."""
+
+    def refuse(*arrays: Any) -> None:
+        raise AssertionError("the optimizer is fused by CuPy")
+
+    on = backend()
+    monkeypatch.setattr(on._cupy, "fuse", lambda f: refuse)
+    trained("optimizer 9: ", on)
+    assert is_fused(on), on.compiled
+
+
+def test_whatever_the_program_writes_is_put_back() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["y"][...] = a["x"] * 2.0
+
+    on, arrays = backend(), {name: np.ones(3).view(cuda_host.Numbers) for name in "xy"}
+    program = cuda_proof.proven(on._cupy, on.xp, step, arrays, [])
+    assert arrays["y"].view(np.ndarray).tolist() == [1.0, 1.0, 1.0]
+    program()
+    assert arrays["y"].view(np.ndarray).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_arrays_are_as_they_were_after_a_failure() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["x"][...] = a["x"] + 1.0
+        raise LookupError("in the step")
+
+    with pytest.raises(LookupError, match="in the step"):
+        Given(step, {"x": np.zeros(3)})
+    arrays = {"x": np.zeros(3).view(cuda_host.Numbers)}
+    with pytest.raises(LookupError, match="in the step"):
+        backend().compile(step, arrays, [*arrays.values()])
+    assert not arrays["x"].view(np.ndarray).any()
+
+
+# ------------------------------------------------------------------------------- what counts as no difference
+
+
+def test_differences_of_floats() -> None:
+    before, expected = np.asarray([0.9, 1.5, -3.0, np.inf]), np.asarray([1.0, 2.0, -3.0, np.inf])
+
+    def said(change: float, k: int = 0) -> str:
+        found = expected.copy()
+        found[k] += change
+        with np.errstate(invalid="ignore"):
+            return cuda_proof.difference(found[:3], expected[:3], before[:3])
+
+    assert [said(change) for change in (0.0, 1e-16, 4e-5, -4e-5)] == [""] * 4  # the largest change is 0.5
+    for change in (6e-5, -6e-5, np.inf, np.nan):
+        assert said(change) == "differs at 1 of 3 places"
+    with np.errstate(invalid="ignore"):
+        assert cuda_proof.difference(expected, expected, before) == ""
+        assert cuda_proof.difference(expected * 1.0000001, expected, before) == "differs at 3 of 4 places"
+
+
+@pytest.mark.parametrize(("dtype", "small", "large"), [(np.float32, 4e-7, 8e-7), (np.float64, 7e-16, 2e-15)])
+def test_an_array_that_hardly_changes_may_differ_by_four_roundings(dtype: Any, small: float, large: float) -> None:
+    a = np.asarray([1.0, -2.0], dtype)
+    assert cuda_proof.difference(a * dtype(1 + small), a, a) == ""
+    assert cuda_proof.difference(a * dtype(1 + large), a, a) == "differs at 2 of 2 places"
+
+
+def test_nan_is_like_nan_and_nothing_else() -> None:
+    a, b = np.asarray([np.nan, 1.0]), np.asarray([2.0, 1.0])
+    assert cuda_proof.difference(a, a.copy(), b) == ""
+    assert cuda_proof.difference(a, b, b) == "differs at 1 of 2 places"
+    assert cuda_proof.difference(b, a, b) == "differs at 1 of 2 places"
+
+
+def test_integers_have_to_be_equal() -> None:
+    assert cuda_proof.difference(np.asarray([1, 2]), np.asarray([1, 2]), np.asarray([0, 0])) == ""
+    assert cuda_proof.difference(np.asarray([1, 3]), np.asarray([1, 2]), np.asarray([0, 0])) == "differs"

@@ -1,0 +1,117 @@
+"""What the README says is run: its Python, and, in the continuous integration, its commands."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xpnet
+from xpnet import estimators
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    """Return the code blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[str]:
+    """Return the shell commands, without comments."""
+    lines = "".join(blocks("sh", text)).splitlines()
+    return [re.sub(r"\s+# .*", "", line) for line in lines if line]
+
+
+def test_python_blocks_run_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # they may write files
+    names: dict[str, object] = {}
+    parts = blocks("python")
+    assert len(parts) == 6
+    for k, part in enumerate(parts):
+        exec(compile(part, f"README.md, block {k + 1}", "exec"), names)
+        if k == 0:
+            assert len(part.splitlines()) == 10
+            first = names["net"]
+            assert isinstance(first, xpnet.Network)
+            accuracy = first.evaluate(names["x"][2000:], names["t"][2000:])["accuracy"]  # type: ignore[index]
+            assert accuracy == pytest.approx(0.99, abs=0.0075)  # "about 0.99"
+            loaded = xpnet.load("spirals.safetensors")
+            assert (loaded.predict([[0.5, 0.5]]) == first.predict([[0.5, 0.5]])).all()
+    shown = capsys.readouterr().out
+    shapes = re.search(r"print\(\{name: g.shape .*\)  # (\{.*\})", README)
+    assert shapes is not None
+    assert shapes[1].replace('"', "'") in shown
+
+
+def test_the_two_commands_are_those_of_the_continuous_integration() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    lines = [
+        re.sub(r'"\$venv(/bin/\w+)?"', r".venv\1", line.removesuffix(" || exit 1")).replace(" --epochs 1", "")
+        for line in script.splitlines()
+    ]
+    first, second = commands(README)[:2]
+    assert first.startswith("python3 -m venv .venv && ")
+    assert first.endswith(" examples/mnist.py")
+    assert second.endswith(" && .venv/bin/pytest")
+    assert first in lines
+    assert second in lines
+
+
+def test_commands_name_files_modules_and_extras_that_exist() -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    every = commands(README) + commands(CONTRIBUTING)
+    assert len(every) > 10
+    named = [extra for command in every for extra in re.findall(r'"\.\[(\w+)\]"', command)]
+    assert set(named) == {"test", "cuda13", "cuda12", "dev", "docs", "fast"}
+    assert set(named) <= set(extras)
+    paths = [path for command in every for path in re.findall(r"(?:examples|tests|\.ci)/\S+", command)]
+    assert {"examples/mnist.py"} <= set(paths)
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+def test_links_lead_to_files() -> None:
+    for name, text in (("README.md", README), ("CONTRIBUTING.md", CONTRIBUTING)):
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+        assert links or name != "README.md"
+        for link in links:
+            assert (ROOT / link).exists(), f"{name}: {link}"
+
+
+def test_names_exist() -> None:
+    """Every `xpnet.name` and every layer, loss and optimizer that the documents mention can be imported."""
+    for text in (README, CONTRIBUTING, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
+        for dotted in re.findall(r"\bxpnet((?:\.\w+)+)\b(?!\.\w|/)", text):
+            pkgutil.resolve_name("xpnet" + dotted)  # imports what is imported on demand only
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`([A-Z]\w+)`", changes):
+        assert any(hasattr(place, name) for place in (xpnet, estimators)), name
+    missing = {
+        name
+        for name, value in vars(xpnet).items()
+        if isinstance(value, type)
+        and issubclass(value, xpnet.Layer | xpnet.Loss | xpnet.Optimizer)
+        and f"`{name}`" not in changes
+    }
+    assert missing == {"Layer", "Loss", "Optimizer"}
+
+
+def test_module_reports_versions_and_backends() -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "xpnet"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"xpnet {xpnet.__version__}, Python {sys.version_info.major}.")
+    for word in ("backends", "numpy", "cupy", "packages", "rich"):
+        assert re.search(rf"^ *{word}\b", result.stdout, flags=re.MULTILINE), word

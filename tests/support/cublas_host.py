@@ -1,0 +1,44 @@
+"""cuBLAS's product on the host, by its documentation: what the tests hand to `xpnet.backends.cuda.products`."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+TYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 2: np.dtype(np.float16)}  # by cudaDataType_t
+COMPUTED = {68: (np.float32, ctypes.c_float), 70: (np.float64, ctypes.c_double)}  # by cublasComputeType_t
+
+
+def column_major(address: int, kind: int, rows: int, columns: int, leading: int) -> np.ndarray:
+    assert leading >= max(rows, 1)  # what cuBLAS itself demands
+    dtype = TYPES[kind]
+    buffer = (ctypes.c_char * (leading * columns * dtype.itemsize)).from_address(address)
+    return np.ndarray((rows, columns), dtype, buffer, strides=(dtype.itemsize, dtype.itemsize * leading))
+
+
+def gemm(
+    handle: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, a_type: int, lda: int, b: int,
+    b_type: int, ldb: int, beta: Any, c: int, c_type: int, ldc: int, compute: int, algorithm: int,
+) -> int:  # fmt: skip
+    """cublasGemmEx, by its documentation: C = alpha op(A) op(B) + beta C, all column-major."""
+    dtype, number = COMPUTED[compute]
+    assert a_type == b_type == c_type
+    assert type(alpha._obj) is number  # cuBLAS reads the factors in the type in which it computes
+    assert type(beta._obj) is number
+    left = column_major(a, a_type, *((k, m) if ta else (m, k)), lda).astype(dtype)
+    right = column_major(b, b_type, *((n, k) if tb else (k, n)), ldb).astype(dtype)
+    result = column_major(c, c_type, m, n, ldc)
+    kept = beta._obj.value * result if beta._obj.value else 0.0  # C is not read if beta is 0
+    result[...] = alpha._obj.value * ((left.T if ta else left) @ (right.T if tb else right)) + kept
+    return 0
+
+
+def library() -> Any:
+    """Return what stands in for the library."""
+    return SimpleNamespace(
+        cublasGemmEx=gemm, cublasCreate_v2=lambda h: 0, cublasSetStream_v2=lambda h, s: 0,
+        cublasSetWorkspace_v2=lambda h, w, n: 0,
+    )  # fmt: skip

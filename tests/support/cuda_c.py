@@ -1,0 +1,95 @@
+"""CUDA source compiled by the machine's C compiler, behind a few macros, and run on arrays of NumPy's.
+
+exp and the like are C's in kernels and outside of them, so that the two are equal to the bit, as they are on a device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends.cuda.kernels import PRELUDE
+
+COMPILER = shutil.which("cc")
+NO_COMPILER = "there is no C compiler (cc) here, which stands in for CUDA's"
+ROUNDED = "".join(
+    f"static inline {t} __{r}{name}_rn({t} a, {t} b) {{ return a {sign} b; }}\n"
+    for t, r in (("float", "f"), ("double", "d"))
+    for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"))
+)
+HEADER = (
+    """
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+#define __global__
+static struct { int x; } blockIdx, threadIdx;
+static inline float __fsqrt_rn(float a) { return sqrtf(a); }
+static inline double __dsqrt_rn(double a) { return sqrt(a); }
+static float from_half(unsigned short h) {
+    unsigned exponent = h >> 10 & 31, u = (h & 0x7fffu) << 13;
+    float x = (h & 1023) * 0x1p-24f;
+    if (exponent) { u += exponent == 31 ? 0x70000000 : 0x38000000; memcpy(&x, &u, 4); }
+    return h & 0x8000 ? -x : x;
+}
+static unsigned short to_half(float x) {
+    unsigned u, sign; float a = fabsf(x);
+    memcpy(&u, &x, 4); sign = u >> 16 & 0x8000; memcpy(&u, &a, 4);
+    if (u > 0x7f800000) return sign | 0x7e00;
+    if (u >= 0x477ff000) return sign | 0x7c00;
+    if (u >= 0x38800000) return sign | (u - 0x38000000 + 0xfff + (u >> 13 & 1)) >> 13;
+    a += 0.5f; memcpy(&u, &a, 4); return sign | (u - 0x3f000000);
+}
+static inline double __longlong_as_double(long long a) { double b; memcpy(&b, &a, 8); return b; }
+"""
+    + ROUNDED
+)
+TRANSCENDENTAL = {
+    name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "sin", "cos", "sinh")
+}
+LOOPS = "".join(
+    f"void {name}_{t}({t}* x, {t}* y, long n) {{ for (long i = 0; i < n; i++) y[i] = {name}{f}(x[i]); }}\n"
+    for name in TRANSCENDENTAL
+    for t, f in (("float", "f"), ("double", ""))
+)
+
+
+@functools.cache
+def compiled(source: str) -> ctypes.CDLL:
+    """Return the library that C makes of CUDA source: for each kernel a function of its arguments and its blocks."""
+    runs = "".join(
+        f"void run_{name}(void** a, int blocks, int threads) {{\n"
+        f"    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)\n"
+        f"        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)\n"
+        f"            {name}({', '.join(f'a[{k}]' for k in range(parameters.count('*')))});\n}}\n"
+        for name, parameters in re.findall(r"__global__ void (\w+)\((.*?)\)", source)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
+        code.write_text(HEADER + source.replace(PRELUDE, "").replace('extern "C"', "") + runs)
+        options = ["-O1", "-fwrapv", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
+        subprocess.run([COMPILER, *options, str(code), "-o", str(library), "-lm"], check=True)
+        return ctypes.CDLL(str(library))
+
+
+def run(library: ctypes.CDLL, name: str, blocks: int, threads: int, arrays: Any) -> None:
+    """Run a kernel on arrays of the host."""
+    table = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    getattr(library, f"run_{name}")(table, blocks, threads)
+
+
+def apply(name: str, x: np.ndarray) -> np.ndarray:
+    """Return one of C's functions of each number; halves are computed in float32."""
+    wide = np.ascontiguousarray(x, x.dtype if x.itemsize > 2 else np.float32)
+    y = np.empty_like(wide)
+    function = getattr(compiled(LOOPS), f"{name}_{'float' if wide.itemsize == 4 else 'double'}")
+    function(ctypes.c_void_p(wide.ctypes.data), ctypes.c_void_p(y.ctypes.data), ctypes.c_long(wide.size))
+    return y.reshape(x.shape).astype(x.dtype)

@@ -1,0 +1,248 @@
+"""A device that lies in the host's memory: what the CuPy backend calls, on NumPy and a C compiler.
+
+Its arrays refuse NumPy's. While a stream is capturing, operations are noted with the memory that they read and write;
+launching the graph repeats them there, as CUDA does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import types
+from types import SimpleNamespace
+from typing import Any
+
+import array_api_compat.numpy
+import numpy as np
+from cublas_host import library
+from cuda_c import TRANSCENDENTAL, apply, compiled, run
+
+from xpnet.backends.cuda import products as cublas
+from xpnet.backends.cupy import CupyBackend
+
+
+class Timeline:
+    """Does what the device is asked for, and notes it while a stream is capturing."""
+
+    nodes: list[Any] | None = None
+    pool: list[Any] | None = None
+    """What keeps the arrays alive whose addresses a graph knows; it does not keep them itself."""
+
+    def do(self, work: Any) -> None:
+        work()
+        if self.nodes is not None:
+            self.nodes.append(work)
+
+
+TIMELINE = Timeline()
+
+
+def plain(a: Any) -> Any:
+    """Return the NumPy array behind an array of the device; arrays of the host do not pass."""
+    if isinstance(a, list | tuple):
+        return type(a)(map(plain, a))
+    if isinstance(a, np.ndarray) and a.ndim and not isinstance(a, Numbers):
+        raise TypeError("an array of the host among those of the device")
+    return a.view(np.ndarray) if isinstance(a, Numbers) else a
+
+
+def kept(result: Any, again: Any = None) -> Numbers:
+    """Return a new result on the device; `again` computes it anew when a graph is launched."""
+    target = np.array(result)
+    if TIMELINE.nodes is not None:
+        value = target.copy()
+        TIMELINE.nodes.append(lambda: np.copyto(target, value if again is None else again()))
+    return target.view(Numbers)
+
+
+class Numbers(np.ndarray):
+    """An array of the device."""
+
+    data = property(lambda self: SimpleNamespace(ptr=self.ctypes.data))
+    device = property(lambda self: DEVICE)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        inputs = tuple(map(plain, inputs))
+
+        def compute():
+            function = TRANSCENDENTAL.get(ufunc.__name__)
+            if function is ufunc and inputs[0].dtype.kind == "f":
+                return apply(ufunc.__name__, inputs[0])
+            with np.errstate(all="ignore"):
+                return getattr(ufunc, method)(*inputs, **options)
+
+        if out is None:
+            return kept(compute(), compute)
+        target = plain(out[0])
+        TIMELINE.do(lambda: np.copyto(target, compute(), casting="same_kind"))
+        return out[0]
+
+    def __array_function__(self, function, _, args, options):
+        args, out = tuple(map(plain, args)), options.pop("out", None)
+        if function is np.take:
+            options["mode"] = "wrap"  # as CuPy does
+
+        def compute():
+            return function(*args, **options)
+
+        if out is not None:
+            TIMELINE.do(lambda: np.copyto(plain(out), compute(), casting="no"))
+            return out
+        result = compute()
+        if not isinstance(result, np.ndarray | np.generic):
+            return result
+        if any(isinstance(a, np.ndarray) and np.may_share_memory(a, result) for a in args):
+            return result.view(Numbers)
+        return kept(result, compute)
+
+    def __setitem__(self, key, value):
+        keys = key if isinstance(key, tuple) else (key,)
+        target, source = plain(self)[keys if Ellipsis in keys else (*keys, ...)], plain(value)
+        TIMELINE.do(lambda: np.copyto(target, source, casting="unsafe"))
+
+    def astype(self, dtype, copy=True):
+        return (
+            kept(plain(self).astype(dtype), lambda: plain(self).astype(dtype)) if copy or dtype != self.dtype else self
+        )
+
+    def __bool__(self):
+        if TIMELINE.nodes is not None:
+            raise RuntimeError("a value is read while the stream is capturing")
+        return bool(plain(self))
+
+
+class Stream:
+    """What orders the work; here everything is done at once."""
+
+    ptr = 0
+
+    def __init__(self, non_blocking=True):
+        assert non_blocking
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def wait_event(self, event):
+        pass
+
+    def record(self):
+        pass
+
+    def synchronize(self):
+        pass
+
+    def begin_capture(self):
+        assert TIMELINE.nodes is None
+        TIMELINE.nodes = []
+
+    def end_capture(self):
+        nodes, TIMELINE.nodes = TIMELINE.nodes, None
+        return SimpleNamespace(
+            upload=lambda stream: None, launch=lambda stream: [node() for node in nodes], nodes=nodes
+        )
+
+
+class RawModule:
+    """CUDA source, compiled by C's compiler."""
+
+    def __init__(self, code):
+        self.library = compiled(code)
+
+    def get_function(self, name):
+        def launch(grid, block, arrays):
+            assert all(isinstance(a, Numbers) for a in arrays)
+            TIMELINE.do(lambda: run(self.library, name, grid[0], block[0], arrays))
+
+        return launch
+
+
+def on_device(function: Any) -> Any:
+    """Return a function of NumPy's as one that makes arrays of the device."""
+
+    @functools.wraps(function)
+    def call(*args, device=None, **options):
+        result = function(*args, **options)
+        return kept(result) if isinstance(result, np.ndarray) and not isinstance(result, Numbers) else result
+
+    return call
+
+
+def wrapped(namespace: Any) -> dict[str, Any]:
+    functions = {name: f for name, f in vars(namespace).items() if not name.startswith("_")}
+    return {
+        name: on_device(f) if callable(f) and not isinstance(f, type | np.ufunc) else f for name, f in functions.items()
+    }
+
+
+class Device(contextlib.nullcontext):
+    id = 0
+
+
+DEVICE = Device()
+
+
+def empty(shape: Any, dtype: Any) -> Numbers:
+    """Return memory: no work for the device."""
+    array = np.empty(shape, dtype).view(Numbers)
+    if TIMELINE.pool is not None:
+        TIMELINE.pool.append(array)
+    return array
+
+
+@contextlib.contextmanager
+def using_allocator(pool: list[Any]) -> Any:
+    TIMELINE.pool = pool
+    yield
+    TIMELINE.pool = None
+
+
+class MemoryPool:
+    def __init__(self):
+        self.malloc = []
+
+
+def recording(blas: Any) -> Any:
+    """Return cuBLAS with products that a graph repeats."""
+    gemm = blas.cublasGemmEx
+    blas.cublasGemmEx = lambda *arguments: TIMELINE.do(lambda: gemm(*arguments)) or 0
+    return blas
+
+
+def make_cupy() -> Any:
+    """Return what stands in for the module cupy."""
+    cupy = types.ModuleType("cupy")
+    vars(cupy).update(wrapped(np))
+    cupy.ndarray, cupy.RawModule, cupy.__version__ = Numbers, RawModule, "14.2.0"
+    cupy.asarray = lambda a, dtype=None: (
+        a if isinstance(a, Numbers) and dtype is None else np.array(a, dtype).view(Numbers)
+    )
+    cupy.empty = empty
+    cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
+    cupy.fuse = lambda f: f
+    cupy.cuda = SimpleNamespace(
+        Stream=Stream, get_current_stream=Stream, MemoryPool=MemoryPool,
+        Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=lambda n: SimpleNamespace(ptr=1),
+        runtime=SimpleNamespace(
+            CUDARuntimeError=RuntimeError, runtimeGetVersion=lambda: 13020,
+            getDeviceProperties=lambda number: {"name": b"the host", "totalGlobalMem": 2**34},
+        ),
+    )  # fmt: skip
+    return cupy
+
+
+class HostCupy(CupyBackend):
+    """The CuPy backend on such a device."""
+
+    def __init__(self) -> None:
+        self._cupy, self.tf32, self.name, self.device = make_cupy(), False, "cupy", DEVICE
+        self.xp = SimpleNamespace(**wrapped(array_api_compat.numpy))
+        self.xp.matmul = cublas.Product.__new__(cublas.Product)
+        self.xp.matmul._cupy, self.xp.matmul._library = self._cupy, recording(library())
+        self.xp.matmul._compute, self.xp.matmul._local = cublas.COMPUTE_TYPES, threading.local()
+
+    def __reduce__(self):
+        raise TypeError("not meant to be stored")

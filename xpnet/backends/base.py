@@ -1,0 +1,117 @@
+"""What a backend is; the defaults serve any library that follows the array API standard."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any
+Step = Callable[[Any, Mapping[str, Array]], None]
+
+
+class Program(Protocol):
+    """A compiled step: called with a number, it does that many steps."""
+
+    @property
+    def unroll(self) -> int:
+        """The number of steps that is best asked for at once."""
+
+    def __call__(self, steps: int = 1) -> None:
+        """Do `steps` steps."""
+
+
+@dataclass(frozen=True)
+class Eager:
+    """A step that is run as it is written."""
+
+    step: Step
+    xp: Any
+    arrays: Mapping[str, Array]
+    unroll: int = 1
+
+    def __call__(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self.step(self.xp, self.arrays)
+
+
+class Backend:
+    """An array library on one device.
+
+    Attributes
+    ----------
+    name : str
+        What the user writes, for example ``"numpy"`` or ``"cupy:1"``.
+    xp : namespace
+        The array API namespace that every layer, loss and optimizer is handed.
+    device : object
+        The device in the library's own terms; creation functions take it.
+    asynchronous : bool
+        Whether the device works behind the host's back, so that looking at a number stalls both.
+    """
+
+    name: str
+    xp: Any
+    device: Any
+    asynchronous: bool = False
+
+    def asarray(self, a: Any, dtype: str | None = None) -> Array:
+        """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""
+        return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
+
+    def to_numpy(self, a: Array) -> np.ndarray[Any, Any]:
+        """Return `a` on the host: itself if it is there, else a copy, for which this waits for the device."""
+        return np.asarray(a)
+
+    def owns(self, a: Any) -> bool:
+        """Say whether `a` is an array of this library on this device."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it so far."""
+
+    def release_memory(self) -> None:
+        """Give back memory that the library keeps in reserve."""
+
+    def free_memory(self) -> str:
+        """Return a sentence that says how much memory is free, or nothing if that is not known."""
+        return ""
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which new arrays are made on this device."""
+        return contextlib.nullcontext()
+
+    def fuse(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the elementwise function `f` as one kernel, or `f` itself."""
+        return f
+
+    def compile(self, step: Step, arrays: Mapping[str, Array], changes: Sequence[Array]) -> Program:
+        """Return a program that does what ``step(xp, arrays)`` does, captured if the backend can.
+
+        `step` changes `arrays` in place only, reads nothing back to the host and takes no decision
+        that depends on a value: such a step can be recorded once and replayed. `changes` are the arrays
+        that it changes; compiling leaves them as they were.
+        """
+        return Eager(step, self.xp, arrays)
+
+    def describe(self) -> str:
+        """Return one line about the library's version and the device."""
+        return f"{self.xp.__name__} on {self.device}"
+
+    def __repr__(self) -> str:
+        return f"<xpnet backend {self.name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Backend) and type(self) is type(other) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self  # a handle: copies of a network share it
+
+    def __reduce__(self) -> Any:
+        return type(self), ()

@@ -1,0 +1,1 @@
+"""How a step runs on a GPU: cuBLAS's products, kernels of its own, and CUDA graphs."""

@@ -1,0 +1,121 @@
+"""Matrix products by cuBLAS, called so that they can be captured into a CUDA graph.
+
+CuPy's own products refuse to be captured. cuBLAS itself can be, given a handle whose stream and workspace are
+set beforehand; this calls the library that CuPy has loaded, through ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+from xpnet.backends.tape.layout import layout
+from xpnet.errors import XpnetError
+
+Array = Any
+
+WORKSPACE = 32 << 20
+"""Bytes of scratch memory for each handle: NVIDIA's advice for its larger GPUs."""
+DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType_t
+COMPUTE_TYPES = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
+"""CUBLAS_COMPUTE_64F, and CUBLAS_COMPUTE_32F also for halves: their products are summed up, and scaled, in float32."""
+COMPUTE_TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
+
+_POINTER, _INT, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+
+
+class CublasError(XpnetError, RuntimeError):
+    """cuBLAS returned an error status."""
+
+
+def load() -> Any:
+    """Return the cuBLAS library that CuPy uses, with the signatures of the functions needed here."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    library = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    library.cublasCreate_v2.argtypes = [ctypes.POINTER(_POINTER)]
+    library.cublasSetStream_v2.argtypes = [_POINTER, _POINTER]
+    library.cublasSetWorkspace_v2.argtypes = [_POINTER, _POINTER, _SIZE]
+    library.cublasGemmEx.argtypes = [
+        _POINTER, _INT, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _POINTER, _INT, _INT, _POINTER,
+        _POINTER, _INT, _INT, _INT, _INT,
+    ]  # fmt: skip
+    return library
+
+
+def check(status: int) -> None:
+    """Raise unless `status` is that of success."""
+    if status:
+        raise CublasError(f"cuBLAS returned status {status} (see cublasStatus_t)")
+
+
+class Product:
+    """The function ``matmul(a, b)`` for CuPy arrays.
+
+    Parameters
+    ----------
+    cupy : module
+    tf32 : bool
+        Whether float32 products may round their factors to 10 bits of mantissa, which is several times faster.
+    """
+
+    def __init__(self, cupy: Any, tf32: bool) -> None:
+        self._cupy, self._library = cupy, load()
+        self._compute = COMPUTE_TYPES | ({"float32": COMPUTE_TF32} if tf32 else {})
+        self._local = threading.local()  # a handle must not be used by two threads at once
+
+    def _handle(self, stream: int) -> Any:
+        """Return this thread's handle for a stream; making one is not allowed during capture, so warm up."""
+        handles: dict[int, tuple[Any, Any]] = self._local.__dict__.setdefault("handles", {})
+        if stream not in handles:
+            handle = _POINTER()
+            check(self._library.cublasCreate_v2(ctypes.byref(handle)))
+            workspace = self._cupy.cuda.alloc(WORKSPACE)
+            check(self._library.cublasSetStream_v2(handle, stream))  # resets the workspace, hence this order
+            check(self._library.cublasSetWorkspace_v2(handle, workspace.ptr, WORKSPACE))
+            handles[stream] = handle, workspace
+        return handles[stream][0]
+
+    def __call__(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Return the matrix product of two arrays, by CuPy's own function where this one does not serve.
+
+        Parameters
+        ----------
+        a, b : arrays
+        out : array, optional
+            Where the product is written; it must not overlap `a` or `b`.
+        """
+        left, right = self._layouts(a, b)
+        rows, columns = a.shape[0] if a.ndim else 0, b.shape[-1] if b.ndim else 0
+        if left is None or right is None or not (out is None or _takes(out, (rows, columns), a.dtype)):
+            return self._cupy.matmul(a, b) if out is None else self._cupy.matmul(a, b, out=out)
+        if out is None:
+            out = self._cupy.empty((rows, columns), a.dtype)
+        name = a.dtype.name
+        number = ctypes.c_double if name == "float64" else ctypes.c_float
+        one, zero = number(1.0), number(0.0)
+        kind = DATA_TYPES[name]
+        # cuBLAS counts down columns: row-major out = a b is column-major out' = b' a'.
+        handle = self._handle(self._cupy.cuda.get_current_stream().ptr)
+        second = (b.data.ptr, kind, right[1])
+        first = (a.data.ptr, kind, left[1])
+        target = (out.data.ptr, kind, columns)
+        sizes, compute = (columns, rows, a.shape[1]), self._compute[name]
+        gemm = self._library.cublasGemmEx
+        factor, keep = ctypes.byref(one), ctypes.byref(zero)
+        check(gemm(handle, right[0], left[0], *sizes, factor, *second, *first, keep, *target, compute, -1))
+        return out
+
+    def _layouts(self, a: Array, b: Array) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """Return how the two factors lie in memory; None where cuBLAS cannot be told so."""
+        if a.ndim != 2 or b.ndim != 2 or a.dtype.name not in DATA_TYPES or b.dtype != a.dtype:
+            return None, None
+        if a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
+            return None, None
+        return layout(a), layout(b)
+
+
+def _takes(out: Array, shape: tuple[int, int], dtype: Any) -> bool:
+    """Say whether a product can be written straight into `out`."""
+    return bool(out.shape == shape and out.dtype == dtype and out.flags.c_contiguous)

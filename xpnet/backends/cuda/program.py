@@ -1,0 +1,180 @@
+"""A training step on a GPU: kernels of its own, products by cuBLAS and CuPy's functions, in memory planned ahead."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from xpnet.backends.base import Step
+from xpnet.backends.cuda.kernels import PRELUDE, THREADS, Kernel, fits, write
+from xpnet.backends.tape.fusion import group
+from xpnet.backends.tape.hollow import record
+from xpnet.backends.tape.plan import Memory, _inner, assign, inputs, is_result, without_dead, write_in_place
+from xpnet.backends.tape.record import Buffer, Operation
+
+Array = Any
+
+REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
+CALLS = {"matmul": "products", "reduce": "reductions", "take": "selections"} | dict.fromkeys(
+    ("elementwise", "copy", "where", "other"), "functions of CuPy"
+)
+"""What `FusedStep.describe` says of the kinds of operations."""
+LOOSE = ("reduce", "where")
+"""Kinds of operations whose results stay in the arrays that CuPy returns: to write them elsewhere takes a copy."""
+
+
+class Rejected(Exception):
+    """The program does not do what the step does; the message says where."""
+
+
+class DeviceMemory(Memory):
+    """Gives buffers arrays of the device."""
+
+    def __init__(self, cupy: Any) -> None:
+        super().__init__()
+        self._cupy = cupy
+        self._blocks: dict[Any, list[Array]] = {}
+
+    def place(self, buffer: Buffer) -> None:
+        """Give `buffer` an array: one that another has left, of the same data type and layout, or a new one.
+
+        A kernel may read and write the same array, but never two that overlap in some other way.
+        """
+        like = buffer.array
+        free = self._blocks.get((like.dtype, like.shape, like.strides))
+        if free:
+            array = free.pop()
+        else:
+            order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+            flat = self._cupy.empty([like.shape[axis] for axis in order], like.dtype)
+            array = flat.transpose([order.index(axis) for axis in range(like.ndim)]) if order else flat
+        self.arrays[id(buffer)] = self._owner[id(buffer)] = array
+        self.own.add(id(buffer))
+
+    def release(self, buffer: Buffer) -> None:
+        like = buffer.array
+        array = self._owner.pop(id(buffer), None)
+        if array is not None:
+            self._blocks.setdefault((like.dtype, like.shape, like.strides), []).append(array)
+
+
+class FusedStep:
+    """The program of one step: a list of units, each a kernel or one call of a function.
+
+    Parameters
+    ----------
+    cupy : module
+    xp : namespace
+        The backend's, with a `matmul` that takes ``out``.
+    step : callable
+    arrays : mapping of arrays
+
+    Attributes
+    ----------
+    units : list of lists of operations
+        What is done by one call each.
+    kernels : dict
+        The kernels among these, by their place in `units`.
+    changes : list of arrays
+        Those among `arrays` that the program writes.
+    """
+
+    def __init__(self, cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array]) -> None:
+        self._cupy, self._xp = cupy, xp
+        # Kept, since the plan tells buffers apart by their identity.
+        self._tape, given = record(step, xp, cupy.ndarray, arrays)
+        operations, self.places = write_in_place(without_dead(self._tape.operations))
+        self.units = group(operations, self.places, fits)
+        self.inner = _inner(self.units, self.places)
+        self._loose = self._results_of_reductions(operations)
+        self.memory = self._memory(operations, {id(given[name].buffer): array for name, array in arrays.items()})
+        written = [self.places.get(id(op.target.buffer), op.target).buffer for op in operations]
+        self.changes = [arrays[name] for name, a in given.items() if a.buffer in written]
+        self.kernels = {
+            k: write(unit, self.places, self.inner) for k, unit in enumerate(self.units) if fits(unit[0], self.places)
+        }
+        sources = {kernel.name: kernel.source for kernel in self.kernels.values()}
+        module = cupy.RawModule(code=PRELUDE + "".join(sources.values()))
+        functions = {name: module.get_function(name) for name in sources}
+        self.calls = [
+            self._launch(self.kernels[k], functions[self.kernels[k].name]) if k in self.kernels else self._call(unit[0])
+            for k, unit in enumerate(self.units)
+        ]
+
+    def _results_of_reductions(self, operations: list[Operation]) -> set[int]:
+        """Return the buffers that are not placed by the plan."""
+        found = (op for op in operations if op.kind in LOOSE and is_result(op.target) and not fits(op, self.places))
+        return {id(op.target.buffer) for op in found} - set(self.places)
+
+    def _memory(self, operations: list[Operation], given: dict[int, Array]) -> DeviceMemory:
+        """Give every buffer its array: the caller's, a constant moved to the device once, or a planned one."""
+        memory = DeviceMemory(self._cupy)
+        memory.arrays.update(given)
+        for op in operations:
+            for a in inputs(op):
+                if a.buffer.kind == "constant" and id(a.buffer) not in memory.arrays:
+                    memory.arrays[id(a.buffer)] = self._cupy.asarray(a.buffer.array)
+        assign(self.units, self.places, self.inner | self._loose, memory)
+        return memory
+
+    def __call__(self) -> None:
+        """Do one step."""
+        for call in self.calls:
+            call()
+
+    def describe(self) -> str:
+        """Return what a step consists of, in one line."""
+        kinds = Counter("kernels" if k in self.kernels else CALLS[unit[0].kind] for k, unit in enumerate(self.units))
+        operations, parts = sum(map(len, self.units)), ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        return f"{operations} operations in {len(self.units)} calls: {parts}"
+
+    def _launch(self, kernel: Kernel, function: Any) -> Callable[[], None]:
+        def call() -> None:
+            # Looked up at each call, of which there are few: loose results lie where CuPy has put them this time.
+            arrays = tuple(self.memory.resolve(a) for a in kernel.arguments)
+            function((kernel.blocks,), (THREADS,), arrays)
+
+        return call
+
+    def _call(self, op: Operation) -> Callable[[], None]:
+        buffer = op.target.buffer
+
+        def loose() -> None:
+            result = self.compute(op, self.memory)
+            if _layout(result) != _layout(buffer.array):
+                raise Rejected(f"CuPy's {op.kind} gives another layout than NumPy's")
+            self.memory.arrays[id(buffer)] = result
+
+        def placed() -> None:
+            self.compute(op, self.memory, self.memory.resolve(op.target))
+
+        return loose if id(buffer) in self._loose else placed
+
+    def compute(self, op: Operation, memory: Memory, out: Array | None = None) -> Array:
+        """Do one operation by CuPy's own function; return the result, or write it to `out`."""
+        values = [memory.resolve(o) for o in op.operands]
+        if op.kind in ("elementwise", "take", "matmul"):
+            keyword = {} if out is None else {"out": out}
+            if op.kind == "elementwise":
+                return getattr(self._cupy, op.function.__name__)(*values, **keyword)
+            if op.kind == "matmul":
+                return self._xp.matmul(*values, **keyword)
+            return self._cupy.take(*values, axis=op.options[0], **keyword)
+        if op.kind == "reduce":
+            axis, dtype, keepdims = op.options
+            other = {"dtype": dtype} if values[0].dtype != dtype else {}
+            name = REDUCTIONS[op.function.__name__]
+            result = getattr(self._xp, name)(values[0], axis=axis, keepdims=keepdims, **other)
+        elif op.kind == "where":
+            result = self._xp.where(*values)
+        else:
+            result = values[0] if op.kind == "copy" else op.function(*values)
+        if out is not None:
+            out[...] = result
+        return result
+
+
+def _layout(a: Array) -> Any:
+    """Return an array's data type and shape, and the steps along axes of more than one entry."""
+    return a.dtype, a.shape, [s for s, n in zip(a.strides, a.shape, strict=True) if n > 1]

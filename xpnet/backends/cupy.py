@@ -1,0 +1,173 @@
+"""CuPy: the same code on a CUDA GPU. Not a word of a layer's mathematics is here."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.cuda.graph import CapturedStep
+from xpnet.backends.cuda.products import Product
+from xpnet.backends.cuda.proof import proven
+from xpnet.errors import BackendUnavailableError
+
+INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" (older drivers)'
+
+
+def _import_cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            message = f"backend 'cupy' needs CuPy, which is not installed. Install it: {INSTALL}"
+            raise BackendUnavailableError(message) from None
+        raise BackendUnavailableError(_broken(str(error))) from error
+    if not hasattr(cupy, "ndarray"):  # what is left of a folder when one of two CuPy packages is uninstalled
+        raise BackendUnavailableError(_broken("the package is an empty folder"))
+    return cupy
+
+
+def _broken(reason: str) -> str:
+    return (
+        f"backend 'cupy': CuPy is installed but cannot be imported ({reason}). "
+        f"Uninstall every cupy package and install one of them: {INSTALL}"
+    )
+
+
+def probe(device: int) -> Any:
+    """Return the module cupy once a kernel and a matrix product have really run on CUDA device `device`.
+
+    Both are tried because they fail apart: a kernel needs the compiler library NVRTC, a product needs cuBLAS.
+    """
+    cupy = _import_cupy()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(
+            f"backend 'cupy': CuPy {cupy.__version__} is installed, but there is no usable NVIDIA driver or GPU "
+            f"({error}). Install or update the NVIDIA driver (nvidia-smi must list the GPU), or use backend='numpy'."
+        ) from error
+    if not 0 <= device < count:
+        raise BackendUnavailableError(
+            f"backend 'cupy:{device}': there is no CUDA device {device}; this machine has {count}, numbered from 0. "
+            "Use backend='cupy' for the first."
+        )
+    with cupy.cuda.Device(device):
+        try:
+            ones = cupy.ones((2, 2), dtype=cupy.float32)
+            two = float((ones + ones)[0, 0])
+        except Exception as error:  # of many types: a library, a header, memory may be missing
+            raise BackendUnavailableError(_missing("the CUDA compiler library (NVRTC)", error)) from error
+        try:
+            product = float(cupy.matmul(ones, ones)[0, 0])
+        except Exception as error:
+            raise BackendUnavailableError(_missing("the CUDA matrix library (cuBLAS)", error)) from error
+    if two != 2.0 or product != 2.0:
+        raise BackendUnavailableError(
+            f"backend 'cupy': device {device} computes 1 + 1 = {two}, [1 1].[1 1] = {product}."
+        )
+    return cupy
+
+
+def _missing(what: str, error: BaseException) -> str:
+    return f"backend 'cupy': {what} is missing or does not fit the driver ({error}). Install it: {INSTALL}"
+
+
+class CupyBackend(Backend):
+    """CuPy on one CUDA device.
+
+    Attributes
+    ----------
+    fusion : bool
+        Whether runs of elementwise operations may become kernels of their own.
+    compiled : str
+        What the last compiled training step consists of, or why it is run as it is written.
+    """
+
+    asynchronous = True
+    fusion = True
+    compiled = ""
+
+    def __init__(self, device: int = 0, tf32: bool = False) -> None:
+        self._cupy = probe(device)
+        self.tf32 = tf32
+        import array_api_compat.cupy
+
+        self.device = self._cupy.cuda.Device(device)
+        self.name = "cupy" if device == 0 else f"cupy:{device}"
+        # A namespace of its own, so that a capturable product can take matmul's place.
+        self.xp = types.SimpleNamespace(**vars(array_api_compat.cupy))
+        self.xp.matmul = Product(self._cupy, tf32)
+
+    def asarray(self, a: Any, dtype: str | None = None) -> Any:
+        with self.device:
+            return self._cupy.asarray(a, dtype=dtype)
+
+    def to_numpy(self, a: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(self._cupy.asnumpy(a))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CupyBackend) and (self.name, self.tf32) == (other.name, other.tf32)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.tf32))
+
+    def __reduce__(self) -> Any:
+        return CupyBackend, (self.device.id, self.tf32)
+
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, self._cupy.ndarray) and a.device.id == self.device.id
+
+    def synchronize(self) -> None:
+        with self.device:
+            self._cupy.cuda.get_current_stream().synchronize()
+
+    def release_memory(self) -> None:
+        with self.device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def free_memory(self) -> str:
+        free, total = self.device.mem_info
+        return f"The device has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free. "
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        return self.device  # type: ignore[no-any-return]
+
+    def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
+        self.compiled = "as it is written, since fusion is switched off"
+        with self.device:
+            program = self._fused(step, arrays, changes) if self.fusion else None
+            return program or CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
+
+    def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
+        """Return the step as kernels of its own, or None if that is not possible or not right."""
+        try:
+            fused = proven(self._cupy, self.xp, step, arrays, changes)
+            self.compiled = fused.describe()
+            return CapturedStep(self._cupy, fused, changes, self.compiled)
+        except Exception as error:  # a user's layer may look at values, memory may not suffice, a compiler may be
+            # missing: the step as it is written is right in any case, and says itself if something is wrong with it
+            self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
+        gc.collect()  # a program and its calls refer to each other: this gives its memory back
+        return None
+
+    def fuse(self, f: Any) -> Any:
+        def kernel(*arrays: Any) -> Any:  # a function with a name, which the generated kernel takes
+            return f(*arrays)
+
+        return self._cupy.fuse(kernel)
+
+    def describe(self) -> str:
+        properties = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)
+        gigabytes = properties["totalGlobalMem"] / 2**30
+        version = self._cupy.cuda.runtime.runtimeGetVersion()
+        return (
+            f"CuPy {self._cupy.__version__}, CUDA {version // 1000}.{version % 1000 // 10}, "
+            f"device {self.device.id}: {properties['name'].decode()}, {gigabytes:.0f} GiB"
+            f"{'; last training step: ' if self.compiled else ''}{self.compiled}"
+        )

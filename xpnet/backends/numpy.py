@@ -1,0 +1,50 @@
+"""NumPy: the reference backend, on the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import array_api_compat.numpy
+import numpy as np
+
+from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.cpu import openblas
+from xpnet.backends.cpu.replay import Replay
+from xpnet.backends.tape.record import record
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Return the matrix product; that of half precision by way of float32, as on a GPU, which is much faster, too."""
+    if a.dtype == b.dtype == np.float16:
+        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
+    return np.matmul(a, b)
+
+
+class NumpyBackend(Backend):
+    """NumPy on the CPU."""
+
+    name = "numpy"
+    xp = types.SimpleNamespace(**vars(array_api_compat.numpy) | {"matmul": matmul})
+    device = "cpu"
+
+    def owns(self, a: Any) -> bool:
+        return isinstance(a, np.ndarray)
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        # Overflow is found by looking at the results, on every backend alike, and reported with its place.
+        return np.errstate(all="ignore")
+
+    def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
+        try:
+            return Replay(record(step, self.xp, arrays))
+        except MemoryError:
+            raise
+        except Exception:  # a user's layer may look at values, or call what is not in the standard: then each
+            # step runs as it is written, and if that is wrong it says so itself
+            return super().compile(step, arrays, changes)
+
+    def describe(self) -> str:
+        return f"NumPy {np.__version__} on the CPU{openblas.advice()}"

@@ -1,0 +1,225 @@
+"""Is a hand-written gradient the derivative of its forward pass? For networks, layers and losses, one's own too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import xpnet.backends
+from xpnet.errors import ConfigError
+from xpnet.gradcheck import targets
+from xpnet.gradcheck.hints import diagnose
+from xpnet.gradcheck.problem import STEPS, Problem
+from xpnet.gradcheck.report import ArrayReport, GradientReport
+from xpnet.layers.base import Layer
+from xpnet.losses import Loss
+from xpnet.network import Network
+
+HostArray = np.ndarray[Any, Any]
+
+
+def check_gradients(
+    target: Network | Layer | Loss,
+    x: Any = None,
+    t: Any = None,
+    *,
+    sample_weight: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+    training: bool = False,
+    backend: Any = "numpy",
+    tolerance: float = 1e-7,
+    max_elements: int = 500,
+    jitter: float = 0.1,
+    seed: int = 0,
+    strict: bool = False,
+) -> GradientReport:
+    """Compare hand-written derivatives with central differences of the forward pass, in float64.
+
+    Every element v of the input and of every parameter is moved by h = 1e-5 to both sides,
+
+        dL/dv = (L(v + h) - L(v - h)) / (2 h),
+
+    where L is sum(dy * y) with a random upstream delta dy for a layer, the value of a loss, and the loss plus
+    penalties of a network, whose layers and loss are also checked by themselves. Where an element does not agree,
+    other steps (1e-6, 1e-4, 1e-7) follow, which step around a kink or a sharp bend nearby. An element that sits *on*
+    a kink, where the two one-sided derivatives differ, is skipped and counted.
+
+    Parameters
+    ----------
+    target : Network, Layer or Loss
+        What to check, built-in or one's own. An activation is a layer: ``xpnet.Activation(f, df)``.
+    x : array
+        A network's or layer's input, (B, I), or a loss's input y, (B, O). For a layer six random rows are the default.
+    t : array
+        The targets, for a network or a loss.
+    sample_weight : array (B,), optional
+        Weights of the samples. A loss is checked with random ones unless some are given.
+    parameters : mapping, optional
+        A layer's parameters; by default its initial ones, moved by random numbers.
+    training : bool
+        Check the layer or network as in training: dropout with a fixed mask, statistics of the batch.
+    backend : str or Backend
+        Where to compute a layer or loss; a network is checked on its own backend.
+    tolerance : float
+        The largest difference allowed, relative to the largest gradient of the array.
+    max_elements : int
+        Of a larger array so many elements, chosen at random, are moved one by one, and then all together along a
+        random direction.
+    jitter : float
+        A copy of the network is checked, its parameters moved by random numbers of this standard deviation: biases
+        that start at zero would hide a missing term and put ReLUs on their kinks. 0 checks the parameters as they
+        are.
+    seed : int
+        Seed of all random numbers.
+    strict : bool
+        Raise `GradientError` if the check fails, rather than only report it.
+
+    Returns
+    -------
+    GradientReport
+        Print it; ``report.passed`` is the verdict, ``report.raise_if_failed()`` raises `GradientError`.
+
+    Raises
+    ------
+    ConfigError
+        The target is none of the three, or its data is missing.
+    GradientError
+        A backward pass raised an exception; or the check failed and `strict` is set.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> sine = xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")
+    >>> xpnet.check_gradients(sine).passed
+    True
+    """
+    rng = np.random.default_rng(seed)
+    place = target.backend if isinstance(target, Network) else xpnet.backends.get(backend)
+    with place.active():
+        if isinstance(target, Network):
+            problems = targets.of_network(target, x, t, sample_weight, training, jitter, rng)
+        elif isinstance(target, Layer):
+            problems = [targets.of_layer(target, x, parameters, training, place, rng)]
+        elif isinstance(target, Loss):
+            problems = [targets.of_loss(target, x, t, sample_weight, place, rng)]
+        else:
+            raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
+        whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
+    failed = tuple(part for part in parts if any(row.verdict == "WRONG" for row in part.arrays) or part.findings)
+    report = GradientReport(whole.target, whole.arrays, whole.findings, failed)
+    if strict:
+        report.raise_if_failed()
+    return report
+
+
+def _check(problem: Problem, tolerance: float, max_elements: int, rng: np.random.Generator) -> GradientReport:
+    """Compare all gradients of one problem."""
+    findings = problem.findings
+    rows: list[ArrayReport] = []
+    if problem.gradients and not np.isfinite(problem.evaluate(problem.arrays)).all():
+        findings = [*findings, f"{problem.target}: the forward pass is not finite at this point."]
+    else:
+        for name in problem.gradients:
+            rows.append(_check_elements(problem, name, tolerance, max_elements, rng))
+            if problem.arrays[name].size > max_elements:
+                rows.append(_check_direction(problem, name, tolerance, rng))
+    return GradientReport(problem.target, tuple(rows), tuple(findings))
+
+
+class Comparison(NamedTuple):
+    """One derivative, two ways."""
+
+    numeric: float
+    difference: float  # between the two; infinite if a value is not finite
+    noise: float  # how much of it may be rounding
+    change: HostArray  # derivative of every output
+    kink: bool = False
+
+    @property
+    def excess(self) -> float:
+        return max(self.difference - self.noise, 0.0)
+
+
+def _compare(problem: Problem, name: str, move: HostArray, analytic: float, allowed: float) -> Comparison:
+    """Compare `analytic` with central differences along `move`.
+
+    The first step size that agrees up to `allowed` counts; if none does, the first of all.
+    """
+    tried = []
+    for h in STEPS:
+        numeric, noise, change = problem.slope(name, move, h)
+        difference = abs(analytic - numeric)
+        tried.append(Comparison(numeric, difference if np.isfinite(difference) else np.inf, noise, change))
+        if tried[-1].excess <= allowed:
+            return tried[-1]
+    return tried[0]._replace(kink=problem.on_kink(name, move))
+
+
+def _check_elements(
+    problem: Problem, name: str, tolerance: float, max_elements: int, rng: np.random.Generator
+) -> ArrayReport:
+    """Move the elements of one array one by one."""
+    array, analytic = problem.arrays[name], problem.gradients[name]
+    size, flat = array.size, analytic.ravel()
+    chosen = np.arange(size) if size <= max_elements else np.sort(rng.choice(size, max_elements, replace=False))
+    allowed = tolerance * float(np.abs(flat).max(initial=0.0))
+    numeric, diagonal = flat.copy(), np.zeros(size)
+    found: dict[int, Comparison] = {}
+    for k in map(int, chosen):
+        move = np.zeros(size)
+        move[k] = 1.0
+        result = _compare(problem, name, move.reshape(array.shape), float(flat[k]), allowed)
+        if result.change.shape == array.shape:
+            diagonal[k] = result.change.flat[k]
+        if not result.kink:
+            found[k] = result
+            numeric[k] = result.numeric
+    scale = _scale(np.concatenate([flat[list(found)], numeric[list(found)]]))
+    # The worst is what rounding does not explain; if it explains all, the largest difference.
+    worst = max(found, key=lambda k: (found[k].excess, found[k].difference), default=0)
+    at = found.get(worst, Comparison(numeric[worst], 0.0, 0.0, diagonal))
+    hint = ""
+    if not at.excess <= tolerance * scale and len(chosen) == size:
+        right = numeric.reshape(array.shape)
+        hint = diagnose(problem, name, analytic, right, diagonal.reshape(array.shape), 10 * tolerance)
+    return ArrayReport(
+        name=name,
+        owner=problem.owners[name],
+        shape=array.shape,
+        checked=len(found),
+        skipped=len(chosen) - len(found),
+        error=at.difference / scale,
+        index=tuple(map(int, np.unravel_index(worst, array.shape))),
+        analytic=float(flat[worst]),
+        numeric=at.numeric,
+        tolerance=tolerance + at.noise / scale,
+        hint=hint,
+    )
+
+
+def _scale(values: HostArray) -> float:
+    """Return the largest finite size among `values`, or 1 if all are zero."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) or 1.0
+
+
+def _check_direction(problem: Problem, name: str, tolerance: float, rng: np.random.Generator) -> ArrayReport:
+    """Move all elements of a large array at once."""
+    analytic = problem.gradients[name]
+    move = np.asarray(rng.standard_normal(analytic.shape))
+    along, norm = float(np.sum(analytic * move)), float(np.sqrt(np.sum(analytic * analytic)))
+    result = _compare(problem, name, move, along, tolerance * norm)
+    scale = _scale(np.asarray([norm, result.numeric]))
+    return ArrayReport(
+        name=name,
+        owner=problem.owners[name],
+        shape=analytic.shape,
+        checked=int(not result.kink),
+        skipped=int(result.kink),
+        error=0.0 if result.kink else result.difference / scale,
+        index=None,
+        analytic=along,
+        numeric=result.numeric,
+        tolerance=tolerance + result.noise / scale,
+    )

@@ -1,0 +1,228 @@
+"""The layers, losses and networks that `xpnet.check_gradients` takes, each set up as a problem to differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends import Backend
+from xpnet.errors import ConfigError, GradientError
+from xpnet.gradcheck.problem import Point, Problem
+from xpnet.layers.activations import Activation
+from xpnet.layers.base import Context, Layer
+from xpnet.losses import Loss
+from xpnet.network import Network, backward_pass, forward_pass
+
+HostArray = np.ndarray[Any, Any]
+
+
+def title(part: Layer | Loss) -> str:
+    """Return what a layer or loss is called in a report."""
+    kind = type(part).__name__
+    return f"{kind} {part.name!r}" if isinstance(part, Activation) else kind
+
+
+def to_float(owner: str, name: str, value: Any) -> HostArray:
+    """Return `value` as a float64 array on the host."""
+    if value is None:
+        raise ConfigError(f"check_gradients: {owner} needs {name}, an array")
+    return np.array(value, dtype=np.float64)
+
+
+def call_backward(owner: str, backward: Callable[[], Any], shape: tuple[int, ...], kind: type = object) -> Any:
+    """Return the pair that `backward` returns; an exception is an error in the user's derivative."""
+    try:
+        result = backward()
+    except Exception as error:
+        raise GradientError(
+            f"{owner}: backward raised {type(error).__name__} for a delta of shape {shape}: {error}. "
+            "dx must get the shape of x, and each gradient that of its parameter"
+        ) from error
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], kind)):
+        what = "(dx, {name: gradient})" if kind is not object else "(value, dy)"
+        raise GradientError(f"{owner} must return the pair {what}, got {type(result).__name__}")
+    return result
+
+
+def of_layer(
+    layer: Layer, x: Any, parameters: Mapping[str, Any] | None, training: bool, backend: Backend,
+    rng: np.random.Generator, owner: str = "", context: Context | None = None,
+) -> Problem:  # fmt: skip
+    """Set up L = sum(dy * layer(x)) with a random dy; check what the layer promises besides numbers."""
+    owner = owner or title(layer)
+    if x is None:
+        x = rng.normal(0.0, 2.0, (6, *(layer.input_shape or (5,))))
+    if parameters is None:
+        parameters = {name: p + 0.25 * rng.standard_normal(p.shape) for name, p in layer.init(rng).items()}
+    arrays = {"x": to_float(owner, "x", x)}
+    arrays |= {name: to_float(owner, name, p) for name, p in parameters.items()}
+    xp = backend.xp
+    if context is None:
+        state = {name: backend.asarray(s, "float64") for name, s in layer.init_state().items()}
+        context = Context(training, 12345, backend.asarray(np.zeros(1, np.uint32)), state)
+
+    def run(point: Point) -> tuple[Any, Any]:
+        own = {name: backend.asarray(a) for name, a in point.items()}
+        return layer.forward(xp, {name: own[name] for name in parameters}, own["x"], context)
+
+    def evaluate(point: Point) -> HostArray:
+        output: HostArray = backend.to_numpy(run(point)[0])
+        return output
+
+    own = {name: backend.asarray(a.copy()) for name, a in arrays.items()}
+    params = {name: own[name] for name in parameters}
+    y, cache = layer.forward(xp, params, own["x"], context)
+    dy = rng.standard_normal(backend.to_numpy(y).shape)
+    run({**arrays, "x": arrays["x"][::-1]})  # a layer that remembers its last input now remembers another one
+    upstream = backend.asarray(dy.copy())
+
+    def backward(need_dx: bool) -> tuple[Any, Mapping[str, Any]]:
+        pair: tuple[Any, Mapping[str, Any]] = call_backward(
+            owner, lambda: layer.backward(xp, params, cache, upstream, context, need_dx), dy.shape, Mapping
+        )
+        return pair
+
+    def on_host(dx: Any, grads: Mapping[str, Any]) -> dict[str, HostArray]:
+        return {n: np.array(backend.to_numpy(v)) for n, v in {**grads, "x": dx}.items() if v is not None}
+
+    found = on_host(*backward(True))
+    findings = [
+        f"{owner}: {name} was changed in place."
+        for name, now in {**own, "dy": upstream}.items()
+        if not np.array_equal(backend.to_numpy(now), arrays.get(name, dy))
+    ]
+    if not findings:
+        findings += _repeated(owner, found, on_host(*backward(True)), on_host(None, backward(False)[1]))
+    gradients = {name: found[name] for name in arrays if name in found}
+    findings += _unfit(owner, arrays, found)
+    if findings:
+        gradients = {n: g for n, g in gradients.items() if g.shape == arrays[n].shape and g.dtype == np.float64}
+    owners = dict.fromkeys(arrays, owner)
+    return Problem(owner, arrays, owners, evaluate, lambda p: [evaluate(p)], dy, gradients, len(dy), None, findings)
+
+
+def _unfit(owner: str, arrays: Mapping[str, HostArray], found: Mapping[str, HostArray]) -> list[str]:
+    """Say which gradients are missing or superfluous, or have another shape or type than their array."""
+    extra = sorted(found.keys() - arrays.keys())
+    findings = [f"{owner}: backward returns a gradient for {name!r}, which is no parameter." for name in extra]
+    for name, array in arrays.items():
+        if name not in found:
+            what = "no dx, though need_dx is true" if name == "x" else f"no gradient for the parameter {name!r}"
+            findings.append(f"{owner}: backward returns {what}.")
+        elif found[name].shape != array.shape:
+            findings.append(f"{owner}: d{name} has shape {found[name].shape}, but {name} has shape {array.shape}.")
+        elif found[name].dtype != np.float64:
+            findings.append(f"{owner}: d{name} is {found[name].dtype}, though every argument is float64.")
+    return findings
+
+
+def _repeated(
+    owner: str, first: dict[str, HostArray], again: dict[str, HostArray], without_dx: dict[str, HostArray]
+) -> list[str]:
+    """Say whether a second call with the same cache, or one without dx, gives other gradients."""
+    findings = []
+    for name, g in first.items():
+        if not np.array_equal(g, again.get(name, np.nan), equal_nan=True):
+            findings.append(f"{owner}: d{name} is another one at the second call: backward changes its cache.")
+        elif name != "x" and not np.array_equal(g, without_dx.get(name, np.nan), equal_nan=True):
+            findings.append(f"{owner}: d{name} is another one if need_dx is false.")
+    return findings
+
+
+def of_loss(loss: Loss, y: Any, t: Any, sample_weight: Any, backend: Backend, rng: np.random.Generator) -> Problem:
+    """Set up L = loss(y, t) with weights that sum to 1."""
+    owner = title(loss)
+    host = to_float(owner, "y", y)
+    if t is None:
+        raise ConfigError(f"check_gradients: {owner} needs t, the targets")
+    t = np.asarray(t)
+    target = backend.asarray(t if t.dtype.kind in "iu" else t.astype(np.float64))
+    raw = rng.uniform(0.5, 1.5, len(host)) if sample_weight is None else to_float(owner, "sample_weight", sample_weight)
+    weight = raw / raw.sum()
+
+    def run(point: Point) -> Any:
+        return loss(backend.xp, backend.asarray(point["y"]), target, backend.asarray(weight))
+
+    def evaluate(point: Point) -> HostArray:
+        output: HostArray = backend.to_numpy(run(point)[0])
+        return output
+
+    value, dy = call_backward(owner, lambda: run({"y": host}), host.shape)
+    dy, findings = backend.to_numpy(dy), []
+    if backend.to_numpy(value).shape != ():
+        findings.append(f"{owner}: the value has shape {backend.to_numpy(value).shape}; it must be one number.")
+    if dy.shape != host.shape:
+        findings.append(f"{owner}: the delta has shape {dy.shape}, but y has shape {host.shape}.")
+    gradients = {} if findings else {"y": dy}
+    return Problem(
+        owner, {"y": host}, {"y": owner}, evaluate, lambda p: [evaluate(p)], np.ones(()), gradients, len(host), weight,
+        findings,
+    )  # fmt: skip
+
+
+def of_network(
+    network: Network, x: Any, t: Any, sample_weight: Any, training: bool, jitter: float, rng: np.random.Generator
+) -> list[Problem]:
+    """Set up the objective of a float64 copy of `network`, and then each layer and the loss by itself."""
+    if x is None or t is None:
+        raise ConfigError("check_gradients: a network needs x and t")
+    net, backend = network.copy(), network.backend
+    theta = backend.to_numpy(network.theta).astype(np.float64)
+    net.dtype = "float64"
+    net.theta = backend.asarray(theta + jitter * rng.standard_normal(theta.shape))
+    net.state = {name: backend.asarray(backend.to_numpy(s).astype(np.float64)) for name, s in net.state.items()}
+    inputs, targets, weight = net.check_batch(x, t, sample_weight)
+    xp, step = backend.xp, backend.asarray(np.zeros(1, np.uint32))
+    contexts = net.contexts(training, step)
+    arrays = {"x": backend.to_numpy(inputs)}
+    arrays |= {name: np.array(backend.to_numpy(p)) for name, p in net.parameters.items()}
+
+    def split(point: Point) -> tuple[Any, list[dict[str, Any]]]:
+        params: list[dict[str, Any]] = [{} for _ in net.layers]
+        for name, value in point.items():
+            k, _, short = name.partition(".")
+            if short:
+                params[int(k)][short] = backend.asarray(value)
+        return backend.asarray(point["x"]), params
+
+    def evaluate(point: Point) -> HostArray:
+        moved = net.copy()
+        moved.set_parameters({name: value for name, value in point.items() if name != "x"})
+        scratch = xp.zeros_like(net.theta)
+        value, _ = net.objective(xp, moved.theta, scratch, backend.asarray(point["x"]), targets, weight, contexts)
+        host: HostArray = backend.to_numpy(value)
+        return host
+
+    def outputs(point: Point) -> list[Any]:
+        h, params = split(point)
+        results = [h]
+        for layer, p, context in zip(net.layers, params, contexts, strict=True):
+            results.append(layer.forward(xp, p, results[-1], context)[0])
+        return results
+
+    def inner(point: Point) -> list[HostArray]:
+        return [*map(backend.to_numpy, outputs(point)), evaluate(point)]
+
+    with backend.active():
+        names = [f"layer {k} ({title(layer)})" for k, layer in enumerate(net.layers)]
+        results, (_, params) = outputs(arrays), split(arrays)
+        parts = [
+            of_layer(layer, backend.to_numpy(h), {n: backend.to_numpy(p) for n, p in own.items()}, training, backend,
+                     rng, name, context)
+            for layer, h, own, name, context in zip(net.layers, results, params, names, contexts, strict=False)
+        ]  # fmt: skip
+        parts.append(of_loss(net.loss, backend.to_numpy(results[-1]), backend.to_numpy(targets),
+                             backend.to_numpy(weight), backend, rng))  # fmt: skip
+        gradients = {}
+        if not any(part.findings for part in parts):  # or the pass through the network could not even be made
+            y, caches = forward_pass(xp, net.layers, params, inputs, contexts)
+            _, dy = net.loss(xp, y, targets, weight)
+            dx, _ = backward_pass(xp, net.layers, params, caches, dy, contexts, last=-1)
+            _, grads = net.gradients(x, t, sample_weight, training=training)
+            gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
+    owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
+    target = f"Network of {len(net.layers)} layers with {title(net.loss)}"
+    whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, inputs.shape[0])
+    return [whole, *parts]

@@ -1,0 +1,1 @@
+"""Looking into a network: its numbers, its equations, and how it learns."""

@@ -1,0 +1,110 @@
+"""What the numbers of one forward and one backward pass tell about a network, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from xpnet.layers import Dropout, Sigmoid, Tanh
+
+if TYPE_CHECKING:
+    from xpnet.inspection.trace import LayerTrace, Trace
+
+Array = Any
+
+DEAD_SAMPLES = 16
+"""A unit that gives 0 for every sample is called dead only in a batch of at least so many samples."""
+SATURATED_SLOPE = 0.05
+"""An output of Sigmoid or Tanh is saturated where the slope is below this part of the largest slope."""
+SATURATED_SHARE = 0.5
+"""The share of saturated outputs from which on a layer is reported."""
+OUT_OF_SCALE = 1e3
+"""Deltas vanish or explode if their typical size changes by this factor between the last parameters and the first."""
+
+
+def is_activation(item: LayerTrace) -> bool:
+    """Say whether a layer transforms each number alone: its y has the shape of x, and it has no parameters."""
+    return not item.parameters and item.x.shape == item.y.shape and not isinstance(item.layer, Dropout)
+
+
+def find(trace: Trace) -> Iterator[str]:
+    """Yield a sentence for each thing that is amiss; what is not finite makes everything else moot."""
+    bad = _not_finite(trace)
+    if bad:
+        yield bad
+        return
+    xp, activations = trace.backend.xp, [item for item in trace.layers if is_activation(item)]
+    dead = [place for item in activations for place in _dead(xp, item)]
+    if dead:
+        yield (
+            f"Dead units: {', '.join(dead)} give 0 for all {trace[0].x.shape[0]} samples, so that no delta passes "
+            "through them. If it lasts: a smaller learning rate, He's initial weights, or a LeakyReLU."
+        )
+    saturated = [place for item in activations for place in _saturated(xp, item)]
+    if saturated:
+        yield (
+            f"Saturation: at {', '.join(saturated)} the slope is below {SATURATED_SLOPE:.0%} of its largest value, so "
+            "that little delta passes. Scale the inputs, or the initial weights, down."
+        )
+    yield from _out_of_scale(trace)
+
+
+def _not_finite(trace: Trace) -> str:
+    """Name the first quantity that is not finite, in the order in which they were computed."""
+    forward = [(k, name) for k in range(len(trace)) for name in ("x", "y")]
+    backward = [(k, name) for k in reversed(range(len(trace))) for name in trace.statistics[k] if name not in "xy"]
+    for k, name in forward + backward:
+        share, item = trace.statistics[k][name].nonfinite, trace[k]
+        if share:
+            array = item.gradients[name[1:]] if name not in ("x", "y", "delta") else getattr(item, name)
+            what = {"x": "the input", "y": "the output", "delta": "the delta"}.get(name, f"the gradient {name}")
+            return (
+                f"Not finite: {what} of layer {item.name} is the first with NaN or infinities: "
+                f"{round(share * array.size):,} of its {array.size:,} entries. What comes from it is not finite either."
+            )
+    return ""
+
+
+def _count(xp: Any, mask: Array) -> int:
+    return int(xp.sum(xp.astype(mask, xp.int64)))
+
+
+def _dead(xp: Any, item: LayerTrace) -> Iterator[str]:
+    if item.x.shape[0] >= DEAD_SAMPLES:
+        silent = xp.all(item.y == 0.0, axis=0) & xp.any(item.x != 0.0, axis=0)
+        dead = _count(xp, silent)
+        if dead:
+            yield f"{dead} of {silent.size} units of layer {item.name}"
+
+
+def _saturated(xp: Any, item: LayerTrace) -> Iterator[str]:
+    if isinstance(item.layer, Sigmoid):
+        slope = 4.0 * item.y * (1.0 - item.y)
+    elif isinstance(item.layer, Tanh):
+        slope = 1.0 - item.y * item.y
+    else:
+        return
+    share = _count(xp, slope < SATURATED_SLOPE) / item.y.size
+    if share > SATURATED_SHARE:
+        yield f"{share:.0%} of the outputs of layer {item.name}"
+
+
+def _out_of_scale(trace: Trace) -> Iterator[str]:
+    """Compare the typical delta at the first and at the last layer with parameters."""
+    trainable = [k for k, item in enumerate(trace.layers) if item.parameters]
+    if len(trainable) < 2:
+        return
+    first, last = trainable[0], trainable[-1]
+    small, large = (trace.statistics[k]["delta"].rms for k in (first, last))
+    places = f"from {large:.2g} at layer {trace[last].name} to {small:.2g} at layer {trace[first].name}"
+    if small * OUT_OF_SCALE < large:
+        factor = f"by a factor of {large / small:.1g}" if small else "to nothing"
+        yield (
+            f"Vanishing deltas: their typical size falls {factor}, {places}; the first layers hardly learn. "
+            "Rectifiers, He's initial weights, or fewer layers help."
+        )
+    elif small > OUT_OF_SCALE * large > 0.0:
+        yield (
+            f"Exploding deltas: their typical size grows by a factor of {small / large:.1g}, {places}. "
+            "Smaller initial weights, or clip_norm=1.0 in the optimizer, help."
+        )

@@ -1,0 +1,171 @@
+"""A training step aside: made from where a training is, looked at, and thrown away."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.network import Network
+from xpnet.training.precision import PREFIX
+
+if TYPE_CHECKING:
+    from xpnet.training.trainer import Trainer
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+
+TAKEN = ("theta", "step", "slot.", "state.", PREFIX)
+"""What the step starts from, by the beginnings of the names of the trainer's arrays."""
+COUNTED = ("cursor", "position", "loss", "seen")
+"""What begins at zero each time."""
+MEASURES = 4
+"""Numbers for each quantity: sum, sum of squares, largest absolute value, number of zeros."""
+
+
+def measures(xp: Any, a: Array) -> list[Array]:
+    """Return the four numbers of an array, each an array of no dimensions."""
+    return [xp.sum(a), xp.sum(a * a), xp.max(xp.abs(a)), xp.sum(xp.astype(a == 0.0, a.dtype))]
+
+
+def measures_of_parts(xp: Any, a: Array, parts: Mapping[str, tuple[int, int]]) -> dict[str, list[Array]]:
+    """Return the four numbers of each part, from start to stop, of a vector."""
+    squares, sizes, zeros = a * a, xp.abs(a), xp.astype(a == 0.0, a.dtype)
+    return {
+        name: [xp.sum(a[i:j]), xp.sum(squares[i:j]), xp.max(sizes[i:j]), xp.sum(zeros[i:j])]
+        for name, (i, j) in parts.items()
+    }
+
+
+def quantities(net: Network, rows: int) -> dict[str, int]:
+    """Return the names of what a record has of a network, and the number of entries of each."""
+    sizes, shape = {}, net.input_shape
+    for k, layer in enumerate(net.layers):
+        shape = layer.output_shape(shape)
+        sizes[f"{k}.y"] = rows * prod(shape)
+        if k >= net._first_trainable:  # below, no delta is computed
+            sizes[f"{k}.delta"] = rows * prod(shape)
+        for name, own in layer.parameter_shapes().items():
+            sizes |= {f"{k}.{name}": prod(own), f"{k}.d{name}": prod(own)}
+    return sizes
+
+
+class Probe:
+    """The step, as one program of the backend, with arrays of its own.
+
+    It is the trainer's step, with the same samples each time: as many as a batch has, chosen by the network's seed.
+
+    Attributes
+    ----------
+    net : Network
+    sizes : dict
+        The number of entries of each quantity, by its name.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        net = self.net = trainer.net
+        self._trainer, backend = trainer, net.backend
+        self._seen: dict[str, Array] = {}
+        self._parts = {f"{p.layer}.{p.name}": (p.start, p.stop) for p in net._layout}
+        rows = np.random.default_rng([net.seed, 0x0B5E]).permutation(trainer.samples)[: trainer.batch_size]
+        self.sizes = quantities(net, len(rows))
+        watched = copy.copy(trainer)
+        watched.net = self._watched_network()
+        train = watched._make_step(len(rows))
+
+        def step(xp: Any, a: Mapping[str, Array]) -> None:
+            own = {name[4:]: array for name, array in a.items() if name.startswith("own.")}
+            for name, array in a.items():
+                if name.startswith("from."):
+                    own[name[5:]][...] = array
+            self._seen.clear()
+            train(xp, own)
+            numbers = self._record(xp, a["from.theta"], own, a.get("from.scaling.scale"))
+            for k, number in enumerate(numbers):  # not stacked: for that CuPy moves addresses to the device
+                a["record"][k] = number
+
+        with backend.active():
+            self._own = self._arrays(np.sort(rows))
+            self._result = backend.asarray(np.zeros(MEASURES * len(self.sizes) + len(self._parts), dtype=net.dtype))
+            arrays = {f"own.{name}": array for name, array in self._own.items()} | {"record": self._result}
+            arrays |= {f"from.{name}": a for name, a in trainer.arrays.items() if name.startswith(TAKEN)}
+            changes = [a for name, a in self._own.items() if name in COUNTED or name.startswith((*TAKEN, "gradient"))]
+            self._program = backend.compile(step, arrays, [*changes, self._result])
+
+    def _watched_network(self) -> Network:
+        """Return the network with layers that note what passes through them."""
+        shadow = Network.__new__(Network)  # copy.copy would make new arrays
+        layers = [_Watched(k, layer, self._seen) for k, layer in enumerate(self.net.layers)]
+        shadow.__dict__.update(self.net.__dict__, layers=layers)
+        return shadow
+
+    def _arrays(self, rows: HostArray) -> dict[str, Array]:
+        """Return the step's own arrays: those of the trainer, with these samples alone as the data."""
+        backend, xp, given = self.net.backend, self.net.backend.xp, self._trainer.arrays
+        index = backend.asarray(rows)
+        data = [name for name in given if name in ("x", "t", "weight")]
+        own = {name: xp.take(given[name], index, axis=0) for name in data}
+        own |= {name: xp.zeros_like(given[name]) for name in given if name.startswith((*TAKEN, "gradient", *COUNTED))}
+        own["order"] = backend.asarray(np.arange(len(rows), dtype=np.int64))
+        own["scalars"] = backend.asarray(self._scalars())
+        return own
+
+    def _scalars(self) -> HostArray:
+        """Return the coming step's row of the trainer's table of learning rates and the like."""
+        return self._trainer._table(range(self._trainer.step, self._trainer.step + 1))
+
+    def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
+        """Return the numbers of the record of a step that led from `theta` to `own`, with deltas scaled by `scale`."""
+        gradients = {name.replace(".", ".d"): part for name, part in self._parts.items()}
+        seen = self._seen
+        if scale is not None:  # from half precision, in which sums of squares would overflow
+            seen = {name: xp.astype(a, theta.dtype) for name, a in seen.items()}
+            seen |= {name: a / scale for name, a in seen.items() if name.endswith(".delta")}
+        numbers = {name: measures(xp, a) for name, a in seen.items()}
+        numbers |= measures_of_parts(xp, theta, self._parts)
+        numbers |= measures_of_parts(xp, own["gradient"], gradients)
+        update = own["theta"] - theta
+        squares = update * update
+        updates = [xp.sum(squares[i:j]) for i, j in self._parts.values()]
+        return [number for name in self.sizes for number in numbers[name]] + updates
+
+    def read(self, records: HostArray) -> tuple[dict[str, HostArray], dict[str, HostArray]]:
+        """Return, from records (R, numbers) on the host, each quantity's (R, 4) mean, root mean square, largest
+        absolute value and share of zeros; and each parameter's |update| (R,), a Euclidean norm.
+        """
+        found, column = {}, 0
+        for name, size in self.sizes.items():
+            total, squares, largest, zeros = records[:, column : column + MEASURES].astype(np.float64).T
+            found[name] = np.stack([total / size, np.sqrt(squares / size), largest, zeros / size], axis=1)
+            column += MEASURES
+        updates = np.sqrt(records[:, column:].astype(np.float64).T)
+        return found, dict(zip(self._parts, updates, strict=True))
+
+    def __call__(self) -> Array:
+        """Do the step, and return the record: an array that the next call writes anew."""
+        for name in COUNTED:
+            if name in self._own:
+                self._own[name][...] = 0
+        self._own["scalars"][...] = self.net.backend.asarray(self._scalars())
+        self._program(1)
+        return self._result
+
+
+class _Watched:
+    """A layer that notes its output and its delta, under its position."""
+
+    def __init__(self, k: int, layer: Any, seen: dict[str, Array]) -> None:
+        self._k, self._layer, self._seen = k, layer, seen
+        self.update_state = layer.update_state
+
+    def forward(self, xp: Any, params: Any, x: Array, context: Any) -> Any:
+        y, cache = self._layer.forward(xp, params, x, context)
+        self._seen[f"{self._k}.y"] = y
+        return y, cache
+
+    def backward(self, xp: Any, params: Any, cache: Any, dy: Array, context: Any, need_dx: bool = True) -> Any:
+        self._seen[f"{self._k}.delta"] = dy
+        return self._layer.backward(xp, params, cache, dy, context, need_dx=need_dx)

@@ -1,0 +1,183 @@
+"""Every number of one forward and one backward pass, by name; how large they are, and what that tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from xpnet.backends import Backend
+from xpnet.inspection import findings
+from xpnet.inspection.explain import equations
+from xpnet.inspection.formulas import formulas
+from xpnet.inspection.numbers import Statistics, measure
+from xpnet.inspection.tables import html_table, text_table
+from xpnet.layers.base import Layer
+
+if TYPE_CHECKING:
+    from xpnet.network import Network
+
+Array = Any
+_NUMBERS = range(2, 7)  # the columns of the table that have numbers
+
+
+@dataclass(frozen=True, repr=False)
+class LayerTrace:
+    """One layer of a `Trace`.
+
+    Attributes
+    ----------
+    name : str
+        Position and kind, for instance "0 Linear".
+    layer : Layer
+    x, y : array
+        The layer's input and output for the batch.
+    delta : array
+        dL/dy, of y's shape.
+    dx : array
+        dL/dx, of x's shape; the delta of the layer before.
+    parameters, gradients : dict
+        The parameters and dL/d(parameter), by their short names.
+    """
+
+    name: str
+    layer: Layer
+    x: Array
+    y: Array
+    delta: Array
+    dx: Array
+    parameters: dict[str, Array]
+    gradients: dict[str, Array]
+
+    def __repr__(self) -> str:
+        return f"<LayerTrace of {self.name}: {', '.join(_quantities(self))}>"
+
+
+@dataclass(frozen=True, repr=False)
+class Trace:
+    """Every layer's numbers for one batch; ``trace[k]`` is layer k. Print it.
+
+    A printed trace has a line for each quantity: the network's input x; for each layer k its output yk (also called z
+    in front of an activation), its delta dL/dyk and the gradients of its parameters. The numbers are the mean, the
+    spread (standard deviation) and the largest absolute value of the finite entries, and the shares of entries that
+    are exactly zero and that are NaN or infinite. What is amiss is said below in words; `xpnet.inspection.findings`
+    has the thresholds.
+
+    Attributes
+    ----------
+    loss : float
+        The objective, penalties included; the gradients are of the loss without penalties.
+    layers : tuple of LayerTrace
+    backend : Backend
+        Where the arrays are.
+    """
+
+    loss: float
+    layers: tuple[LayerTrace, ...]
+    backend: Backend = field(compare=False)
+
+    def __getitem__(self, k: int) -> LayerTrace:
+        return self.layers[k]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerTrace]:
+        return iter(self.layers)
+
+    @cached_property
+    def statistics(self) -> tuple[dict[str, Statistics], ...]:
+        """For each layer, the statistics of its x, y, delta and gradients, by these names (a gradient's is "dW")."""
+        xp, items = self.backend.xp, [_quantities(item) for item in self.layers]
+        with self.backend.active():
+            rows = xp.stack([measure(xp, a) for quantities in items for a in quantities.values()])
+        numbers = iter(self.backend.to_numpy(rows).tolist())  # one look for all of them
+        return tuple({name: Statistics(*next(numbers)) for name in quantities} for quantities in items)
+
+    @cached_property
+    def findings(self) -> tuple[str, ...]:
+        """A sentence for each thing that is amiss: NaN and infinities, dead units, saturation, deltas out of scale."""
+        with self.backend.active():
+            return tuple(findings.find(self))
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table as strings, its headings first; a layer's own line has two entries, its name and equation."""
+        rows: list[tuple[str, ...]] = [("", "shape", "mean", "spread", "largest", "zeros", "not finite")]
+        for k, (item, numbers) in enumerate(zip(self.layers, self.statistics, strict=True)):
+            rows.append((item.name, _equation(item, k)))
+            labels = {
+                "x": "x",
+                "y": f"z = y{k}" if self._feeds_activation(k) else f"y{k}",
+                "delta": f"delta{k} = dL/dy{k}",
+            }
+            for name, array in _quantities(item).items():
+                if name == "x" and k > 0:
+                    continue  # it is the output above
+                s = numbers[name]
+                sizes = (f"{s.mean: .3g}", f"{s.spread:.3g}", f"{s.largest:.3g}")
+                shares = (_percent(s.zeros), _percent(s.nonfinite))
+                rows.append((f"  {labels.get(name, f'{name}{k}')}", str(tuple(array.shape)), *sizes, *shares))
+        return rows
+
+    def _feeds_activation(self, k: int) -> bool:
+        follows = self.layers[k + 1 : k + 2]
+        return bool(self.layers[k].parameters) and any(findings.is_activation(item) for item in follows)
+
+    @property
+    def _notes(self) -> list[str]:
+        found = self.findings or ("Nothing is amiss: no NaN, no dead or saturated units, no delta out of scale.",)
+        return [f"loss {self.loss:.6g}", *found]
+
+    def __str__(self) -> str:
+        notes = [line for note in self._notes for line in wrap(note, 96, subsequent_indent="  ")]
+        return "\n".join([*text_table(self.rows, _NUMBERS), *notes])
+
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self)} layers, loss {self.loss:.6g}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows, self._notes, _NUMBERS)
+
+
+def _quantities(item: LayerTrace) -> dict[str, Array]:
+    """Return what is measured of a layer, by name."""
+    return {"x": item.x, "y": item.y, "delta": item.delta} | {f"d{name}": a for name, a in item.gradients.items()}
+
+
+def _equation(item: LayerTrace, k: int) -> str:
+    """Return the formulas of layer k, with the names of `Network.explain`."""
+    found = formulas(item.layer, item.layer.forward)
+    lines = equations(k, item.layer, found, item.x.shape[1:], item.y.shape[1:])
+    return "; ".join(f"{line.left} = {line.right}" for line in lines)
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage that says 0 and 100 of nothing and of everything alone."""
+    return "<1%" if 0.0 < share < 0.005 else ">99%" if 0.995 < share < 1.0 else f"{share:.0%}"
+
+
+def trace(net: Network, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
+    """Run one forward and one backward pass and keep everything; see `Network.trace`."""
+    x, t, weight = net.check_batch(x, t, sample_weight)
+    xp = net.backend.xp
+    with net.backend.active():
+        params, contexts = net.split(xp, net.theta), net.contexts(training, net._step_array(step))
+        inputs, caches = [x], []
+        for k, layer in enumerate(net.layers):
+            y, cache = layer.forward(xp, params[k], inputs[-1], contexts[k])
+            inputs.append(y)
+            caches.append(cache)
+        value, delta = net.loss(xp, inputs[-1], t, weight)
+        found: list[LayerTrace] = []
+        for k in range(len(net.layers) - 1, -1, -1):
+            layer = net.layers[k]
+            dx, grads = layer.backward(xp, params[k], caches[k], delta, contexts[k])
+            name = f"{k} {type(layer).__name__}"
+            found.insert(0, LayerTrace(name, layer, inputs[k], inputs[k + 1], delta, dx, params[k], grads))
+            delta = dx
+        W = net.theta[: net._decayed]
+        penalty = 0.5 * net.l2 * float(xp.sum(W * W)) + net.l1 * float(xp.sum(xp.abs(W)))
+        return Trace(float(value) + penalty, tuple(found), net.backend)

@@ -1,0 +1,113 @@
+"""Using a trained network: outputs, labels, probabilities, scores; in batches, accumulated on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.model.data import check_inputs, check_sample_weight, check_targets
+from xpnet.model.memory import explained
+from xpnet.validation import check_size
+
+if TYPE_CHECKING:
+    from xpnet.network import Network
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+
+
+def _batches(net: Network, x: Array, batch_size: int) -> Iterator[Array]:
+    """Yield the network's output for a slice of rows at a time."""
+    size = check_size("batch_size", batch_size)
+    for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
+        yield net._output(x[start : min(start + size, x.shape[0]), ...])
+
+
+def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba: bool) -> HostArray:
+    """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
+    x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
+    xp = net.backend.xp
+    with net.backend.active(), explained(net.backend, "prediction", batch_size):
+        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, batch_size)]
+        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+    if not allow_nonfinite and not np.isfinite(result).all():
+        row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
+        raise NonFiniteError(
+            f"the network's output for row {row} is not finite though the input is; its parameters are not finite, or "
+            "the input is far outside the range of the training data. Check net.parameters and scale the input."
+        )
+    return result
+
+
+def predict(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
+    """See `Network.predict`."""
+    if net.loss.kind == "regression":
+        return outputs(net, x, batch_size, allow_nonfinite, proba=True)
+    y = outputs(net, x, batch_size, allow_nonfinite, proba=False)
+    bad = ~np.isfinite(y).all(axis=1)
+    if net.loss.kind == "classification":
+        labels = np.argmax(y, axis=1) if len(y) else np.zeros(0, dtype=np.int64)
+        labels[bad] = -1  # a label is never taken from NaN
+        return labels
+    decisions = (y > 0).astype(np.int64)
+    decisions[bad] = -1
+    return decisions[:, 0] if decisions.shape[1] == 1 else decisions
+
+
+def predict_proba(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
+    """See `Network.predict_proba`."""
+    if net.loss.kind == "regression":
+        raise ConfigError(
+            f"predict_proba needs a classification loss, but the network has {type(net.loss).__name__}; use predict, "
+            "or build the network with loss='cross_entropy'"
+        )
+    p = outputs(net, x, batch_size, allow_nonfinite, proba=True)
+    if net.loss.kind == "binary" and p.shape[1] == 1:
+        return np.concatenate([1 - p, p], axis=1)
+    return p
+
+
+def correct(net: Network, y: Array, t: Array) -> Array:
+    """Return 1.0 for every sample whose label is predicted right, else 0.0, on the device (B,)."""
+    xp = net.backend.xp
+    if net.loss.kind == "binary":
+        return xp.astype(xp.all((y > 0) == (t > 0.5), axis=1), y.dtype)
+    label = t if t.ndim == 1 else xp.argmax(t, axis=1)
+    return xp.astype(xp.argmax(y, axis=1) == label, y.dtype)
+
+
+def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) -> dict[str, float]:
+    """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end."""
+    xp, backend = net.backend.xp, net.backend
+    weight = weight * (len(weight) / weight.sum())  # ones, unless weighted: then counts of hits are exact
+    totals: list[Array] = []
+    with backend.active(), explained(backend, "evaluation", batch_size):
+        start = 0
+        for y in _batches(net, x, batch_size):
+            stop = start + y.shape[0]
+            w = backend.asarray(weight[start:stop].astype(net.dtype))
+            target = t[start:stop] if t.ndim == 1 else t[start:stop, ...]
+            loss, _ = net.loss(xp, y, target, w)
+            parts = [loss]
+            if net.loss.kind != "regression":
+                parts.append(xp.sum(w * correct(net, y, target)))
+            totals.append(xp.stack(parts))
+            start = stop
+        sums = backend.to_numpy(xp.stack(totals)).astype(np.float64).sum(axis=0) / len(weight)
+    result = {"loss": float(sums[0])}
+    if len(sums) > 1:
+        result["accuracy"] = float(sums[1])
+    return result
+
+
+def evaluate(net: Network, x: Any, t: Any, sample_weight: Any, *, batch_size: int) -> dict[str, float]:
+    """See `Network.evaluate`."""
+    x = check_inputs(x, net.input_shape, net.backend, net.dtype)
+    t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
+    weight = np.ones(x.shape[0])
+    if sample_weight is not None:
+        weight = check_sample_weight(sample_weight, x.shape[0], net.backend)
+    return score(net, x, t, weight, batch_size)

@@ -1,0 +1,128 @@
+"""Callbacks: what a user does between steps and epochs of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any
+
+from xpnet.errors import ConfigError
+from xpnet.validation import check_flag, check_number, check_size
+
+if TYPE_CHECKING:
+    from xpnet.training.fit import Run
+
+
+class Callback:
+    """Base class; override what is needed. `run` is the training, see `xpnet.training.fit.Run`.
+
+    Attributes
+    ----------
+    every : int or None
+        If a number n, `on_steps` is called after every n training steps; between calls nothing is interrupted.
+    """
+
+    every: int | None = None
+
+    def on_begin(self, run: Run) -> None:
+        """Before the first step."""
+
+    def on_steps(self, run: Run) -> None:
+        """After every `every` steps."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After each epoch, when its numbers are in ``run.history``. ``run.stop()`` ends the training."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last epoch; not called if an exception ends the training."""
+
+    def on_exception(self, run: Run, error: BaseException) -> None:
+        """When an exception (also Ctrl-C) ends the training; the parameters are those of the last whole step."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the callback has to remember when a training is resumed: numbers and arrays by name."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_state` returned, after `on_begin`; everything comes as NumPy arrays."""
+
+
+class _EpochFunction(Callback):
+    def __init__(self, function: Callable[[Run], Any]) -> None:
+        self.on_epoch_end = function  # type: ignore[method-assign, assignment]
+
+
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    """Return callbacks; a plain function ``f(run)`` is called after each epoch."""
+    if callable(callbacks) or isinstance(callbacks, Callback):
+        callbacks = [callbacks]
+    if not isinstance(callbacks, Iterable):
+        raise ConfigError(f"callbacks must be a sequence of Callbacks or functions, got {callbacks!r}")
+    result: list[Callback] = []
+    for k, item in enumerate(callbacks):
+        if isinstance(item, Callback):
+            result.append(item)
+        elif callable(item) and not isinstance(item, type):
+            result.append(_EpochFunction(item))
+        else:
+            raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}")
+        if result[-1].every is not None:
+            check_size(f"callbacks[{k}].every", result[-1].every)
+    return result
+
+
+class EarlyStopping(Callback):
+    """Stop when a curve has not got better for a while, and go back to the best parameters.
+
+    Parameters
+    ----------
+    monitor : str
+        A curve of the history, by default ``"validation_loss"``. Accuracies are better when larger.
+    patience : int
+        How many epochs without an improvement are endured.
+    min_delta : float
+        What counts as an improvement.
+    restore_best : bool
+        Whether the network gets the parameters of its best epoch back.
+    """
+
+    def __init__(
+        self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
+    ) -> None:
+        self.monitor = monitor
+        self.patience = check_size("EarlyStopping: patience", patience)
+        self.min_delta = check_number("EarlyStopping: min_delta", min_delta, 0.0)
+        self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
+
+    def on_begin(self, run: Run) -> None:
+        self._run, self.best, self.best_epoch = run, inf, -1
+        self._parameters: list[Any] | None = None
+
+    def on_epoch_end(self, run: Run) -> None:
+        if self.monitor not in run.history:
+            known = ", ".join(run.history)
+            raise ConfigError(
+                f"EarlyStopping: there is no curve {self.monitor!r} (give fit validation_data?); curves are {known}"
+            )
+        value = float(run.history[self.monitor][-1]) * (-1 if self.monitor.endswith("accuracy") else 1)
+        if isfinite(value) and value < self.best - self.min_delta:
+            self.best, self.best_epoch = value, run.epoch
+            if self.restore_best:
+                self._parameters = run.snapshot_parameters()
+        elif run.epoch - self.best_epoch >= self.patience:
+            run.stop()
+
+    def get_state(self) -> dict[str, Any]:
+        parameters = {
+            f"parameters.{k}": self._run.net.backend.to_numpy(a) for k, a in enumerate(self._parameters or ())
+        }
+        return {"best": self.best, "best_epoch": self.best_epoch, **parameters}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
+        count = len(state) - 2
+        self._parameters = [self._run.net.backend.asarray(state[f"parameters.{k}"]) for k in range(count)] or None
+
+    def on_end(self, run: Run) -> None:
+        if self.restore_best and self._parameters is not None:
+            run.restore_parameters(self._parameters)

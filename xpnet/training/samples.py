@@ -1,0 +1,130 @@
+"""What `fit` makes of its arguments before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xpnet.errors import ConfigError, DataError, closest
+from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights, warn_user
+from xpnet.network import Network
+from xpnet.optimizers import OPTIMIZERS, Optimizer
+from xpnet.validation import check_number, check_size
+
+Array = Any
+HostArray = np.ndarray[Any, Any]
+
+
+class Validation(NamedTuple):
+    """Checked validation data on the device."""
+
+    x: Array
+    t: Array
+    weight: HostArray
+
+
+class Prepared(NamedTuple):
+    """Checked training and validation data on the device; weights on the host."""
+
+    x: Array
+    t: Array
+    weight: HostArray | None
+    validation: Validation | None
+    batch_size: int
+
+
+def check_optimizer(optimizer: Any) -> Optimizer:
+    """Return the optimizer that a name or object stands for."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
+        return OPTIMIZERS[optimizer]()
+    hint = " (write xpnet.Adam(), with parentheses)" if isinstance(optimizer, type) else ""
+    known = ", ".join(OPTIMIZERS)
+    raise ConfigError(f"unknown optimizer {optimizer!r}{hint}; names are {known}.{closest(str(optimizer), OPTIMIZERS)}")
+
+
+def prepare_weights(
+    sample_weight: Any, class_weight: Mapping[int, float] | str | None, samples: int, t: Array, net: Network
+) -> HostArray | None:
+    """Return each sample's weight, the product of both kinds, scaled to a mean of 1; None if there is neither."""
+    weight = None
+    if sample_weight is not None:
+        weight = check_sample_weight(sample_weight, samples, net.backend)
+    if class_weight is not None:
+        if net.loss.kind != "classification":
+            raise ConfigError(f"class_weight needs a classification loss, the network has {type(net.loss).__name__}")
+        by_class = class_weights(class_weight, net.backend.to_numpy(t), net.output_shape[0])
+        weight = by_class if weight is None else weight * by_class
+        if not weight.sum() > 0:
+            raise DataError("class_weight and sample_weight together give every sample the weight zero")
+    # Only ratios of weights matter; a mean of 1 keeps them within the range of float32.
+    return None if weight is None else weight * (samples / weight.sum())
+
+
+def prepare(
+    net: Network, x: Any, t: Any, sample_weight: Any, class_weight: Mapping[int, float] | str | None,
+    validation_data: Any, validation_split: float, batch_size: int,
+) -> Prepared:  # fmt: skip
+    """Check everything, move the data to the device once, and set the validation data aside."""
+    backend = net.backend
+    x = check_inputs(x, net.input_shape, backend, net.dtype, warn=True)
+    samples = int(x.shape[0])
+    t = check_targets(t, samples, net.output_shape[0], net.loss, backend, net.dtype)
+    weight = prepare_weights(sample_weight, class_weight, samples, t, net)
+    check_number("validation_split", validation_split, 0.0, 1.0, high_open=True)
+    check_size("batch_size", batch_size)
+    validation = None
+    if validation_data is not None:
+        if validation_split:
+            raise ConfigError("give either validation_data or validation_split, not both")
+        validation = _validation(net, validation_data, t)
+    elif validation_split:
+        x, t, weight, validation = _split(net, x, t, weight, validation_split)
+        samples = int(x.shape[0])
+    if batch_size > samples:
+        warn_user(f"batch_size {batch_size} is larger than the {samples} samples; {samples} is used")
+        batch_size = samples
+    return Prepared(x, t, weight, validation, batch_size)
+
+
+def _validation(net: Network, data: Any, t: Array) -> Validation:
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ConfigError(
+            f"validation_data must be a pair (x, t) or a triple (x, t, sample_weight), got {type(data).__name__}"
+        )
+    xv = check_inputs(data[0], net.input_shape, net.backend, net.dtype, name="x_validation")
+    count = int(xv.shape[0])
+    tv = check_targets(data[1], count, net.output_shape[0], net.loss, net.backend, net.dtype, name="t_validation")
+    if net.loss.kind == "classification" and tv.ndim == 1 and t.ndim == 1:
+        unseen = np.setdiff1d(net.backend.to_numpy(tv), net.backend.to_numpy(t))
+        if unseen.size:
+            raise DataError(
+                f"validation_data has the classes {unseen.tolist()}, of which the training data has no sample"
+            )
+    weight = np.ones(count) if len(data) == 2 else check_sample_weight(data[2], count, net.backend)
+    return Validation(xv, tv, weight)
+
+
+def _split(
+    net: Network, x: Array, t: Array, weight: HostArray | None, part: float
+) -> tuple[Array, Array, HostArray | None, Validation]:
+    """Set aside a random part of the samples, chosen by the network's seed."""
+    samples = int(x.shape[0])
+    count = round(samples * part)
+    if not 0 < count < samples:
+        empty = "validation" if count == 0 else "training"
+        raise ConfigError(f"validation_split={part}: the {empty} set would have 0 of {samples} samples")
+    order = np.random.default_rng([net.seed, 0x5117]).permutation(samples)
+    held, kept = np.sort(order[:count]), np.sort(order[count:])
+    xp, backend = net.backend.xp, net.backend
+
+    def rows(a: Array, which: HostArray) -> Array:
+        return xp.take(a, backend.asarray(which), axis=0)
+
+    if weight is not None and not (weight[kept].sum() > 0 and weight[held].sum() > 0):
+        raise DataError("validation_split leaves only samples of weight zero on one side; pass validation_data instead")
+    validation = Validation(rows(x, held), rows(t, held), np.ones(count) if weight is None else weight[held])
+    return rows(x, kept), rows(t, kept), None if weight is None else weight[kept], validation
