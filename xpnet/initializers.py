@@ -24,15 +24,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
 from xpnet.errors import ConfigError, closest
+from xpnet.typing import HostArray, Rng
 from xpnet.validation import check_number
 
-Rng = np.random.Generator
-HostArray = np.ndarray[Any, Any]
 Initializer = str | Callable[[Rng, int, int], HostArray]
 
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from xpnet.layers.activations import logistic
+from xpnet.typing import Array
 from xpnet.validation import check_number
-
-Array = Any
 
 
 class Loss:

@@ -18,14 +18,12 @@ from xpnet.layers.base import Context, Layer
 from xpnet.losses import Loss
 from xpnet.model import build
 from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
+from xpnet.typing import Array, HostArray, LayerParams
 from xpnet.validation import check_flag, check_number, check_size
 
 if TYPE_CHECKING:
     from xpnet.inspection.trace import Trace
     from xpnet.training.fit import History
-
-Array = Any
-LayerParams = list[dict[str, Array]]
 
 
 def forward_pass(
@@ -273,7 +271,7 @@ class Network:
 
         return fit(self, x, t, **options)
 
-    def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> np.ndarray[Any, Any]:
+    def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.
 
         Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several.
@@ -290,7 +288,7 @@ class Network:
 
         return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
 
-    def predict_proba(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> np.ndarray[Any, Any]:
+    def predict_proba(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
         """Return class probabilities (B, O), whose rows sum to 1, as a NumPy array.
 
         Under binary cross-entropy with one output the two columns are the probabilities of 0 and of 1;

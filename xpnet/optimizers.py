@@ -14,10 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.errors import ConfigError
+from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number
 
-Array = Any
-HostArray = np.ndarray[Any, Any]
 Schedule = float | Callable[[int], float]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-Array = Any
+from xpnet.typing import Array
 
 # exp(u^2) erfc(u) / t as a polynomial of s, where t = 2 / (2 + u) and s = 2 t - 1 map u >= 0 onto (-1, 1].
 # A Chebyshev interpolation at 60 digits (the substitution is that of Press et al., Numerical Recipes, section

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Array = Any
+from xpnet.typing import Array, HostArray
+
 Step = Callable[[Any, Mapping[str, Array]], None]
 
 
@@ -62,7 +63,7 @@ class Backend:
         """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""
         return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
 
-    def to_numpy(self, a: Array) -> np.ndarray[Any, Any]:
+    def to_numpy(self, a: Array) -> HostArray:
         """Return `a` on the host: itself if it is there, else a copy, for which this waits for the device."""
         return np.asarray(a)
 

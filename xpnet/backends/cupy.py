@@ -15,6 +15,7 @@ from xpnet.backends.cuda.graph import CapturedStep
 from xpnet.backends.cuda.products import Product
 from xpnet.backends.cuda.proof import proven
 from xpnet.errors import BackendUnavailableError
+from xpnet.typing import HostArray
 
 INSTALL = 'pip install "xpnet[cuda13]" (driver 580 or newer) or "xpnet[cuda12]" (older drivers)'
 
@@ -108,7 +109,7 @@ class CupyBackend(Backend):
         with self.device:
             return self._cupy.asarray(a, dtype=dtype)
 
-    def to_numpy(self, a: Any) -> np.ndarray[Any, Any]:
+    def to_numpy(self, a: Any) -> HostArray:
         return np.asarray(self._cupy.asnumpy(a))
 
     def __eq__(self, other: object) -> bool:

@@ -9,9 +9,8 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from xpnet.backends.base import Array, Backend
-
-HostArray = np.ndarray[Any, Any]
+from xpnet.backends.base import Backend
+from xpnet.typing import Array, HostArray
 
 
 class StandardBackend(Backend):

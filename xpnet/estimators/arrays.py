@@ -13,9 +13,6 @@ from xpnet.backends import get as get_backend
 from xpnet.backends.standard import StandardBackend
 from xpnet.errors import BackendMismatchError
 
-Array = Any
-HostArray = np.ndarray[Any, Any]
-
 
 class FittedElsewhereError(BackendMismatchError, ValueError):
     """Data of one library or device, for an estimator that was fitted on another."""

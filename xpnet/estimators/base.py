@@ -29,9 +29,7 @@ from xpnet.losses import Loss
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.training.history import History
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array, HostArray
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."

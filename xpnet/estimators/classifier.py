@@ -20,9 +20,7 @@ from xpnet.estimators.predicting import log_softmax
 from xpnet.estimators.sampling import Samples
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.network import Network
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array, HostArray
 
 
 class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc]

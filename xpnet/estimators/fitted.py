@@ -16,8 +16,7 @@ from xpnet.estimators.predicting import outputs
 from xpnet.estimators.sampling import to_device
 from xpnet.estimators.solvers import SolverState
 from xpnet.network import Network
-
-Array = Any
+from xpnet.typing import Array
 
 
 class FittedState:

@@ -12,8 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.model.data import check_inputs
-
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import HostArray
 
 
 def dtype_name(x: Any) -> str:

@@ -15,11 +15,10 @@ from xpnet.estimators.predicting import ROWS
 from xpnet.estimators.sampling import Samples, dense, is_sparse, rows_between
 from xpnet.layers import Dropout
 from xpnet.network import Network
+from xpnet.typing import HostArray
 
 if TYPE_CHECKING:
     from xpnet.estimators.base import BaseMultilayerPerceptron
-
-HostArray = np.ndarray[Any, Any]
 
 
 def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: float) -> tuple[float, HostArray]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnet.losses import Loss
-
-Array = Any
+from xpnet.typing import Array
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ import numpy as np
 
 from xpnet.estimators.sampling import Samples, dense, rows_between
 from xpnet.network import Network
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array
 
 ROWS = 4096
 """Rows computed at once; it limits memory only."""

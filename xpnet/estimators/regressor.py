@@ -17,9 +17,7 @@ from xpnet.estimators.regressor_parameters import RegressorParameters
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.losses import Loss, Poisson
 from xpnet.network import Network
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array, HostArray
 
 
 class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]

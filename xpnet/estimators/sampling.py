@@ -9,9 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from xpnet.backends import Backend
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array, HostArray
 
 
 def is_sparse(a: Any) -> bool:

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.network import Network
-from xpnet.optimizers import Adam, HostArray, Optimizer
-
-Array = Any
+from xpnet.optimizers import Adam, Optimizer
+from xpnet.typing import Array, HostArray
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from xpnet.estimators.solvers import SolverState
 from xpnet.layers import LAYERS, Activation, Dropout
 from xpnet.network import Network
 from xpnet.training.trainer import Step, Trainer, make_update
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array, HostArray
 
 WORTH_RECORDING = 32
 """From this number of steps on a step is recorded, or captured by a device."""

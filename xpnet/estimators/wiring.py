@@ -13,9 +13,7 @@ from xpnet.errors import ConfigError
 from xpnet.layers import ACTIVATIONS, Dropout, Identity, Layer, Linear
 from xpnet.model.build import activation_layer
 from xpnet.network import Network
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import Array, HostArray
 
 ACTIVATION_NAMES = {"logistic", *ACTIVATIONS}
 """scikit-learn's names and xpnet's; "logistic" is the sigmoid."""

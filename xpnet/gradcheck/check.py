@@ -16,8 +16,7 @@ from xpnet.gradcheck.report import ArrayReport, GradientReport
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.network import Network
-
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import HostArray
 
 
 def check_gradients(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from xpnet.gradcheck.problem import STEPS, Problem
-
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import HostArray
 
 
 def close(a: HostArray, b: HostArray, tolerance: float) -> bool:

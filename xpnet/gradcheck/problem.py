@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import HostArray
+
 Point = Mapping[str, HostArray]
 
 STEPS = (1e-5, 1e-6, 1e-4, 1e-7)

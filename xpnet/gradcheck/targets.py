@@ -14,8 +14,7 @@ from xpnet.layers.activations import Activation
 from xpnet.layers.base import Context, Layer
 from xpnet.losses import Loss
 from xpnet.network import Network, backward_pass, forward_pass
-
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import HostArray
 
 
 def title(part: Layer | Loss) -> str:
@@ -74,7 +73,7 @@ def of_layer(
     own = {name: backend.asarray(a.copy()) for name, a in arrays.items()}
     params = {name: own[name] for name in parameters}
     y, cache = layer.forward(xp, params, own["x"], context)
-    dy = rng.standard_normal(backend.to_numpy(y).shape)
+    dy = np.asarray(rng.standard_normal(backend.to_numpy(y).shape))
     run({**arrays, "x": arrays["x"][::-1]})  # a layer that remembers its last input now remembers another one
     upstream = backend.asarray(dy.copy())
 

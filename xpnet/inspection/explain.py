@@ -14,7 +14,8 @@ from xpnet.inspection.formulas import Formula, formulas, rename
 from xpnet.inspection.latex import escaped, latex
 from xpnet.inspection.tables import html_table
 from xpnet.layers import Activation, Dropout
-from xpnet.layers.base import Layer, Shape
+from xpnet.layers.base import Layer
+from xpnet.typing import Shape
 
 if TYPE_CHECKING:
     from xpnet.network import Network

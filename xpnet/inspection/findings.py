@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from xpnet.layers import Dropout, Sigmoid, Tanh
+from xpnet.typing import Array
 
 if TYPE_CHECKING:
     from xpnet.inspection.trace import LayerTrace, Trace
 
-Array = Any
 
 DEAD_SAMPLES = 16
 """A unit that gives 0 for every sample is called dead only in a batch of at least so many samples."""

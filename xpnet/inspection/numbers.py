@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-Array = Any
+from xpnet.typing import Array
 
 
 class Statistics(NamedTuple):

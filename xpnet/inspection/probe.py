@@ -11,12 +11,11 @@ import numpy as np
 
 from xpnet.network import Network
 from xpnet.training.precision import PREFIX
+from xpnet.typing import Array, HostArray
 
 if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
 
-Array = Any
-HostArray = np.ndarray[Any, Any]
 
 TAKEN = ("theta", "step", "slot.", "state.", PREFIX)
 """What the step starts from, by the beginnings of the names of the trainer's arrays."""

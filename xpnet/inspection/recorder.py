@@ -11,15 +11,13 @@ import numpy as np
 from xpnet.errors import ConfigError, closest
 from xpnet.inspection.probe import Probe
 from xpnet.training.callbacks import Callback
+from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_size
 
 if TYPE_CHECKING:
     from xpnet.network import Network
     from xpnet.training.fit import Run
     from xpnet.training.trainer import Trainer
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
 
 
 class Curves(NamedTuple):

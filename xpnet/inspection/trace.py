@@ -15,11 +15,11 @@ from xpnet.inspection.formulas import formulas
 from xpnet.inspection.numbers import Statistics, measure
 from xpnet.inspection.tables import html_table, text_table
 from xpnet.layers.base import Layer
+from xpnet.typing import Array
 
 if TYPE_CHECKING:
     from xpnet.network import Network
 
-Array = Any
 _NUMBERS = range(2, 7)  # the columns of the table that have numbers
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnet.errors import ConfigError
-from xpnet.layers.base import INFERENCE, Array, Context, Layer, Params
+from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.typing import Array, Params
 from xpnet.validation import check_number
 
 Result = tuple[Array, Any]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-Array = Any  # an array of whichever library computes
-Params = Mapping[str, Array]
-HostArray = np.ndarray[Any, Any]
-Shape = tuple[int, ...]
+from xpnet.typing import Array, HostArray, Params, Shape
 
 
 @dataclass(frozen=True)

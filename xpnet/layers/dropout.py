@@ -7,7 +7,8 @@ from math import prod
 from typing import Any
 
 from xpnet.errors import ConfigError
-from xpnet.layers.base import INFERENCE, Array, Context, Layer, Params
+from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.typing import Array, Params
 from xpnet.validation import check_number
 
 

@@ -7,8 +7,9 @@ from math import pi, sqrt
 from typing import Any
 
 from xpnet.errors import ConfigError
-from xpnet.layers.base import INFERENCE, Array, Context, Layer, Params
+from xpnet.layers.base import INFERENCE, Context, Layer
 from xpnet.special import normal_cdf
+from xpnet.typing import Array, Params
 
 
 @dataclass(frozen=True)

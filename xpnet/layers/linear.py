@@ -9,7 +9,8 @@ import numpy as np
 
 from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, initialize, resolve
-from xpnet.layers.base import INFERENCE, Array, Context, HostArray, Layer, Params, Shape
+from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.typing import Array, HostArray, Params, Shape
 from xpnet.validation import check_flag, check_size
 
 

@@ -24,8 +24,8 @@ from xpnet.layers import (
     Softmax,
     Softplus,
 )
-from xpnet.layers.base import HostArray, Shape
 from xpnet.losses import LOSSES, Loss
+from xpnet.typing import HostArray, Shape
 from xpnet.validation import check_size
 
 DTYPES = ("float32", "float64")

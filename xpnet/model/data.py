@@ -13,10 +13,8 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
 from xpnet.losses import Loss, Poisson
+from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:

@@ -10,13 +10,11 @@ import numpy as np
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets
 from xpnet.model.memory import explained
+from xpnet.typing import Array, HostArray
 from xpnet.validation import check_size
 
 if TYPE_CHECKING:
     from xpnet.network import Network
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
 
 
 def _batches(net: Network, x: Array, batch_size: int) -> Iterator[Array]:

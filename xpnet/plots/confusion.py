@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import DataError, ShapeError
-from xpnet.plots.style import SEQUENTIAL, Axes, HostArray, axes, tiles
+from xpnet.plots.style import SEQUENTIAL, Axes, axes, tiles
+from xpnet.typing import HostArray
 
 
 def _labels(t: Any, predicted: Any) -> tuple[HostArray, HostArray]:

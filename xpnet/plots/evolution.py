@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet.inspection.recorder import Recorder
-from xpnet.plots.style import COLORS, Axes, HostArray, axes, color, line
+from xpnet.plots.style import COLORS, Axes, axes, color, line
+from xpnet.typing import HostArray
 
 
 def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: int = 60) -> Axes:

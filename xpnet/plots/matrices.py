@@ -6,7 +6,8 @@ import numpy as np
 
 from xpnet.errors import ConfigError, ShapeError, closest
 from xpnet.network import Network
-from xpnet.plots.style import SIGNED, Axes, HostArray, axes, signed_limit, tiles
+from xpnet.plots.style import SIGNED, Axes, axes, signed_limit, tiles
+from xpnet.typing import HostArray
 
 
 def _values(net: Network, name: str) -> HostArray:

@@ -9,7 +9,8 @@ import numpy as np
 from xpnet.errors import ShapeError
 from xpnet.inspection.recorder import Recorder
 from xpnet.network import Network
-from xpnet.plots.style import MARKERS, SEQUENTIAL, Axes, HostArray, axes, color
+from xpnet.plots.style import MARKERS, SEQUENTIAL, Axes, axes, color
+from xpnet.typing import HostArray
 
 Extent = tuple[float, float, float, float]
 

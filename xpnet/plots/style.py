@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import BackendUnavailableError
+from xpnet.typing import HostArray
 
 Axes = Any  # matplotlib.axes.Axes, which may not be installed
-HostArray = np.ndarray[Any, Any]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 """Colours that people with any kind of colour blindness can tell apart (Okabe and Ito, 2008; yellow is replaced)."""

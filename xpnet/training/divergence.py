@@ -7,11 +7,10 @@ from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import NonFiniteError
+from xpnet.typing import Array
 
 if TYPE_CHECKING:
     from xpnet.training.trainer import Trainer
-
-Array = Any
 
 
 def is_finite(xp: Any, a: Array) -> bool:

@@ -18,9 +18,8 @@ from xpnet.training.precision import resolve
 from xpnet.training.progress import Progress
 from xpnet.training.samples import Validation, check_optimizer, prepare
 from xpnet.training.trainer import Trainer, epoch_order, make_step
+from xpnet.typing import Array
 from xpnet.validation import check_flag, check_size
-
-Array = Any
 
 __all__ = ["History", "Run", "Trainer", "epoch_order", "fit", "make_step"]
 

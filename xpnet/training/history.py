@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.typing import HostArray
 
-class History(Mapping[str, "np.ndarray[Any, Any]"]):
+
+class History(Mapping[str, "HostArray"]):
     """Curves by name, one number an epoch.
 
     ``loss`` is the mean training loss of the epoch, penalties included, measured as the parameters moved;
@@ -34,7 +36,7 @@ class History(Mapping[str, "np.ndarray[Any, Any]"]):
         for values in self._curves.values():
             del values[epochs:]
 
-    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+    def to_numpy(self) -> dict[str, HostArray]:
         """Return all curves as arrays."""
         return {name: self[name] for name in self._curves}
 
@@ -43,7 +45,7 @@ class History(Mapping[str, "np.ndarray[Any, Any]"]):
         """The number of epochs recorded."""
         return len(self._curves.get("loss", []))
 
-    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+    def __getitem__(self, name: str) -> HostArray:
         if name not in self._curves:
             raise KeyError(f"{name!r}; recorded are {', '.join(self._curves) or 'no curves'}")
         return np.asarray(self._curves[name])

@@ -46,8 +46,7 @@ from xpnet.layers import Context
 from xpnet.network import Network, backward_pass, forward_pass
 from xpnet.optimizers import Optimizer
 from xpnet.training.step import Step, count, make_update, new_statistics, take_batch, training_contexts
-
-Array = Any
+from xpnet.typing import Array
 
 PREFIX = "scaling."
 """How the names of the arrays of `MixedPrecision.arrays` begin among those of a training."""

@@ -11,10 +11,8 @@ from xpnet.errors import ConfigError, DataError, closest
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights, warn_user
 from xpnet.network import Network
 from xpnet.optimizers import OPTIMIZERS, Optimizer
+from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number, check_size
-
-Array = Any
-HostArray = np.ndarray[Any, Any]
 
 
 class Validation(NamedTuple):

@@ -10,12 +10,12 @@ import numpy as np
 from xpnet.layers import Context
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
+from xpnet.typing import Array, HostArray
 
-Array = Any
 Step = Callable[[Any, Mapping[str, Array]], None]
 
 
-def epoch_order(seed: int, epoch: int, samples: int) -> np.ndarray[Any, Any]:
+def epoch_order(seed: int, epoch: int, samples: int) -> HostArray:
     """Return the order of the samples in epoch number `epoch`: a function of these three numbers alone."""
     return np.random.default_rng([seed, 0x0E0C, epoch]).permutation(samples)
 

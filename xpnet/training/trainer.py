@@ -18,9 +18,8 @@ from xpnet.training import divergence
 from xpnet.training.precision import PREFIX, MixedPrecision, make_mixed_step, resolve
 from xpnet.training.samples import check_optimizer, prepare_weights
 from xpnet.training.step import Step, epoch_order, make_step, make_update
+from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size
-
-Array = Any
 
 CHUNK = 64
 """Steps between two looks at the numbers at least, on a host backend."""
@@ -153,11 +152,11 @@ class Trainer:
         """How many steps were skipped since their gradient was not finite; reading it waits for the device."""
         return 0 if self.mixed is None else int(self.arrays["scaling.skipped"][0])
 
-    def _order(self) -> np.ndarray[Any, Any]:
+    def _order(self) -> HostArray:
         """Return the order in which this epoch takes the samples."""
         return epoch_order(self.net.seed, self.epoch, self.samples) if self.shuffle else np.arange(self.samples)
 
-    def _rates(self, steps: range) -> np.ndarray[Any, Any]:
+    def _rates(self, steps: range) -> HostArray:
         """Return the learning rates of `steps`."""
         return self.optimizer.rates(steps)
 
@@ -174,7 +173,7 @@ class Trainer:
         rows = a["order"][start : min(start + self.batch_size, self.samples)]
         return xp.take(a["x"], rows, axis=0), xp.take(a["t"], rows, axis=0)
 
-    def _table(self, steps: range) -> np.ndarray[Any, Any]:
+    def _table(self, steps: range) -> HostArray:
         """Return a row of numbers for each step: the optimizer's, the learning rate, the average's new share."""
         rates, t = self._rates(steps), np.arange(steps.start + 1.0, steps.stop + 1.0)
         blend = 1.0 - np.minimum(self.averaging or 0.0, (1.0 + t) / (10.0 + t))
@@ -326,12 +325,12 @@ class Trainer:
         self._counts = (self.epoch + 1, 0, self.step)
         return loss
 
-    def export(self) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, int]]:
+    def export(self) -> tuple[dict[str, HostArray], dict[str, int]]:
         """Return everything that later steps depend on: host copies of the arrays, and the three counts."""
         tensors = {name: self.net.backend.to_numpy(a).copy() for name, a in self.mutable().items()}
         return tensors, dict(zip(("epoch", "position", "step"), self._counts, strict=True))
 
-    def restore(self, tensors: Mapping[str, np.ndarray[Any, Any]], counts: Mapping[str, int]) -> None:
+    def restore(self, tensors: Mapping[str, HostArray], counts: Mapping[str, int]) -> None:
         """Take up what `export` returned, from a trainer of the same network, optimizer and data."""
         arrays = self.mutable()
         if set(tensors) != set(arrays):

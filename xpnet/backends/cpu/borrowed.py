@@ -19,7 +19,8 @@ from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.tape.fusion import same_view
 from xpnet.backends.tape.layout import layout
 from xpnet.backends.tape.plan import Memory, resolved
-from xpnet.backends.tape.record import HostArray, Operation
+from xpnet.backends.tape.record import Operation
+from xpnet.typing import HostArray
 
 KIND = {np.dtype(np.float32): "f", np.dtype(np.float64): "d"}
 LETTER = {"f": "s", "d": "d"}

@@ -11,7 +11,8 @@ import numpy as np
 from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.tape.fusion import ARITHMETIC, BITWISE, COMPARISONS, loop_dtype, two_dimensional
 from xpnet.backends.tape.plan import Memory, Unit, inputs
-from xpnet.backends.tape.record import HostArray, Operation, Traced
+from xpnet.backends.tape.record import Operation, Traced
+from xpnet.typing import HostArray
 
 
 def uniform(a: Traced) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Array = Any
+from xpnet.typing import Array
 
 UNROLL = 16
 """Steps in the larger of a captured step's two graphs, so that one launch serves them all."""

@@ -17,7 +17,8 @@ import numpy as np
 
 from xpnet.backends.tape.fusion import COMPARISONS, home, loop_dtype, same_view, two_dimensional
 from xpnet.backends.tape.plan import Unit, inputs
-from xpnet.backends.tape.record import HostArray, Operation, Traced
+from xpnet.backends.tape.record import Operation, Traced
+from xpnet.typing import HostArray
 
 THREADS = 256
 """Threads of a block."""

@@ -12,8 +12,7 @@ from typing import Any
 
 from xpnet.backends.tape.layout import layout
 from xpnet.errors import XpnetError
-
-Array = Any
+from xpnet.typing import Array
 
 WORKSPACE = 32 << 20
 """Bytes of scratch memory for each handle: NVIDIA's advice for its larger GPUs."""

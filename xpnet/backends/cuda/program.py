@@ -12,8 +12,7 @@ from xpnet.backends.tape.fusion import group
 from xpnet.backends.tape.hollow import record
 from xpnet.backends.tape.plan import Memory, _inner, assign, inputs, is_result, without_dead, write_in_place
 from xpnet.backends.tape.record import Buffer, Operation
-
-Array = Any
+from xpnet.typing import Array
 
 REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
 CALLS = {"matmul": "products", "reduce": "reductions", "take": "selections"} | dict.fromkeys(

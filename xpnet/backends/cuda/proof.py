@@ -16,8 +16,7 @@ from xpnet.backends.base import Step
 from xpnet.backends.cuda.program import DeviceMemory, FusedStep, Rejected
 from xpnet.backends.tape.plan import Unit, inputs
 from xpnet.backends.tape.record import Operation
-
-Array = Any
+from xpnet.typing import Array
 
 
 def _same(a: Array, b: Array) -> Array:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.tape.plan import Unit, inputs
-from xpnet.backends.tape.record import HostArray, Operation, Traced
+from xpnet.backends.tape.record import Operation, Traced
+from xpnet.typing import HostArray
 
 ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div"}
 COMPARISONS = {"greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<=", "equal": "==", "not_equal": "!="}

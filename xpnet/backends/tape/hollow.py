@@ -12,7 +12,8 @@ from typing import Any
 import array_api_compat.numpy as host
 import numpy as np
 
-from xpnet.backends.tape.record import CannotRecord, HostArray, Tape, Traced, TraceNamespace
+from xpnet.backends.tape.record import CannotRecord, Tape, Traced, TraceNamespace
+from xpnet.typing import HostArray
 
 
 class Hollow(HostArray):

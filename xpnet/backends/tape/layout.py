@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-Array = Any
+from xpnet.typing import Array
 
 
 def layout(x: Array) -> tuple[int, int] | None:

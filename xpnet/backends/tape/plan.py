@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.tape.record import Buffer, HostArray, Operation, Tape, Traced
+from xpnet.backends.tape.record import Buffer, Operation, Tape, Traced
+from xpnet.typing import HostArray
 
 Unit = list[Operation]  # operations done by one kernel; most units hold one operation
 

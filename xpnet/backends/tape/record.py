@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-HostArray = np.ndarray[Any, Any]
+from xpnet.typing import HostArray
+
 View = Callable[[HostArray], HostArray]
 
 
