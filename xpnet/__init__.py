@@ -38,9 +38,8 @@ from xpnet.losses import (
     Poisson,
     SumSquaredError,
 )
-from xpnet.network import Network, mlp
+from xpnet.network import Network, load, mlp
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
-from xpnet.saving.network import load
 from xpnet.training.callbacks import Callback, EarlyStopping
 from xpnet.training.history import History
 from xpnet.training.trainer import Trainer

@@ -202,7 +202,7 @@ def test_a_whole_step_is_one_call(hidden: str, loss: str, output: int, batch: in
     for compiled in (False, True):
         net, x, t = network(loss, hidden, output)
         trainer = xpnet.Trainer(net, xpnet.Adam(1e-2), x, t, batch_size=batch, averaging=0.9)
-        recorded = tape.record(trainer._make_step(batch), net.backend.xp, trainer.arrays)
+        recorded = tape.record(trainer.make_step(batch), net.backend.xp, trainer.arrays)
         program = Replay(recorded)
         program._seconds = -np.inf
         if compiled:
@@ -220,7 +220,7 @@ def test_many_steps_are_asked_for_only_where_they_are_short() -> None:
     net, x, t = network("cross_entropy", "relu", 3)
     trainer = xpnet.Trainer(net, xpnet.SGD(0.1), x, t, batch_size=16)
     for seconds, several in ((1.0, 1), (1e-3, 5), (1e-9, MOST)):
-        recorded = tape.record(trainer._make_step(16), net.backend.xp, trainer.arrays)
+        recorded = tape.record(trainer.make_step(16), net.backend.xp, trainer.arrays)
         program = Replay(recorded)
         assert program.unroll == 1
         program.compile(recorded, seconds)

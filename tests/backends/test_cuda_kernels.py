@@ -43,7 +43,7 @@ def kernels(step: Any, arrays: Mapping[str, Any]) -> list[Kernel]:
 def kernels_of(name: str, dtype: str) -> list[Kernel]:
     with np.errstate(all="ignore"):
         made = trainer(name, dtype=dtype)
-        return kernels(made._make_step(8), made.arrays)
+        return kernels(made.make_step(8), made.arrays)
 
 
 # ------------------------------------------------------------------------------------------- NVIDIA's compiler
@@ -407,7 +407,7 @@ def test_what_does_not_fit_together_is_an_error_of_numpys() -> None:
 def test_the_steps_of_xpnet_are_made_of_kernels(name: str) -> None:
     """What is left to CuPy are products, sums and the choice of a batch, and nothing else."""
     made = trainer(name)
-    tape, _ = record(made._make_step(8), xp, NotUsed, made.arrays)
+    tape, _ = record(made.make_step(8), xp, NotUsed, made.arrays)
     operations, places = write_in_place(without_dead(tape.operations))
     units = native.group(operations, places, cuda_kernels.fits)
     others = {op.kind for unit in units for op in unit if not cuda_kernels.fits(op, places)}

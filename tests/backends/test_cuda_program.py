@@ -129,7 +129,7 @@ def test_the_backend_says_what_became_of_the_last_step() -> None:
 def test_products_are_written_straight_into_the_gradient() -> None:
     on = backend()
     made = trainer("optimizer 0: SGD", on)
-    program = FusedStep(on._cupy, on.xp, made._make_step(8), made.arrays)
+    program = FusedStep(on._cupy, on.xp, made.make_step(8), made.arrays)
     gradient = made.arrays["gradient"]
     products = [unit[0].target for unit in program.units if unit[0].kind == "matmul"]
     inside = [program.memory.resolve(a) for a in products if id(a.buffer) in program.places]

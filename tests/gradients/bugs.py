@@ -20,24 +20,24 @@ def last_sample_dropped(loss, dy, y, t, weight):
 
 
 def penalty_again(network, theta, gradient):
-    gradient[: network._decayed] += network.l2 * theta[: network._decayed]
+    gradient[: network.layout.decayed] += network.l2 * theta[: network.layout.decayed]
 
 
 def penalty_missing(network, theta, gradient):
-    gradient[: network._decayed] -= network.l2 * theta[: network._decayed]
+    gradient[: network.layout.decayed] -= network.l2 * theta[: network.layout.decayed]
 
 
 def penalty_on_biases(network, theta, gradient):
-    gradient[network._decayed :] += network.l2 * theta[network._decayed :]
+    gradient[network.layout.decayed :] += network.l2 * theta[network.layout.decayed :]
 
 
 def penalty_by_batch(network, theta, gradient):
-    gradient[: network._decayed] -= 0.5 * network.l2 * theta[: network._decayed]
+    gradient[: network.layout.decayed] -= 0.5 * network.l2 * theta[: network.layout.decayed]
 
 
 def l1_without_sign(network, theta, gradient):
-    W = theta[: network._decayed]
-    gradient[: network._decayed] += network.l1 * (1.0 - np.sign(W))
+    W = theta[: network.layout.decayed]
+    gradient[: network.layout.decayed] += network.l1 * (1.0 - np.sign(W))
 
 
 def multiply(factor):

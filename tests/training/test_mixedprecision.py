@@ -53,7 +53,7 @@ def network(backend: Any = "numpy", **options: Any) -> xpnet.Network:
 
 
 def state(trainer: xpnet.Trainer) -> dict[str, np.ndarray]:
-    return {name: trainer.net.backend.to_numpy(a).copy() for name, a in trainer.mutable().items()}
+    return {name: trainer.net.backend.to_numpy(a).copy() for name, a in trainer.arrays.carried.items()}
 
 
 def assert_same_state(one: dict[str, np.ndarray], two: dict[str, np.ndarray], but: tuple[str, ...] = ()) -> None:
@@ -247,7 +247,7 @@ def test_a_step_reads_nothing_back(half_is_full: None, monkeypatch: pytest.Monke
         sample_weight=WEIGHTS,
     )  # fmt: skip
     trainer._begin_epoch()
-    step, before = trainer._make_step(BATCH), net.theta + 0.0
+    step, before = trainer.make_step(BATCH), net.theta + 0.0
 
     def look(self: Any, *_: Any) -> Any:
         raise AssertionError("a value is read back to the host")
@@ -612,7 +612,7 @@ def test_without_a_precision_the_step_is_what_it_was() -> None:
     for options in ({}, {"precision": None}, {"precision": "float16"}):
         trainer = xpnet.Trainer(network(), xpnet.SGD(0.1), X, T, batch_size=BATCH, **options)
         trainer._begin_epoch()
-        tape = record(trainer._make_step(BATCH), trainer.net.backend.xp, trainer.arrays)
+        tape = record(trainer.make_step(BATCH), trainer.net.backend.xp, trainer.arrays)
         tapes.append(" ".join(op.function.__name__ for op in tape.operations))
         assert not options.get("precision") or {op.target.dtype for op in tape.operations} >= {np.dtype(HALF)}
     assert tapes[0] == tapes[1] == PLAIN_TAPE

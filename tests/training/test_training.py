@@ -11,7 +11,7 @@ from problems import N, classifier, flat, loop, neuron
 
 import xpnet
 from xpnet.errors import ConfigError, DataError
-from xpnet.training.trainer import epoch_order
+from xpnet.training.feed import epoch_order
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from xpnet.gradcheck.problem import STEPS, Problem
 from xpnet.gradcheck.report import ArrayReport, GradientReport
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
-from xpnet.network import Network
+from xpnet.model.core import Model
 from xpnet.typing import HostArray
 
 
 def check_gradients(
-    target: Network | Layer | Loss,
+    target: Model | Layer | Loss,
     x: Any = None,
     t: Any = None,
     *,
@@ -47,7 +47,7 @@ def check_gradients(
 
     Parameters
     ----------
-    target : Network, Layer or Loss
+    target : Model, Layer or Loss
         What to check, built-in or one's own. An activation is a layer: ``xpnet.Activation(f, df)``.
     x : array
         A network's or layer's input, (B, I), or a loss's input y, (B, O). For a layer six random rows are the default.
@@ -95,16 +95,16 @@ def check_gradients(
     True
     """
     rng = np.random.default_rng(seed)
-    place = target.backend if isinstance(target, Network) else xpnet.backends.get(backend)
+    place = target.backend if isinstance(target, Model) else xpnet.backends.get(backend)
     with place.active():
-        if isinstance(target, Network):
+        if isinstance(target, Model):
             problems = targets.of_network(target, x, t, sample_weight, training, jitter, rng)
         elif isinstance(target, Layer):
             problems = [targets.of_layer(target, x, parameters, training, place, rng)]
         elif isinstance(target, Loss):
             problems = [targets.of_loss(target, x, t, sample_weight, place, rng)]
         else:
-            raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
+            raise ConfigError(f"check_gradients takes a Model, a Layer or a Loss (an instance), got {target!r}")
         whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
     failed = tuple(part for part in parts if any(row.verdict == "WRONG" for row in part.arrays) or part.findings)
     report = GradientReport(whole.target, whole.arrays, whole.findings, failed)

@@ -10,10 +10,11 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import ConfigError, GradientError
 from xpnet.gradcheck.problem import Point, Problem
+from xpnet.layers import backward_pass, forward_pass
 from xpnet.layers.activations import Activation
 from xpnet.layers.base import Context, Layer
 from xpnet.losses import Loss
-from xpnet.network import Network, backward_pass, forward_pass
+from xpnet.model.core import Model
 from xpnet.typing import HostArray
 
 
@@ -162,7 +163,7 @@ def of_loss(loss: Loss, y: Any, t: Any, sample_weight: Any, backend: Backend, rn
 
 
 def of_network(
-    network: Network, x: Any, t: Any, sample_weight: Any, training: bool, jitter: float, rng: np.random.Generator
+    network: Model, x: Any, t: Any, sample_weight: Any, training: bool, jitter: float, rng: np.random.Generator
 ) -> list[Problem]:
     """Set up the objective of a float64 copy of `network`, and then each layer and the loss by itself."""
     if x is None or t is None:
@@ -222,6 +223,6 @@ def of_network(
             _, grads = net.gradients(x, t, sample_weight, training=training)
             gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
     owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
-    target = f"Network of {len(net.layers)} layers with {title(net.loss)}"
+    target = f"Model of {len(net.layers)} layers with {title(net.loss)}"
     whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, inputs.shape[0])
     return [whole, *parts]

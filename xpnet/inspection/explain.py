@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from xpnet.errors import ConfigError, closest
 from xpnet.inspection.formulas import Formula, formulas, rename
@@ -15,10 +15,8 @@ from xpnet.inspection.latex import escaped, latex
 from xpnet.inspection.tables import html_table
 from xpnet.layers import Activation, Dropout
 from xpnet.layers.base import Layer
+from xpnet.model.core import Model
 from xpnet.typing import Shape
-
-if TYPE_CHECKING:
-    from xpnet.network import Network
 
 FORMATS = ("text", "markdown", "latex")
 TARGETS = {
@@ -44,7 +42,7 @@ class Section(NamedTuple):
     lines: list[Line]
 
 
-def explain(net: Network, format: str = "text") -> str:
+def explain(net: Model, format: str = "text") -> str:
     """Return the forward and the backward pass of a network as equations, layer by layer.
 
     ``y0`` is the output of layer 0, ``delta0`` = dL/dy0 its delta, ``W0`` and ``b0`` are its parameters. The equations
@@ -53,7 +51,7 @@ def explain(net: Network, format: str = "text") -> str:
 
     Parameters
     ----------
-    net : Network
+    net : Model
     format : "text", "markdown" or "latex"
         Text is valid Python for an array library's functions, with the shapes as comments: run on a batch, it gives
         `Network.gradients`. Markdown has LaTeX between double dollars, as notebooks show it; LaTeX has paragraphs
@@ -89,11 +87,11 @@ def explain(net: Network, format: str = "text") -> str:
 # ------------------------------------------------------------------------------------- what is said
 
 
-def _sections(net: Network) -> Iterator[Section]:
+def _sections(net: Model) -> Iterator[Section]:
     shapes = [net.input_shape]
     for layer in net.layers:
         shapes.append(layer.output_shape(shapes[-1]))
-    last, first = len(net.layers) - 1, net._first_trainable
+    last, first = len(net.layers) - 1, net.layout.first
     yield Section(f"Forward: x is {_size(shapes[0])}, a row a sample; y0, y1, ... are the outputs of the layers", [])
     for k, layer in enumerate(net.layers):
         title, lines = _layer_section(k, layer, formulas(layer, layer.forward), shapes, f"y{k}")
@@ -191,9 +189,9 @@ def _symbol(name: str, gradients: Mapping[str, str] = MappingProxyType({})) -> s
     return base + (f"_{{{index}}}" if index else "")
 
 
-def _penalties(net: Network) -> Iterator[Line]:
-    for place in net._layout:
-        if place.stop > net._decayed:
+def _penalties(net: Model) -> Iterator[Line]:
+    for place in net.layout.places:
+        if place.stop > net.layout.decayed:
             continue
         W, dW = f"{place.name}{place.layer}", f"d{place.name}{place.layer}"
         symbols = {W: _symbol(W), dW: _symbol(dW, {dW: place.name})}
@@ -266,8 +264,8 @@ def _latex(sections: list[Section]) -> str:
     return "\n".join(out)
 
 
-def summary_html(net: Network) -> str:
-    """Return `Network.summary` for notebooks."""
+def summary_html(net: Model, total: str) -> str:
+    """Return `Network.summary` for notebooks, the line `total` below it."""
     shape, rows = net.input_shape, [("", "layer", "output", "parameters")]
     for k, layer in enumerate(net.layers):
         shape = layer.output_shape(shape)
@@ -275,4 +273,4 @@ def summary_html(net: Network) -> str:
         # Functions without a name would be shown by their addresses.
         name = f"Activation(name={layer.name!r})" if isinstance(layer, Activation) else repr(layer)
         rows.append((str(k), name, _size(shape), f"{count:,}"))
-    return html_table(rows, [net.summary().splitlines()[-1]], right=[3])
+    return html_table(rows, [total], right=[3])

@@ -6,53 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.inspection import findings
 from xpnet.inspection.explain import equations
 from xpnet.inspection.formulas import formulas
+from xpnet.inspection.layertrace import LayerTrace
 from xpnet.inspection.numbers import Statistics, measure
 from xpnet.inspection.tables import html_table, text_table
-from xpnet.layers.base import Layer
+from xpnet.model.core import Model
 from xpnet.typing import Array
 
-if TYPE_CHECKING:
-    from xpnet.network import Network
-
 _NUMBERS = range(2, 7)  # the columns of the table that have numbers
-
-
-@dataclass(frozen=True, repr=False)
-class LayerTrace:
-    """One layer of a `Trace`.
-
-    Attributes
-    ----------
-    name : str
-        Position and kind, for instance "0 Linear".
-    layer : Layer
-    x, y : array
-        The layer's input and output for the batch.
-    delta : array
-        dL/dy, of y's shape.
-    dx : array
-        dL/dx, of x's shape; the delta of the layer before.
-    parameters, gradients : dict
-        The parameters and dL/d(parameter), by their short names.
-    """
-
-    name: str
-    layer: Layer
-    x: Array
-    y: Array
-    delta: Array
-    dx: Array
-    parameters: dict[str, Array]
-    gradients: dict[str, Array]
-
-    def __repr__(self) -> str:
-        return f"<LayerTrace of {self.name}: {', '.join(_quantities(self))}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +56,7 @@ class Trace:
     @cached_property
     def statistics(self) -> tuple[dict[str, Statistics], ...]:
         """For each layer, the statistics of its x, y, delta and gradients, by these names (a gradient's is "dW")."""
-        xp, items = self.backend.xp, [_quantities(item) for item in self.layers]
+        xp, items = self.backend.xp, [item.quantities for item in self.layers]
         with self.backend.active():
             rows = xp.stack([measure(xp, a) for quantities in items for a in quantities.values()])
         numbers = iter(self.backend.to_numpy(rows).tolist())  # one look for all of them
@@ -100,7 +66,7 @@ class Trace:
     def findings(self) -> tuple[str, ...]:
         """A sentence for each thing that is amiss: NaN and infinities, dead units, saturation, deltas out of scale."""
         with self.backend.active():
-            return tuple(findings.find(self))
+            return tuple(findings.find(self.backend.xp, self.layers, self.statistics))
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -113,7 +79,7 @@ class Trace:
                 "y": f"z = y{k}" if self._feeds_activation(k) else f"y{k}",
                 "delta": f"delta{k} = dL/dy{k}",
             }
-            for name, array in _quantities(item).items():
+            for name, array in item.quantities.items():
                 if name == "x" and k > 0:
                     continue  # it is the output above
                 s = numbers[name]
@@ -142,11 +108,6 @@ class Trace:
         return html_table(self.rows, self._notes, _NUMBERS)
 
 
-def _quantities(item: LayerTrace) -> dict[str, Array]:
-    """Return what is measured of a layer, by name."""
-    return {"x": item.x, "y": item.y, "delta": item.delta} | {f"d{name}": a for name, a in item.gradients.items()}
-
-
 def _equation(item: LayerTrace, k: int) -> str:
     """Return the formulas of layer k, with the names of `Network.explain`."""
     found = formulas(item.layer, item.layer.forward)
@@ -159,25 +120,19 @@ def _percent(share: float) -> str:
     return "<1%" if 0.0 < share < 0.005 else ">99%" if 0.995 < share < 1.0 else f"{share:.0%}"
 
 
-def trace(net: Network, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
+def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
     """Run one forward and one backward pass and keep everything; see `Network.trace`."""
     x, t, weight = net.check_batch(x, t, sample_weight)
     xp = net.backend.xp
+    seen: dict[str, dict[str, Array]] = {}
+
+    def watch(place: str, name: str, array: Array) -> None:
+        seen.setdefault(place, {})[name] = array
+
     with net.backend.active():
-        params, contexts = net.split(xp, net.theta), net.contexts(training, net._step_array(step))
-        inputs, caches = [x], []
-        for k, layer in enumerate(net.layers):
-            y, cache = layer.forward(xp, params[k], inputs[-1], contexts[k])
-            inputs.append(y)
-            caches.append(cache)
-        value, delta = net.loss(xp, inputs[-1], t, weight)
-        found: list[LayerTrace] = []
-        for k in range(len(net.layers) - 1, -1, -1):
-            layer = net.layers[k]
-            dx, grads = layer.backward(xp, params[k], caches[k], delta, contexts[k])
-            name = f"{k} {type(layer).__name__}"
-            found.insert(0, LayerTrace(name, layer, inputs[k], inputs[k + 1], delta, dx, params[k], grads))
-            delta = dx
-        W = net.theta[: net._decayed]
-        penalty = 0.5 * net.l2 * float(xp.sum(W * W)) + net.l1 * float(xp.sum(xp.abs(W)))
-        return Trace(float(value) + penalty, tuple(found), net.backend)
+        params, contexts = net.layout.split(xp, net.theta), net.contexts(training, net.step_array(step), watch=watch)
+        value, grads, _ = net.differentiate(xp, params, x, t, weight, contexts, last=-1)
+        value = net.penalize(xp, value, net.theta, xp.zeros_like(net.theta))
+        parts = zip(net.layers, contexts, params, grads, strict=True)
+        found = [LayerTrace.of(layer, context.place, seen[context.place], p, g) for layer, context, p, g in parts]
+        return Trace(float(value), tuple(found), net.backend)

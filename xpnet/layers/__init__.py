@@ -12,10 +12,11 @@ from xpnet.layers.activations import (
     Softplus,
     Tanh,
 )
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
 from xpnet.layers.linear import Linear
+from xpnet.layers.walk import backward_pass, forward_pass
 
 __all__ = [
     "ACTIVATIONS",
@@ -36,6 +37,9 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "Watch",
+    "backward_pass",
+    "forward_pass",
 ]
 
 ACTIVATIONS: dict[str, type[Layer]] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from xpnet.typing import Array, HostArray, Params, Shape
+
+Watch: TypeAlias = Callable[[str, str, Array], None]
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,23 @@ class Context:
         The number of the training step, on the device.
     state : mapping of arrays
         The layer's running statistics; empty for most layers.
+    place : str
+        The layer's position in the network, such as "3"; "3.0" for the first layer inside of layer 3.
+    watch : callable (place, name, array), optional
+        Is shown what passes through the layer; see `forward_pass` and `backward_pass`.
     """
 
     training: bool = False
     key: int = 0
     step: Array | None = None
     state: Params = field(default_factory=dict)
+    place: str = ""
+    watch: Watch | None = None
+
+    def show(self, name: str, array: Array) -> None:
+        """Show an array of the layer to whoever watches."""
+        if self.watch is not None:
+            self.watch(self.place, name, array)
 
 
 INFERENCE = Context()

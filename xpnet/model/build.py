@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,16 +29,6 @@ from xpnet.typing import HostArray, Shape
 from xpnet.validation import check_size
 
 DTYPES = ("float32", "float64")
-
-
-class Place(NamedTuple):
-    """Where a parameter lies in the flat vector."""
-
-    layer: int
-    name: str
-    start: int
-    stop: int
-    shape: Shape
 
 
 def check_layers(layers: Any) -> tuple[Layer, ...]:
@@ -164,27 +154,20 @@ def readable(size: int) -> str:
 def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:
     """Return each layer's initial parameters, drawn in order from one generator, and the initial running statistics."""
     rng = np.random.default_rng(seed)
-    values = [layer.init(rng) for layer in layers]
-    state = {f"{k}.{name}": value for k, layer in enumerate(layers) for name, value in layer.init_state().items()}
-    return values, state
+    return [layer.init(rng) for layer in layers], state(layers)
 
 
-def layout(layers: Sequence[Layer], values: list[dict[str, HostArray]], all_decayed: bool) -> tuple[list[Place], int]:
-    """Return every parameter's place in the flat vector, and how many entries at its front are decayed.
+def state(layers: Sequence[Layer]) -> dict[str, HostArray]:
+    """Return the initial running statistics by names such as "1.mean"."""
+    return {f"{k}.{name}": value for k, layer in enumerate(layers) for name, value in layer.init_state().items()}
 
-    The decayed parameters come first, so that penalties and weight decay are operations on one slice.
-    """
-    places: list[Place] = []
-    position = decayed = 0
-    for wanted in (True, False):
-        for k, layer in enumerate(layers):
-            for name, value in values[k].items():
-                if (all_decayed or name in layer.decayed) == wanted:
-                    places.append(Place(k, name, position, position + value.size, value.shape))
-                    position += value.size
-        if wanted:
-            decayed = position
-    return places, decayed
+
+def shapes(layers: Sequence[Layer]) -> list[dict[str, Shape]]:
+    """Return the shapes of each layer's parameters; a layer of one's own that does not declare any is asked to draw."""
+    rng = np.random.default_rng(0)
+    return [
+        layer.parameter_shapes() or {name: value.shape for name, value in layer.init(rng).items()} for layer in layers
+    ]
 
 
 RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets
 from xpnet.model.memory import explained
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_size
 
-if TYPE_CHECKING:
-    from xpnet.network import Network
 
-
-def _batches(net: Network, x: Array, batch_size: int) -> Iterator[Array]:
+def _batches(net: Model, x: Array, batch_size: int) -> Iterator[Array]:
     """Yield the network's output for a slice of rows at a time."""
     size = check_size("batch_size", batch_size)
     for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
-        yield net._output(x[start : min(start + size, x.shape[0]), ...])
+        yield net.output(x[start : min(start + size, x.shape[0]), ...])
 
 
-def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba: bool) -> HostArray:
+def outputs(net: Model, x: Any, batch_size: int, allow_nonfinite: bool, proba: bool) -> HostArray:
     """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
     x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
     xp = net.backend.xp
@@ -40,7 +38,7 @@ def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba:
     return result
 
 
-def predict(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
+def predict(net: Model, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
     """See `Network.predict`."""
     if net.loss.kind == "regression":
         return outputs(net, x, batch_size, allow_nonfinite, proba=True)
@@ -55,7 +53,7 @@ def predict(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> 
     return decisions[:, 0] if decisions.shape[1] == 1 else decisions
 
 
-def predict_proba(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
+def predict_proba(net: Model, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
     """See `Network.predict_proba`."""
     if net.loss.kind == "regression":
         raise ConfigError(
@@ -68,7 +66,7 @@ def predict_proba(net: Network, x: Any, *, batch_size: int, allow_nonfinite: boo
     return p
 
 
-def correct(net: Network, y: Array, t: Array) -> Array:
+def correct(net: Model, y: Array, t: Array) -> Array:
     """Return 1.0 for every sample whose label is predicted right, else 0.0, on the device (B,)."""
     xp = net.backend.xp
     if net.loss.kind == "binary":
@@ -77,7 +75,7 @@ def correct(net: Network, y: Array, t: Array) -> Array:
     return xp.astype(xp.argmax(y, axis=1) == label, y.dtype)
 
 
-def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) -> dict[str, float]:
+def score(net: Model, x: Array, t: Array, weight: HostArray, batch_size: int) -> dict[str, float]:
     """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end."""
     xp, backend = net.backend.xp, net.backend
     weight = weight * (len(weight) / weight.sum())  # ones, unless weighted: then counts of hits are exact
@@ -101,7 +99,7 @@ def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) 
     return result
 
 
-def evaluate(net: Network, x: Any, t: Any, sample_weight: Any, *, batch_size: int) -> dict[str, float]:
+def evaluate(net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int) -> dict[str, float]:
     """See `Network.evaluate`."""
     x = check_inputs(x, net.input_shape, net.backend, net.dtype)
     t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
