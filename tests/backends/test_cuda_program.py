@@ -40,7 +40,7 @@ def backend(fusion: bool = True) -> cuda_host.HostCupy:
 
 
 def state(made: xpnet.Trainer) -> dict[str, np.ndarray]:
-    return {name: np.array(a.view(np.ndarray)) for name, a in made.mutable().items()}
+    return {name: np.array(a.view(np.ndarray)) for name, a in made.arrays.carried.items()}
 
 
 def trained(name: str, on: Any, dtype: str = "float32", steps: int = 2 * UNROLL + 3) -> dict[str, np.ndarray]:

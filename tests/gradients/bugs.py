@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtr
 
 import xpnet
-import xpnet.network
+import xpnet.model.core
 from xpnet.network import Network
 
 from .planting import EXACT, PARTS, PENALTY, Bug, backward_of, loss_delta, objective_gradient, scaled
@@ -82,8 +82,8 @@ def backward_remembers(honest):
 def reuse_of_delta(honest):
     """The delta is not handed on: each layer gets the one of the layer after the next."""
 
-    def wrong(xp, layers, params, caches, dy, contexts, last=0, deltas=None):
-        dx, grads = honest(xp, layers, params, caches, dy, contexts, last, deltas)
+    def wrong(xp, layers, params, caches, dy, contexts, last=0):
+        dx, grads = honest(xp, layers, params, caches, dy, contexts, last)
         shapes = [k for k in range(len(layers)) if "b" in grads[k]]
         for k, after_k in itertools.pairwise(shapes):
             if grads[k]["b"].shape == grads[after_k]["b"].shape:
@@ -249,5 +249,5 @@ BUGS = {
         (*EXACT, "identities"),
     ),
     "the last input is remembered": Bug(xpnet.Linear, "backward", backward_remembers, PARTS),
-    "one delta for two layers": Bug(xpnet.network, "backward_pass", reuse_of_delta),
+    "one delta for two layers": Bug(xpnet.model.core, "backward_pass", reuse_of_delta),
 }

@@ -16,10 +16,12 @@ from array_backends import EagerBackend, make, strict_backend
 from test_steps import EVERYTHING, RUNS
 
 import xpnet
-from xpnet.backends.numpy import NumpyBackend, Replay
+from xpnet.backends.cpu.replay import Replay
+from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape.record import record
 from xpnet.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from xpnet.files.tensors import read_tensors, write_tensors
+from xpnet.training import feed
 from xpnet.training import fit as training
 from xpnet.training import precision as mixedprecision
 
@@ -100,7 +102,7 @@ def reference(theta: np.ndarray, x: np.ndarray, setting: Setting, steps: int) ->
     length = -(-ROWS // BATCH)
     for k in range(steps):
         if k % length == 0:
-            order, loss = training.epoch_order(3, k // length, ROWS), 0.0
+            order, loss = feed.epoch_order(3, k // length, ROWS), 0.0
         rows = order[k % length * BATCH :][:BATCH]
         xb, tb, B = x[rows].astype(HALF), T[rows], len(rows)
         w, total = np.full(B, 1.0 / B, FULL), float(B)
@@ -624,14 +626,14 @@ def test_without_a_precision_the_step_is_what_it_was() -> None:
 
 def test_the_data_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked, alive = [], []
-    prepare = training.prepare
+    check = training.check_samples
 
     def watched(*arguments: Any) -> Any:
-        data = prepare(*arguments)
+        data = check(*arguments)
         checked.append(weakref.ref(data.x))
         return data
 
-    monkeypatch.setattr(training, "prepare", watched)
+    monkeypatch.setattr(training, "check_samples", watched)
     for precision in (None, "float16"):
         network().fit(
             X.astype(int), T, epochs=1, verbose=False, precision=precision,

@@ -104,7 +104,7 @@ def check_gradients(
         elif isinstance(target, Loss):
             problems = [targets.of_loss(target, x, t, sample_weight, place, rng)]
         else:
-            raise ConfigError(f"check_gradients takes a Model, a Layer or a Loss (an instance), got {target!r}")
+            raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
         whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
     failed = tuple(part for part in parts if any(row.verdict == "WRONG" for row in part.arrays) or part.findings)
     report = GradientReport(whole.target, whole.arrays, whole.findings, failed)

@@ -223,6 +223,6 @@ def of_network(
             _, grads = net.gradients(x, t, sample_weight, training=training)
             gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
     owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
-    target = f"Model of {len(net.layers)} layers with {title(net.loss)}"
+    target = f"Network of {len(net.layers)} layers with {title(net.loss)}"
     whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, inputs.shape[0])
     return [whole, *parts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,10 +15,11 @@ from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
 from xpnet.errors import CheckpointError
 from xpnet.files.tensors import read_tensors, write_tensors
+from xpnet.layers import Layer
 from xpnet.model import build
 from xpnet.model.build import DTYPES
 from xpnet.model.core import Model
-from xpnet.saving.description import Own, describe, own_names
+from xpnet.saving.description import CLASSES, Own, describe, own_names
 from xpnet.saving.description import build as make
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -78,7 +79,7 @@ def read(path: str | os.PathLike[str], backend: str | Backend, classes: Own, kin
     parts = members(description, where, ("network",), ("training",))
     if "training" in parts:
         tensors = {name: value for name, value in tensors.items() if not name.startswith(TRAINING)}
-    net = _build_network(parts["network"], where, own, device, kind)
+    net = _build_network(parts["network"], tensors, where, own, device, kind)
     check_tensors(tensors, network_tensors(net), where)
     net.theta = device.asarray(net.layout.join(tensors, net.dtype))
     net.state = {name: device.asarray(tensors[f"state.{name}"].copy()) for name in build.state(net.layers)}
@@ -138,7 +139,9 @@ def members(data: Any, where: str, wanted: tuple[str, ...], allowed: tuple[str, 
     return data
 
 
-def _build_network(data: Any, where: str, own: Mapping[str, Any], backend: Backend, kind: type[AnyModel]) -> AnyModel:
+def _build_network(
+    data: Any, tensors: Tensors, where: str, own: Mapping[str, Any], backend: Backend, kind: type[AnyModel]
+) -> AnyModel:
     parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS))
     if not isinstance(parts["layers"], list):
         raise CheckpointError(f"{where}: layers must be a list, got {parts['layers']!r:.200}")
@@ -146,9 +149,22 @@ def _build_network(data: Any, where: str, own: Mapping[str, Any], backend: Backe
     loss = make(parts["loss"], f"{where}, loss", own, "loss")
     if parts["dtype"] not in DTYPES:
         raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {parts['dtype']!r:.200}")
+    _check_declared(layers, tensors, parts["dtype"], where)
     try:
         return kind.without_values(layers, loss, backend, **{name: parts[name] for name in SETTINGS})
     except MemoryError:
         raise
     except Exception as error:
         raise CheckpointError(f"{where}: no network can be made of this description: {error!s:.300}") from error
+
+
+def _check_declared(layers: Sequence[Layer], tensors: Tensors, dtype: str, where: str) -> None:
+    """Compare the tensors with the shapes that layers declare, before anything of their size is made.
+
+    A small file that names large layers is refused by its tensors' names. A layer of one's own need not declare any.
+    """
+    declared = [layer.parameter_shapes() for layer in layers]
+    silent = {str(k) for k, layer in enumerate(layers) if not declared[k] and type(layer) not in CLASSES.values()}
+    expected = {f"{k}.{name}": (tuple(shape), dtype) for k, own in enumerate(declared) for name, shape in own.items()}
+    compared = {name: value for name, value in tensors.items() if name.partition(".")[0] not in {"state", *silent}}
+    check_tensors(compared, expected, where)

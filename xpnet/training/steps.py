@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,11 @@ class Steps:
         return self.feed.steps_per_epoch
 
     @property
+    def precision(self) -> str | None:
+        """The half precision of the training, or None."""
+        return self.objective.precision
+
+    @property
     def loss_scale(self) -> float:
         """The factor of the loss in the coming step, 1 without `precision`; reading it waits for the device."""
         return float(self.arrays["scaling.scale"][0]) if self.objective.skips else 1.0
@@ -153,6 +158,14 @@ class Steps:
         columns = [*self.optimizer.scalars(t, rates).values(), rates, blend]
         with np.errstate(over="ignore"):  # a learning rate beyond float32 is found by what it does
             return np.stack(columns, axis=1).astype(self.net.dtype)
+
+    def counters(self, counts: Mapping[str, int]) -> dict[str, HostArray]:
+        """Return the arrays that are functions of the three counts."""
+        return {
+            "cursor": np.asarray([self.feed.seen(counts["position"])], np.int64),
+            "position": np.asarray([counts["position"]], np.int64),
+            "step": np.asarray([counts["step"] % 2**32], np.uint32),
+        }
 
     def _begin_epoch(self) -> None:
         """Write the epoch's order and its steps' scalars to the device, and start at its first batch."""

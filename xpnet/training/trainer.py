@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
@@ -174,14 +172,6 @@ class Trainer(Steps):
         """Return everything that later steps depend on: host copies of the arrays, and the three counts."""
         tensors = {name: self.net.backend.to_numpy(a).copy() for name, a in self.arrays.carried.items()}
         return tensors, dict(zip(("epoch", "position", "step"), self._counts, strict=True))
-
-    def counters(self, counts: Mapping[str, int]) -> dict[str, HostArray]:
-        """Return the arrays that are functions of the three counts."""
-        return {
-            "cursor": np.asarray([self.feed.seen(counts["position"])], np.int64),
-            "position": np.asarray([counts["position"]], np.int64),
-            "step": np.asarray([counts["step"] % 2**32], np.uint32),
-        }
 
     def restore(self, tensors: Mapping[str, HostArray], counts: Mapping[str, int]) -> None:
         """Take up what `export` returned, from a trainer of the same network, optimizer and data."""
