@@ -31,11 +31,13 @@ from xpnet.layers import (
 from xpnet.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    HalfSquaredError,
     Huber,
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     Poisson,
+    PoissonDeviance,
     SumSquaredError,
 )
 from xpnet.network import Network, load, mlp
@@ -64,6 +66,7 @@ __all__ = [
     "CrossEntropy",
     "Dropout",
     "EarlyStopping",
+    "HalfSquaredError",
     "History",
     "Huber",
     "Identity",
@@ -76,6 +79,7 @@ __all__ = [
     "Network",
     "Optimizer",
     "Poisson",
+    "PoissonDeviance",
     "RMSProp",
     "ReLU",
     "Recorder",

@@ -32,9 +32,11 @@ LAYERS = [
 LOSSES = [
     xpnet.MeanSquaredError(),
     xpnet.SumSquaredError(),
+    xpnet.HalfSquaredError(),
     xpnet.MeanAbsoluteError(),
     xpnet.Huber(0.6),
     xpnet.Poisson(),
+    xpnet.PoissonDeviance(),
     xpnet.BinaryCrossEntropy(),
     xpnet.CrossEntropy(),
 ]

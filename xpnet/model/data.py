@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
-from xpnet.losses import Loss, Poisson
+from xpnet.losses import Loss, Poisson, PoissonDeviance
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
 
@@ -182,7 +182,7 @@ def check_targets(
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a binary target lies between 0 and 1")
-    if isinstance(loss, Poisson) and (values < 0).any():
+    if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a Poisson target is a count, at least 0")
     return backend.asarray(values)
