@@ -46,7 +46,7 @@ def fit(
         # Last, so that it sees what the other callbacks did.
         items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
     if net._lock.locked():
-        raise AlreadyTrainingError("this Model is already being trained by another thread; train a copy: net.copy()")
+        raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
     run: Run | None = None
     history = History()
     with net._lock:  # released whatever happens: no interrupt comes between taking the lock and this block
