@@ -89,8 +89,8 @@ class Trainer(Steps):
     def chunk(self) -> int:
         """The number of steps that are best done between two looks at the numbers.
 
-        At least 64, and more where the steps are so short that a look at the numbers would take longer. On a device that
-        works ahead of the host a look is a wait: there it is about a second's worth, so that progress is seen and Ctrl-C
+        At least 64, and more where steps are so short that a look at the numbers would take longer. On a device that
+        works ahead of the host a look is a wait: there it is a second's worth, so that progress is seen and Ctrl-C
         is heard.
         """
         program = self._programs.get(self.feed.batch_size)
