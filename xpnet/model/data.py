@@ -245,11 +245,12 @@ def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: st
     if array.shape != (samples,):
         raise ShapeError(f"{name} has shape {array.shape}, expected ({samples},): one weight a sample")
     result = array.astype(np.float64)
-    if not np.isfinite(result).all() or (result < 0).any() or not result.sum() > 0:
+    if not np.isfinite(result).all() or (result < 0).any() or not result.any():
         raise DataError(
             f"{name} must be finite, not negative and not all zero; smallest {result.min()}, sum {result.sum()}"
         )
-    return result
+    # Only ratios matter: numbers whose sum, or its inverse, is out of range are scaled; all others stay as they are.
+    return result if 1e-200 < result.sum() < 1e200 else result / result.max()
 
 
 def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:

@@ -89,7 +89,7 @@ def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, p
     values = {"loss": trainer.mean_loss()}
     if validation is not None:
         with run.averaged():
-            measured = score(run.net, validation.x, validation.t, validation.weight, 512)
+            measured = score(run.net, validation.x, validation.t, validation.weight, None)
         values |= {f"validation_{name}": value for name, value in measured.items()}
     rate = float(trainer.rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}
