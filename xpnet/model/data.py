@@ -250,7 +250,8 @@ def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: st
             f"{name} must be finite, not negative and not all zero; smallest {result.min()}, sum {result.sum()}"
         )
     # Only ratios matter: numbers whose sum, or its inverse, is out of range are scaled; all others stay as they are.
-    return result if 1e-200 < result.sum() < 1e200 else result / result.max()
+    with np.errstate(over="ignore"):
+        return result if 1e-200 < result.sum() < 1e200 else result / result.max()
 
 
 def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:
