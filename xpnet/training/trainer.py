@@ -69,9 +69,10 @@ class Trainer(Steps):
         sample_weight: Any = None, shuffle: bool = True, averaging: float | None = None, precision: str | None = None,
     ) -> None:  # fmt: skip
         optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
-        samples = check_samples(net, x, t, sample_weight, None)
-        feed = resident(net, objective, samples, batch_size, shuffle)
-        super().__init__(net, optimizer, feed, objective, averaging)
+        with net.backend.active():
+            samples = check_samples(net, x, t, sample_weight, None)
+            feed = resident(net, objective, samples, batch_size, shuffle)
+            super().__init__(net, optimizer, feed, objective, averaging)
 
     @classmethod
     def of(
