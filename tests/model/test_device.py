@@ -1,7 +1,6 @@
 """A device that is not the current one: every public call makes it so, and leaves the user's errors as they were."""
 
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -49,8 +48,8 @@ def test_training(net, data, tmp_path, precision):
     for epochs, resume in ((2, False), (4, True)):
         recorder = xpnet.Recorder(every=2, parameters=True)
         net.fit(
-            x, t, epochs=epochs, batch_size=16, averaging=0.9, validation_split=0.2, sample_weight=weight, verbose=False,
-            callbacks=[xpnet.EarlyStopping(patience=9), recorder, lambda run: run.net.theta.sum()],
+            x, t, epochs=epochs, batch_size=16, averaging=0.9, validation_split=0.2, sample_weight=weight,
+            verbose=False, callbacks=[xpnet.EarlyStopping(patience=9), recorder, lambda run: run.net.theta.sum()],
             checkpoint=tmp_path / "run.safetensors", checkpoint_every=1, resume=resume, precision=precision,
         )  # fmt: skip
         assert recorder["0.delta"].rms.all()
@@ -71,6 +70,5 @@ def test_callbacks_hear_warnings_as_anywhere_else():
     def divide(run):
         np.ones(1) / np.zeros(1)
 
-    with warnings.catch_warnings(), pytest.raises(RuntimeWarning, match="divide by zero"):
-        warnings.simplefilter("error")
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
         xpnet.mlp([5, 3]).fit(X, T, epochs=1, verbose=False, callbacks=divide)
