@@ -166,7 +166,7 @@ def test_python_without_assertions_refuses_the_same_files(tmp_path: Path) -> Non
         "    except Exception as error: print(type(error).__name__)\n"
     )
     command = [sys.executable, "-O", "-c", script, str(tmp_path)]
-    root = Path(xpnet.datasets.idx.__file__).parents[1]
+    root = Path(xpnet.datasets.idx.__file__).parents[2]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout.split()
     assert printed == ["False"] + ["IDXFormatError"] * len(MALFORMED)
 
