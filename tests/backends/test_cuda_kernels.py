@@ -21,8 +21,9 @@ from xpnet.backends.cuda import kernels as cuda_kernels
 from xpnet.backends.cuda.kernels import FLOATING, PRELUDE, Kernel
 from xpnet.backends.cuda.program import FusedStep
 from xpnet.backends.tape import fusion as native
-from xpnet.backends.tape.hollow import Hollow, record
+from xpnet.backends.tape.hollow import Hollow
 from xpnet.backends.tape.plan import _inner, without_dead, write_in_place
+from xpnet.backends.tape.record import record
 
 FLOATS = ["float32", "float64"]
 needs_compiler = pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
@@ -33,7 +34,7 @@ class NotUsed:
 
 
 def kernels(step: Any, arrays: Mapping[str, Any]) -> list[Kernel]:
-    tape, _ = record(step, xp, NotUsed, arrays)
+    tape = record(step, xp, arrays, NotUsed)
     operations, places = write_in_place(without_dead(tape.operations))
     units = native.group(operations, places, cuda_kernels.fits)
     inner = _inner(units, places)
@@ -367,7 +368,7 @@ def test_recording_a_large_network_takes_no_memory() -> None:
 
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     assert [kernel.blocks for kernel in kernels(step, arrays)] == [8192 * 8192 // 256] * 20
-    assert all(isinstance(op.target.array, Hollow) for op in record(step, xp, NotUsed, arrays)[0].operations)
+    assert all(isinstance(op.target.array, Hollow) for op in record(step, xp, arrays, NotUsed).operations)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
@@ -407,7 +408,7 @@ def test_what_does_not_fit_together_is_an_error_of_numpys() -> None:
 def test_the_steps_of_xpnet_are_made_of_kernels(name: str) -> None:
     """What is left to CuPy are products, sums and the choice of a batch, and nothing else."""
     made = trainer(name)
-    tape, _ = record(made._make_step(8), xp, NotUsed, made.arrays)
+    tape = record(made._make_step(8), xp, made.arrays, NotUsed)
     operations, places = write_in_place(without_dead(tape.operations))
     units = native.group(operations, places, cuda_kernels.fits)
     others = {op.kind for unit in units for op in unit if not cuda_kernels.fits(op, places)}

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xpnet.errors import NotRecordedWarning, warn_user
 from xpnet.typing import Array, HostArray
 
 Step = Callable[[Any, Mapping[str, Array]], None]
@@ -97,6 +98,16 @@ class Backend:
         that it changes; compiling leaves them as they were.
         """
         return Eager(step, self.xp, arrays)
+
+    def tell_as_written(self, reason: object) -> None:
+        """Warn once that steps are run as they are written."""
+        told: set[str] = vars(self).setdefault("_told", set())
+        if str(reason) not in told:
+            told.add(str(reason))
+            warn_user(
+                f"the training step is run as it is written, which is slower than from a recording: {reason}",
+                NotRecordedWarning,
+            )
 
     def describe(self) -> str:
         """Return one line about the library's version and the device."""

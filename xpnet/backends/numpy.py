@@ -13,7 +13,7 @@ import numpy as np
 from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.replay import Replay
-from xpnet.backends.tape.record import record
+from xpnet.backends.tape.record import CannotRecord, record
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -42,9 +42,11 @@ class NumpyBackend(Backend):
             return Replay(record(step, self.xp, arrays))
         except MemoryError:
             raise
-        except Exception:  # a user's layer may look at values, or call what is not in the standard: then each
-            # step runs as it is written, and if that is wrong it says so itself
-            return super().compile(step, arrays, changes)
+        except CannotRecord as reason:
+            self.tell_as_written(reason)
+        except Exception:  # of the step's own, which will say so itself when it is run
+            pass
+        return super().compile(step, arrays, changes)
 
     def describe(self) -> str:
         return f"NumPy {np.__version__} on the CPU{openblas.advice()}"

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.errors import ConfigError, DataError, closest
-from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights, warn_user
+from xpnet.errors import ConfigError, DataError, closest, warn_user
+from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights
 from xpnet.network import Network
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.typing import Array, HostArray
