@@ -78,7 +78,7 @@ PLACE = type("Place", (), {"__repr__": lambda self: "array"})()
 
 def flat(items: Any) -> list[Any]:
     """Return the entries of nested lists and tuples."""
-    return [x for item in items for x in (flat(item) if isinstance(item, list | tuple) else [item])]
+    return [x for item in items for x in (flat(item) if type(item) in (list, tuple) else [item])]
 
 
 def other(tape: Tape, host: Any, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Traced:

@@ -50,6 +50,8 @@ def hollow(shape: Shape, dtype: np.dtype[Any], strides: Shape | None, offset: in
 
 def _steps(a: HostArray) -> Shape:
     """Return how the axes of `a` lie in memory: 1 for the innermost, 2 for the next; 0 if repeated, < 0 if reversed."""
+    if a.flags.c_contiguous:
+        return tuple(range(a.ndim, 0, -1))
     sizes = sorted({abs(s) for s in a.strides if s})
     return tuple(((s > 0) - (s < 0)) * (1 + sizes.index(abs(s))) if s else 0 for s in a.strides)
 
@@ -63,12 +65,12 @@ def _zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
     return np.broadcast_to(zeros, shape) if 0 in steps else zeros
 
 
-_some_zeros = functools.lru_cache(1024)(_zeros)
+_kept_zeros = functools.lru_cache(1024)(_zeros)
 
 
 def small(a: HostArray) -> HostArray:
     """Return zeros that lie in memory as `a` does, two at most along each axis."""
-    return _some_zeros(tuple(min(n, 2) for n in a.shape), a.dtype, _steps(a))
+    return _kept_zeros(tuple([2 if n > 2 else n for n in a.shape]), a.dtype, _steps(a))
 
 
 def zeros_like(a: HostArray) -> HostArray:
@@ -76,13 +78,12 @@ def zeros_like(a: HostArray) -> HostArray:
     return _zeros(a.shape, a.dtype, _steps(a))
 
 
-def strides_like(like: HostArray, shape: Shape) -> Shape:
-    """Return the strides of a new array of `shape` whose axes are in the order of those of `like`, a smaller one."""
+def strides_like(like: HostArray, shape: Shape) -> Shape | None:
+    """Return the strides of a new array of `shape` with the axes in the order of those of `like`; None: rows in order."""
+    if like.flags.c_contiguous and 1 not in shape:
+        return None
     inner = [axis for axis, n in enumerate(like.shape) if n > 1]
-    return tuple(
-        like.itemsize * prod(shape[k] for k in inner if like.strides[k] < stride) if like.size else stride
-        for stride in like.strides
-    )
+    return tuple(like.itemsize * prod(shape[k] for k in inner if like.strides[k] < stride) for stride in like.strides)
 
 
 def power(a: HostArray, exponent: Any) -> np.ufunc:

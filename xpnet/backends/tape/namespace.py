@@ -47,15 +47,16 @@ class TraceNamespace:
 
     def _owned(self, item: Any) -> Any:
         """Return arguments with stand-ins for arrays of NumPy's and of the device."""
+        if type(item) is Traced:
+            return item
         if isinstance(item, list | tuple):
             return type(item)(map(self._owned, item))
-        is_array = isinstance(item, np.ndarray | self._tape.array_type) and not isinstance(item, Traced)
-        return self._tape.owned(item) if is_array else item
+        return self._tape.owned(item) if isinstance(item, np.ndarray | self._tape.array_type) else item
 
     def _call(self, name: str, found: Any, args: Any, options: Mapping[str, Any]) -> Any:
         tape = self._tape
         original = getattr(host, FILLED.get(name, name))
-        if any(isinstance(v, Traced | np.ndarray | tape.array_type) for v in flat(options.values())):
+        if options and any(isinstance(v, Traced | np.ndarray | tape.array_type) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
         if not any(isinstance(a, Traced) for a in flat(args)):
             return self._made(original(*args, **options), name in FILLED)

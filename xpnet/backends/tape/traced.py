@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from xpnet.backends.tape.hollow import Hollow, hollow, small, strides_like
+from xpnet.backends.tape.hollow import hollow, small, strides_like
 from xpnet.backends.tape.operators import Operators, View
 from xpnet.typing import HostArray, Shape
 
@@ -26,12 +26,13 @@ class NotRepeated(CannotRecord):
 class Buffer:
     """A piece of memory: an array of the caller or of a layer ("given"), a constant, or an intermediate result.
 
-    A result's `array` is hollow: it says how the result will lie in memory. `fill` is the number that a constant
-    consists of, if it was made of one.
+    A result's `array` is hollow: it says how the result will lie in memory. `number` counts the buffers of a tape;
+    `fill` is what a constant consists of, if it was made of one number.
     """
 
     array: HostArray
     kind: str = "result"
+    number: int = 0
     fill: Any = None
 
 
@@ -69,11 +70,11 @@ class Operation:
 
 def _equal(a: Traced, b: Traced) -> bool:
     x, y = a.array, b.array
-    if x.shape != y.shape or x.strides != y.strides or x.dtype != y.dtype:
+    if x.shape != y.shape or x.strides != y.strides or x.dtype != y.dtype or a.buffer.number != b.buffer.number:
         return False
-    if isinstance(x, Hollow) or isinstance(y, Hollow) or a.buffer.kind == "given":
-        return bool(x.ctypes.data == y.ctypes.data)
-    return x.tobytes() == y.tobytes()
+    if a.buffer.kind in ("constant", "changed"):
+        return x.tobytes() == y.tobytes()
+    return not a.path or bool(x.ctypes.data == y.ctypes.data)
 
 
 class Tape:
@@ -102,7 +103,7 @@ class Tape:
         self.on_host, self.array_type = array_type is np.ndarray, array_type
         self._before = before
         self._owned: dict[Any, tuple[Traced, bytes]] = {}
-        self._size = 0
+        self._buffers = self._size = 0
 
     def refuse(self, reason: str, kind: type[CannotRecord] = CannotRecord) -> NoReturn:
         """Give up for good: a step may catch what is raised here, but it is remembered."""
@@ -116,12 +117,15 @@ class Tape:
             if not array.flags.c_contiguous:
                 self.refuse("an array of the step is not contiguous")
             array = self._hollow(array.shape, array.dtype)
-        return Traced(self, Buffer(array, "given"), (), array)
+        return self._new(array, "given")
+
+    def _new(self, array: HostArray, kind: str, fill: Any = None) -> Traced:
+        self._buffers += 1
+        return Traced(self, Buffer(array, kind, self._buffers, fill), (), array)
 
     def constant(self, array: Any, fill: Any = None) -> Traced:
         """Return a stand-in for an array that never changes."""
-        array = np.asarray(array)
-        return Traced(self, Buffer(array, "constant", fill), (), array)
+        return self._new(np.asarray(array), "constant", fill)
 
     def owned(self, array: HostArray) -> Traced:
         """Return a stand-in for an array that a layer has of its own, which each step is going to read anew."""
@@ -137,7 +141,7 @@ class Tape:
                     )
                 if self._before._owned[key][1] != content:
                     self._not_repeated()
-            self._owned[key] = Traced(self, Buffer(array, "given"), (), array), content
+            self._owned[key] = self._new(array, "given"), content
         return self._owned[key][0]
 
     def operand(self, o: Any) -> Any:
@@ -155,8 +159,7 @@ class Tape:
     def result(self, shape: Shape, like: Any) -> Traced:
         """Return a stand-in for a result of `shape`, of the data type and layout of `like`, a smaller one."""
         like = np.asarray(like)
-        array = self._hollow(shape, like.dtype, strides_like(like, shape) if like.size else None)
-        return Traced(self, Buffer(array), (), array)
+        return self._new(self._hollow(shape, like.dtype, strides_like(like, shape)), "result")
 
     def _hollow(self, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> HostArray:
         array = hollow(shape, dtype, strides, self._size)
