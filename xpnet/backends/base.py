@@ -28,16 +28,18 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class Eager:
-    """A step that is run as it is written."""
+    """A step that is run as it is written; `after` is called after each."""
 
     step: Step
     xp: Any
     arrays: Mapping[str, Array]
     unroll: int = 1
+    after: Callable[[], None] = lambda: None
 
     def __call__(self, steps: int = 1) -> None:
         for _ in range(steps):
             self.step(self.xp, self.arrays)
+            self.after()
 
 
 class Backend:
@@ -99,11 +101,11 @@ class Backend:
         """
         return Eager(step, self.xp, arrays)
 
-    def tell_as_written(self, reason: object) -> None:
-        """Warn once that steps are run as they are written."""
-        told: set[str] = vars(self).setdefault("_told", set())
-        if str(reason) not in told:
-            told.add(str(reason))
+    def tell_as_written(self, reason: Exception) -> None:
+        """Warn, once for each reason, that steps are run as they are written."""
+        told: set[Any] = vars(self).setdefault("_told", set())
+        if reason.args[:1] not in told:
+            told.add(reason.args[:1])
             warn_user(
                 f"the training step is run as it is written, which is slower than from a recording: {reason}",
                 NotRecordedWarning,

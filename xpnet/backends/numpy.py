@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.base import Backend, Eager, Program, Step
 from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.tape.record import CannotRecord, record
@@ -44,9 +45,9 @@ class NumpyBackend(Backend):
             raise
         except CannotRecord as reason:
             self.tell_as_written(reason)
-        except Exception:  # of the step's own, which will say so itself when it is run
-            pass
-        return super().compile(step, arrays, changes)
+            return super().compile(step, arrays, changes)
+        except Exception as error:  # the step's own, which it will raise again: there is something to tell if not
+            return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
     def describe(self) -> str:
         return f"NumPy {np.__version__} on the CPU{openblas.advice()}"

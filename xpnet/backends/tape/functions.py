@@ -142,7 +142,7 @@ def concat(tape: Tape, arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tra
     if len(around) > 1:
         raise ValueError(f"concat: arrays of shapes {[a.shape for a in parts]} do not fit together along axis {axis}")
     ends = np.cumsum([a.shape[axis] for a in parts]).tolist()
-    shape = parts[0].shape[:axis] + (ends[-1],) + parts[0].shape[axis + 1 :]
+    shape = (*parts[0].shape[:axis], ends[-1], *parts[0].shape[axis + 1 :])
     whole = tape.result(shape, np.concatenate([small(a.array) for a in parts], axis))
     for a, start, end in zip(parts, [0, *ends], ends, strict=False):
         whole[(slice(None),) * axis + (slice(start, end), ...)] = a
@@ -219,7 +219,7 @@ EXACT = 2**24
 
 def _divides(x: Traced, count: float) -> bool:
     """Say whether a division by `count` is rounded as NumPy does it, which divides float32 by float64 numbers."""
-    return bool(x.dtype == np.float64 or x.dtype == np.float32 and float(np.float32(count)) == count <= EXACT)
+    return bool(x.dtype == np.float64 or (x.dtype == np.float32 and float(np.float32(count)) == count <= EXACT))
 
 
 def mean(tape: Tape, x: Traced, /, axis: Any = None, *, keepdims: bool = False) -> Traced | None:

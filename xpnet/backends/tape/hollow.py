@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
 from math import prod
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,7 @@ from xpnet.typing import HostArray, Shape
 class Hollow(HostArray):
     """An array without numbers."""
 
-    __array_ufunc__ = None  # NumPy's functions refuse it, instead of reading where nothing is
+    __array_ufunc__ = None  # type: ignore[assignment]  # NumPy's functions refuse it: there is nothing to read
 
     def __repr__(self) -> str:
         return f"<hollow {self.dtype} {self.shape}>"
@@ -45,7 +44,7 @@ _NOWHERE = np.asarray(
 
 def hollow(shape: Shape, dtype: np.dtype[Any], strides: Shape | None, offset: int) -> HostArray:
     """Return a hollow array, `offset` bytes further on; rows one after another if there are no `strides`."""
-    return Hollow(shape, dtype, _NOWHERE, offset, strides)  # type: ignore[arg-type]
+    return Hollow(shape, dtype, _NOWHERE, offset, strides)
 
 
 def _steps(a: HostArray) -> Shape:
@@ -61,15 +60,20 @@ def _zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
     order = sorted(range(len(shape)), key=lambda axis: -abs(steps[axis]))
     packed = np.zeros([shape[axis] if steps[axis] else 1 for axis in order], dtype)
     zeros = packed.transpose([order.index(axis) for axis in range(len(shape))])
-    zeros = zeros[tuple(slice(None, None, -1 if step < 0 else 1) for step in steps)]
+    backwards = tuple(axis for axis, step in enumerate(steps) if step < 0)
+    zeros = np.flip(zeros, backwards) if backwards else zeros
     return np.broadcast_to(zeros, shape) if 0 in steps else zeros
 
 
-_kept_zeros = functools.lru_cache(1024)(_zeros)
+@functools.lru_cache(1024)
+def _kept_zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
+    zeros = _zeros(shape, dtype, steps)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def small(a: HostArray) -> HostArray:
-    """Return zeros that lie in memory as `a` does, two at most along each axis."""
+    """Return read-only zeros that lie in memory as `a` does, two at most along each axis."""
     return _kept_zeros(tuple([2 if n > 2 else n for n in a.shape]), a.dtype, _steps(a))
 
 
@@ -79,15 +83,15 @@ def zeros_like(a: HostArray) -> HostArray:
 
 
 def strides_like(like: HostArray, shape: Shape) -> Shape | None:
-    """Return the strides of a new array of `shape` with the axes in the order of those of `like`; None: rows in order."""
+    """Return the strides of a new array of `shape` whose axes lie as those of `like`, None if they lie in order."""
     if like.flags.c_contiguous and 1 not in shape:
         return None
     inner = [axis for axis, n in enumerate(like.shape) if n > 1]
     return tuple(like.itemsize * prod(shape[k] for k in inner if like.strides[k] < stride) for stride in like.strides)
 
 
-def power(a: HostArray, exponent: Any) -> np.ufunc:
-    """Return the function that NumPy takes for ``a ** exponent``: for some numbers it has quicker ones."""
+def power(a: HostArray, exponent: Any) -> tuple[np.ufunc, int]:
+    """Return the function that NumPy takes for ``a ** exponent``, for some numbers a quicker one, and its arguments."""
     called: tuple[np.ufunc, int] = small(a).view(_Asked) ** exponent
     return called
 

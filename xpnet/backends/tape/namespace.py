@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import array_api_compat.numpy as host
@@ -49,18 +48,18 @@ class TraceNamespace:
         """Return arguments with stand-ins for arrays of NumPy's and of the device."""
         if type(item) is Traced:
             return item
-        if isinstance(item, list | tuple):
+        if type(item) in (list, tuple):
             return type(item)(map(self._owned, item))
-        return self._tape.owned(item) if isinstance(item, np.ndarray | self._tape.array_type) else item
+        return self._tape.owned(item) if isinstance(item, self._tape.array_types) else item
 
-    def _call(self, name: str, found: Any, args: Any, options: Mapping[str, Any]) -> Any:
+    def _call(self, name: str, found: Any, args: Any, options: dict[str, Any]) -> Any:
         tape = self._tape
         original = getattr(host, FILLED.get(name, name))
-        if options and any(isinstance(v, Traced | np.ndarray | tape.array_type) for v in flat(options.values())):
+        if options and any(isinstance(v, (Traced, *tape.array_types)) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
-        if not any(isinstance(a, Traced) for a in flat(args)):
+        if not any(type(a) is Traced for a in flat(args)):
             return self._made(original(*args, **options), name in FILLED)
-        if name in UFUNCS and not options:
+        if name in UFUNCS and not options and len(args) == UFUNCS[name].nin:
             return tape.elementwise(UFUNCS[name], *args)
         recorded = RECORDERS[name](tape, *args, **options) if name in RECORDERS else None
         if recorded is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,9 @@ def _binary(ufunc: np.ufunc) -> tuple[Any, Any, Any]:
     return forward, reflected, in_place
 
 
-def _refuses(reason: str) -> Callable[..., NoReturn]:
-    def refuse(self: Any, *_: Any, **__: Any) -> NoReturn:
-        self.tape.refuse(reason)
+def _refuses(reason: str) -> Callable[..., Any]:
+    def refuse(self: Any, *_: Any, **__: Any) -> Any:
+        return self.tape.refuse(reason)
 
     return refuse
 
@@ -103,22 +103,22 @@ class Operators:
             self.tape.refuse(f"NumPy's own {ufunc.__name__} is called in a way that is not known here")
         return self.tape.elementwise(ufunc, *inputs)
 
-    def __array_function__(self, function: Any, *_: Any) -> NoReturn:
-        self.tape.refuse(f"NumPy's own {function.__name__} is called, not that of xp")
+    def __array_function__(self, function: Any, *_: Any) -> Any:
+        return self.tape.refuse(f"NumPy's own {function.__name__} is called, not that of xp")
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         inside = name.startswith("__")  # NumPy's ways to an array's memory
-        self.tape.refuse(READ if inside else f"the attribute {name} of an array is not in the array API standard")
+        return self.tape.refuse(
+            READ if inside else f"the attribute {name} of an array is not in the array API standard"
+        )
 
     def __len__(self) -> int:
-        if not self.array.ndim:
-            raise TypeError("len() of unsized object")
-        return self.array.shape[0]
+        return len(self.array)
 
     __bool__ = _refuses("a value decides what is done")
     __float__ = __int__ = __index__ = __complex__ = __array__ = _refuses(READ)
     __iter__ = __contains__ = __str__ = __format__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
-    __reduce_ex__ = __divmod__ = __rdivmod__ = __imatmul__ = __hash__ = __float__  # type: ignore[assignment]
+    __reduce_ex__ = __divmod__ = __rdivmod__ = __imatmul__ = __hash__ = __float__
 
     __add__, __radd__, __iadd__ = _binary(np.add)
     __sub__, __rsub__, __isub__ = _binary(np.subtract)
@@ -177,7 +177,8 @@ def _is_integer(k: Any) -> bool:
 
 def power_of_number(base: Any, exponent: Any) -> Any:
     """Return a power of a single number, which NumPy takes in another way than powers of arrays."""
-    return np.asarray(base)[()] ** np.asarray(exponent)[()]
+    first, second = (a[()] if isinstance(a, np.ndarray) else a for a in (base, exponent))
+    return first**second
 
 
 def same_place(a: Any, b: Any) -> bool:

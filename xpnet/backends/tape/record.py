@@ -17,6 +17,7 @@ import numpy as np
 
 from xpnet.backends.tape.functions import PLACE, Call
 from xpnet.backends.tape.namespace import TraceNamespace
+from xpnet.backends.tape.surroundings import Surroundings
 from xpnet.backends.tape.traced import Buffer, CannotRecord, NotRepeated, Operation, Tape, Traced
 
 __all__ = ["Buffer", "CannotRecord", "NotRepeated", "Operation", "Tape", "Traced", "record"]
@@ -43,8 +44,17 @@ def record(step: Step, xp: Any, arrays: Mapping[str, Any], array_type: type = np
     Exception
         Of any type: what the step itself raises.
     """
-    tape = _record(step, xp, arrays, Tape(array_type))
-    _record(step, xp, arrays, Tape(array_type, before=tape))
+    found = Surroundings(step)
+    try:
+        tape = _record(step, xp, arrays, Tape(array_type))
+        once = Surroundings(step)
+        if once.keeps:
+            raise NotRepeated("an array of the step is kept by what the step calls")
+        again = _record(step, xp, arrays, Tape(array_type, before=tape))
+        if Surroundings(step).facts != once.facts:
+            again.not_repeated()
+    finally:
+        found.restore()
     _make_changed_anew(tape)
     if tape.on_host:
         _check_selections(tape)
@@ -61,7 +71,7 @@ def _record(step: Step, xp: Any, arrays: Mapping[str, Any], tape: Tape) -> Tape:
         if tape.refused is None:
             raise
     if tape.refused is not None:
-        raise type(tape.refused)(f"{tape.refused}{_place(tape.refused)}") from None
+        raise type(tape.refused)(str(tape.refused), _place(tape.refused)) from None
     return tape
 
 
@@ -89,9 +99,9 @@ def _make_changed_anew(tape: Tape) -> None:
 
 
 def _check_selections(tape: Tape) -> None:
-    """Let selections that may go beyond the end be looked at by NumPy; those of a caller's rows by its own numbers do not.
+    """Let NumPy look at selections that may go beyond the end: all but those of rows of the caller by its own numbers.
 
-    These numbers are integers that the caller passes, and sums and selections of them.
+    These are integers that the caller passes, and sums and selections of them.
     """
     data = {id(a.buffer) for a in tape.given.values()} - {id(op.target.buffer) for op in tape.operations}
     numbers = {id(a.buffer) for a in tape.given.values() if a.dtype == np.int64}

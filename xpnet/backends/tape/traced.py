@@ -1,4 +1,4 @@
-"""What is on a tape: operations, the memory that they work on, and the arrays that stand in while a step is recorded."""
+"""What is on a tape: operations, the memory that they work on, and arrays that stand in while a step is recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from xpnet.typing import HostArray, Shape
 
 
 class CannotRecord(Exception):
-    """The step does something that a recording cannot repeat; it has to be run as it is written."""
+    """The step does something that a recording cannot repeat; it has to be run as it is written.
+
+    Its arguments are why, and where.
+    """
+
+    def __str__(self) -> str:
+        return "".join(self.args)
 
 
 class NotRepeated(CannotRecord):
@@ -40,6 +46,8 @@ class Traced(Operators):
     """Stands in for an array while a step is recorded: a buffer, and the view of it that is meant."""
 
     __slots__ = ("array", "buffer", "path", "tape")
+    tape: Tape
+    buffer: Buffer
 
     def __init__(self, tape: Tape, buffer: Buffer, path: tuple[View, ...], array: HostArray) -> None:
         self.tape, self.buffer, self.path, self.array = tape, buffer, path, array
@@ -100,7 +108,7 @@ class Tape:
         self.operations: list[Operation] = []
         self.given: dict[str, Traced] = {}
         self.refused: CannotRecord | None = None
-        self.on_host, self.array_type = array_type is np.ndarray, array_type
+        self.on_host, self.array_type, self.array_types = array_type is np.ndarray, array_type, (np.ndarray, array_type)
         self._before = before
         self._owned: dict[Any, tuple[Traced, bytes]] = {}
         self._buffers = self._size = 0
@@ -127,7 +135,7 @@ class Tape:
         """Return a stand-in for an array that never changes."""
         return self._new(np.asarray(array), "constant", fill)
 
-    def owned(self, array: HostArray) -> Traced:
+    def owned(self, array: Any) -> Traced:
         """Return a stand-in for an array that a layer has of its own, which each step is going to read anew."""
         if not self.on_host or type(array) is not np.ndarray or array.dtype.kind not in "biuf":
             self.refuse(f"a {type(array).__name__} of the layer's own is among the arrays")
@@ -140,7 +148,7 @@ class Tape:
                         "an array is made by NumPy itself, not by xp, and may be another one each time", NotRepeated
                     )
                 if self._before._owned[key][1] != content:
-                    self._not_repeated()
+                    self.not_repeated()
             self._owned[key] = self._new(array, "given"), content
         return self._owned[key][0]
 
@@ -150,7 +158,7 @@ class Tape:
             return o
         if isinstance(o, np.generic):
             return self.constant(o)
-        if isinstance(o, np.ndarray | self.array_type):
+        if isinstance(o, self.array_types):
             return self.owned(o)
         if not isinstance(o, int | float):
             self.refuse(f"a {type(o).__name__} is combined with arrays")
@@ -186,7 +194,7 @@ class Tape:
         if not target.array.flags.writeable:
             self.refuse("an array that is read-only is changed in place")
         for o in operands:
-            shape = o.array.shape if isinstance(o, Traced) else ()
+            shape: Shape = o.array.shape if isinstance(o, Traced) else ()
             while len(shape) > target.array.ndim and shape[0] == 1:  # NumPy leaves these axes out
                 shape = shape[1:]
             if np.broadcast_shapes(shape, target.array.shape) != target.array.shape:
@@ -199,20 +207,21 @@ class Tape:
         if self._before is not None:
             k, before = len(self.operations), self._before.operations
             if k >= len(before) or not operation.equals(before[k]):
-                self._not_repeated()
+                self.not_repeated()
         self.operations.append(operation)
 
-    def _not_repeated(self) -> NoReturn:
+    def not_repeated(self) -> NoReturn:
+        """Give up since the step is not the same each time."""
         self.refuse(
-            "it was another one when it was recorded again: it takes numbers or decisions from the host, such as random "
-            "numbers, a clock or a counter",
+            "it was another one when it was recorded again: it takes numbers or decisions from the host, such as "
+            "random numbers, a clock or a counter",
             NotRepeated,
         )
 
     def end(self) -> None:
         """Give up if the other recording has more operations."""
         if self._before is not None and len(self.operations) < len(self._before.operations):
-            self._not_repeated()
+            self.not_repeated()
 
     def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
         """Record a function of each number alone. Python numbers take the data type of the array beside them."""
