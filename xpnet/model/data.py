@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,18 +10,18 @@ import array_api_compat
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
+from xpnet.errors import (
+    BackendMismatchError,
+    ConfigError,
+    DataError,
+    DTypeError,
+    PrecisionWarning,
+    ShapeError,
+    warn_user,
+)
 from xpnet.losses import Loss, Poisson, PoissonDeviance
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
-
-
-def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line of the caller's own code, however deep in xpnet the reason was found."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "xpnet":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
 
 
 def to_host(name: str, a: Any, backend: Backend) -> HostArray:

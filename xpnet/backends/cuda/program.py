@@ -9,9 +9,8 @@ from typing import Any
 from xpnet.backends.base import Step
 from xpnet.backends.cuda.kernels import PRELUDE, THREADS, Kernel, fits, write
 from xpnet.backends.tape.fusion import group
-from xpnet.backends.tape.hollow import record
 from xpnet.backends.tape.plan import Memory, _inner, assign, inputs, is_result, without_dead, write_in_place
-from xpnet.backends.tape.record import Buffer, Operation
+from xpnet.backends.tape.record import Buffer, Operation, record
 from xpnet.typing import Array
 
 REDUCTIONS = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min"}
@@ -82,7 +81,8 @@ class FusedStep:
     def __init__(self, cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array]) -> None:
         self._cupy, self._xp = cupy, xp
         # Kept, since the plan tells buffers apart by their identity.
-        self._tape, given = record(step, xp, cupy.ndarray, arrays)
+        self._tape = record(step, xp, arrays, cupy.ndarray)
+        given = self._tape.given
         operations, self.places = write_in_place(without_dead(self._tape.operations))
         self.units = group(operations, self.places, fits)
         self.inner = _inner(self.units, self.places)
