@@ -20,9 +20,9 @@ import xpnet
 from xpnet.backends.cuda import kernels as cuda_kernels
 from xpnet.backends.cuda.kernels import FLOATING, PRELUDE, Kernel
 from xpnet.backends.cuda.program import FusedStep
-from xpnet.backends.tape import fusion as native
+from xpnet.backends.tape.fusion import fits, group, within
 from xpnet.backends.tape.hollow import Hollow
-from xpnet.backends.tape.plan import _inner, without_dead, write_in_place
+from xpnet.backends.tape.plan import without_dead, write_in_place
 from xpnet.backends.tape.record import CannotRecord, record
 
 FLOATS = ["float32", "float64"]
@@ -36,9 +36,9 @@ class NotUsed:
 def kernels(step: Any, arrays: Mapping[str, Any]) -> list[Kernel]:
     tape = record(step, xp, arrays, NotUsed)
     operations, places = write_in_place(without_dead(tape.operations))
-    units = native.group(operations, places, cuda_kernels.fits)
-    inner = _inner(units, places)
-    return [cuda_kernels.write(unit, places, inner) for unit in units if cuda_kernels.fits(unit[0], places)]
+    units = group(operations, places, cuda_kernels.known)
+    inner = within(units, places)
+    return [cuda_kernels.write(unit, places, inner) for unit in units if fits(unit[0], places, cuda_kernels.known)]
 
 
 def kernels_of(name: str, dtype: str) -> list[Kernel]:
@@ -378,8 +378,8 @@ def test_the_steps_of_xpnet_are_made_of_kernels(name: str) -> None:
     made = trainer(name)
     tape = record(made.make_step(8), xp, made.arrays, NotUsed)
     operations, places = write_in_place(without_dead(tape.operations))
-    units = native.group(operations, places, cuda_kernels.fits)
-    others = {op.kind for unit in units for op in unit if not cuda_kernels.fits(op, places)}
+    units = group(operations, places, cuda_kernels.known)
+    others = {op.kind for unit in units for op in unit if not fits(op, places, cuda_kernels.known)}
     assert others <= {"matmul", "reduce", "take"}
     assert len(units) < 0.8 * len(operations)
     assert isinstance(made.net, xpnet.Network)

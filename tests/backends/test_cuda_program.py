@@ -269,10 +269,8 @@ def test_a_wrong_kernel_is_not_used(
 
 
 def test_wrong_steps_through_memory_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = cuda_kernels.Writer._place
-    monkeypatch.setattr(
-        cuda_kernels.Writer, "_place", lambda self, a: place(self, a).replace("row * ", "row * 2 / 2 + 0 * ")
-    )
+    at = cuda_kernels.Writer._at
+    monkeypatch.setattr(cuda_kernels.Writer, "_at", lambda self, a: at(self, a).replace("i0 * ", "i0 * 2 / 2 + 0 * "))
     assert "Rejected: kernel xpnet_" in assert_way_back("layer 4: ")
 
 
@@ -290,12 +288,12 @@ def test_a_missing_rule_for_nan_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_wrong_conversion_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    cast = cuda_kernels.Writer._cast
+    formula = cuda_kernels.Writer._formula
 
-    def narrow(self: Any, value: str, source: Any, target: Any) -> str:
-        return f"(unsigned char){value}" if source.name == "uint32" else cast(self, value, source, target)
+    def narrow(self: Any, step: Any) -> str:
+        return formula(self, step).replace("(double)", "(unsigned char)")
 
-    monkeypatch.setattr(cuda_kernels.Writer, "_cast", narrow)
+    monkeypatch.setattr(cuda_kernels.Writer, "_formula", narrow)
 
     def step(xp: Any, a: Any) -> None:
         a["x"][...] = xp.astype(a["n"], xp.float64) * 2.0
