@@ -43,6 +43,9 @@ LAYERS = [
     LayerCase(xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")),
     LayerCase(xpnet.Dropout(0.4)),
     LayerCase(xpnet.Dropout(0.4), training=True, by_sample=False),
+    LayerCase(xpnet.BatchNorm(3)),
+    LayerCase(xpnet.BatchNorm(3), training=True, by_sample=False),
+    LayerCase(xpnet.BatchNorm(2, momentum=0.3, eps=0.1), (3, 5, 2), training=True, by_sample=False),
 ]
 
 

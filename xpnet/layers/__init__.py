@@ -16,6 +16,7 @@ from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
 from xpnet.layers.linear import Linear
+from xpnet.layers.normalization import BatchNorm
 from xpnet.layers.walk import backward_pass, forward_pass
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "INFERENCE",
     "LAYERS",
     "Activation",
+    "BatchNorm",
     "Context",
     "Dropout",
     "Identity",
@@ -56,5 +58,5 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, *ACTIVATIONS.values())}
+LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, BatchNorm, *ACTIVATIONS.values())}
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""
