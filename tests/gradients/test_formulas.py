@@ -28,6 +28,10 @@ LAYERS = [
     xpnet.Softmax(),
     xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x)),
     xpnet.Dropout(0.4),
+    xpnet.BatchNorm(4),
+    xpnet.LayerNorm(4),
+    xpnet.RMSNorm(4),
+    xpnet.GroupNorm(2, 4),
 ]
 LOSSES = [
     xpnet.MeanSquaredError(),
@@ -78,27 +82,39 @@ def test_everything_public_is_here():
     assert {type(optimizer) for optimizer in OPTIMIZERS} == set(xpnet.optimizers.OPTIMIZERS.values())
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=label)
-def test_layer(layer, rng):
-    forward, backward = type(layer).forward, type(layer).backward
-    assert numbers_of(forward, backward)
-    variant = getattr(layer, "approximate", "none") != "none"
-    x = rng.normal(0, 2, (5, 4))
+def in_groups(layer, a):
+    """Return an array in the shape that the formulas speak of: GroupNorm's have an axis for the groups."""
+    return a.reshape(*a.shape[:-1], layer.groups, -1) if isinstance(layer, xpnet.GroupNorm) else a
+
+
+@pytest.mark.parametrize(
+    ("layer", "training"), [*((layer, True) for layer in LAYERS), (xpnet.BatchNorm(4), False)], ids=label
+)
+def test_layer(layer, training, rng):
+    forward, backward, update = type(layer).forward, type(layer).backward, type(layer).update_state
+    assert numbers_of(forward, backward, update)
+    variant = getattr(layer, "approximate", "none") != "none" or not training
+    x = rng.normal(0, 2, (5, 3, 4) if isinstance(layer, xpnet.GroupNorm) else (5, 4))
     params = {name: rng.normal(size=shape) for name, shape in layer.parameter_shapes().items()}
-    context = xpnet.Context(True, 99, np.array([7], dtype=np.uint32))
+    state = {name: rng.uniform(1, 2, value.shape) for name, value in layer.init_state().items()}
+    context = xpnet.Context(training, 99, np.array([7], dtype=np.uint32), state)
     y, cache = layer.forward(xp, params, x, context)
     dy = rng.normal(size=y.shape)
     dx, grads = layer.backward(xp, params, cache, dy, context)
-    names = {**hyperparameters(layer), **params, "x": x, "xp": xp}
+    names = {name: in_groups(layer, a) for name, a in {**params, "x": x}.items()}
+    names |= {**hyperparameters(layer), **{f"running_{name}": value for name, value in state.items()}, "xp": xp}
     if isinstance(layer, xpnet.Dropout):
         names["m"] = layer.mask(xp, x, context)
     sizes = {}
     names = formulas.execute(formulas.formulas(forward), names, variant, sizes)
-    assert_equal(y, names["y"], "y")
-    names = formulas.execute(formulas.formulas(backward), {**names, "dy": dy}, variant, sizes)
-    assert sizes["B"] == 5
+    assert_equal(in_groups(layer, y), names["y"], "y")
+    names = formulas.execute(formulas.formulas(backward), {**names, "dy": in_groups(layer, dy)}, variant, sizes)
+    assert sizes.get("B", sizes.get("M")) == 5  # rows: samples, or their places
     for name, value in {**grads, "x": dx}.items():
-        assert_equal(value, names[f"d{name}"], f"d{name}")
+        assert_equal(in_groups(layer, value), names[f"d{name}"], f"d{name}")
+    names = formulas.execute(formulas.formulas(update), {**names, **state, "M": 5}, sizes=sizes)
+    for name, value in layer.update_state(xp, state, cache).items():
+        assert_equal(value, names[name], name)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=label)

@@ -16,6 +16,14 @@ CASES = [
     (xpnet.BatchNorm(3), (2, 4, 5, 3)),
     (xpnet.BatchNorm(2), (5, 4, 2)),
     (xpnet.BatchNorm(1), (3, 2, 4, 1)),
+    (xpnet.LayerNorm(4), (3, 4)),
+    (xpnet.LayerNorm(5, eps=1e-3), (2, 3, 4, 5)),
+    (xpnet.RMSNorm(4), (3, 4)),
+    (xpnet.RMSNorm(5, eps=1e-3), (2, 3, 4, 5)),
+    (xpnet.GroupNorm(2, 6), (5, 6)),
+    (xpnet.GroupNorm(2, 6, eps=1e-3), (3, 4, 5, 6)),
+    (xpnet.GroupNorm(1, 3), (2, 5, 3)),
+    (xpnet.GroupNorm(3, 3), (2, 4, 5, 3)),
 ]
 
 
@@ -142,9 +150,12 @@ def test_a_constant_channel_becomes_beta():
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_a_row_gives_the_same_bits_in_any_batch_outside_of_training(rows):
-    layer = xpnet.BatchNorm(3)
-    params, x, dy, state = drawn(layer, (7, 4, 5, 3), dtype="float32")
+@pytest.mark.parametrize("shape", [(300, 6), (20, 4, 5, 6)])
+@pytest.mark.parametrize(
+    "layer", [xpnet.BatchNorm(6), xpnet.LayerNorm(6), xpnet.RMSNorm(6), xpnet.GroupNorm(2, 6)], ids=str
+)
+def test_a_row_gives_the_same_bits_in_any_batch_outside_of_training(layer, shape, rows):
+    params, x, dy, state = drawn(layer, shape, dtype="float32")
     whole, grads = run(layer, params, x, dy, state, training=False)
     part, part_grads = run(layer, params, x[:rows], dy[:rows], state, training=False)
     assert_array_equal(part, whole[:rows])
@@ -165,5 +176,5 @@ def test_bad_settings_are_refused(make, message):
 
 
 def test_a_sample_of_another_size_is_refused():
-    with pytest.raises(xpnet.errors.ShapeError, match=r"takes samples whose last axis has 4 features, got samples of"):
+    with pytest.raises(xpnet.errors.ShapeError, match=r"takes samples with 4 numbers on the last axis, got shape"):
         xpnet.Network([xpnet.Linear(2, 3), xpnet.BatchNorm(4)], loss="mean_squared_error")

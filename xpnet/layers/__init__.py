@@ -15,6 +15,7 @@ from xpnet.layers.activations import (
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
+from xpnet.layers.layernorm import GroupNorm, LayerNorm, RMSNorm
 from xpnet.layers.linear import Linear
 from xpnet.layers.normalization import BatchNorm
 from xpnet.layers.walk import backward_pass, forward_pass
@@ -29,10 +30,13 @@ __all__ = [
     "BatchNorm",
     "Context",
     "Dropout",
+    "GroupNorm",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "RMSNorm",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -58,5 +62,7 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, BatchNorm, *ACTIVATIONS.values())}
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls for cls in (Linear, Dropout, BatchNorm, LayerNorm, RMSNorm, GroupNorm, *ACTIVATIONS.values())
+}
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

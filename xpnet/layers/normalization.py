@@ -1,15 +1,15 @@
-"""Normalisation: numbers are shifted and scaled to mean 0 and variance 1, by statistics of the batch or of the sample.
+"""Normalisation by statistics of the batch, and what all normalisations have in common.
 
-Every layer here has a factor gamma, at first 1, with which each feature gets a scale of its own again, and most a term
-beta, at first 0. No penalty acts on them. In half precision the statistics are those of float32 numbers: squares of
-float16 would overflow at 256.
+Numbers are shifted and scaled to mean 0 and variance 1. Every such layer has a factor gamma, at first 1, by which a
+feature gets a scale of its own again, and most a term beta, at first 0. No penalty acts on them. In half precision the
+statistics are those of float32 numbers: squares of float16 would overflow at 256.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,8 +42,32 @@ def sum_over_places(xp: Any, x: Array) -> Array:
     return xp.reshape(total, (C,))
 
 
+class Normalization:
+    """What the layers here have in common: C features, eps, and a parameter of shape (C,) for each name."""
+
+    features: int
+    eps: float
+    names: ClassVar[tuple[str, ...]] = ("gamma", "beta")
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check_size(f"{name}: features", self.features)
+        check_number(f"{name}: eps", self.eps, 0.0, low_open=True)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if not shape or shape[-1] != self.features:
+            raise ShapeError(f"{self} takes samples with {self.features} numbers on the last axis, got shape {shape}")
+        return shape
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        return dict.fromkeys(self.names, (self.features,))
+
+    def init(self, rng: np.random.Generator) -> dict[str, HostArray]:
+        return {name: np.full(self.features, float(name == "gamma")) for name in self.names}
+
+
 @dataclass(frozen=True)
-class BatchNorm(Layer):
+class BatchNorm(Normalization, Layer):
     """Each feature gets mean 0 and variance 1 over the batch in training, and by running statistics otherwise.
 
     The statistics are over all axes but the last: over the samples, and over the places of an image. With one place
@@ -77,18 +101,8 @@ class BatchNorm(Layer):
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        check_size("BatchNorm: features", self.features)
+        super().__post_init__()
         check_number("BatchNorm: momentum", self.momentum, 0.0, 1.0)
-        check_number("BatchNorm: eps", self.eps, 0.0, low_open=True)
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return checked(self, shape, self.features)
-
-    def parameter_shapes(self) -> dict[str, Shape]:
-        return {"gamma": (self.features,), "beta": (self.features,)}
-
-    def init(self, rng: np.random.Generator) -> dict[str, HostArray]:
-        return {"gamma": np.ones(self.features), "beta": np.zeros(self.features)}
 
     def init_state(self) -> dict[str, HostArray]:
         return {"mean": np.zeros(self.features), "variance": np.ones(self.features)}
@@ -153,10 +167,3 @@ class BatchNorm(Layer):
             "mean": old * state["mean"] + self.momentum * mu,
             "variance": old * state["variance"] + self.momentum * (M / max(M - 1, 1)) * var,
         }
-
-
-def checked(layer: Layer, shape: Shape, features: int) -> Shape:
-    """Return a sample's shape if its last axis has as many features as the layer."""
-    if not shape or shape[-1] != features:
-        raise ShapeError(f"{layer} takes samples whose last axis has {features} features, got samples of shape {shape}")
-    return shape
