@@ -32,6 +32,9 @@ LAYERS = [
     xpnet.LayerNorm(4),
     xpnet.RMSNorm(4),
     xpnet.GroupNorm(2, 4),
+    xpnet.RandomFlip(),
+    xpnet.RandomShift(1),
+    xpnet.RandomCutout(2),
 ]
 LOSSES = [
     xpnet.MeanSquaredError(),
@@ -87,6 +90,16 @@ def in_groups(layer, a):
     return a.reshape(*a.shape[:-1], layer.groups, -1) if isinstance(layer, xpnet.GroupNorm) else a
 
 
+def shifted(x, i, j):
+    """Move each image b down by i[b] and right by j[b]."""
+    y = np.zeros_like(x)
+    for b, h, w in np.ndindex(x.shape[:3]):
+        source = h - i[b, 0], w - j[b, 0]
+        if 0 <= source[0] < x.shape[1] and 0 <= source[1] < x.shape[2]:
+            y[b, h, w] = x[b, *source]
+    return y
+
+
 @pytest.mark.parametrize(
     ("layer", "training"), [*((layer, True) for layer in LAYERS), (xpnet.BatchNorm(4), False)], ids=label
 )
@@ -94,7 +107,8 @@ def test_layer(layer, training, rng):
     forward, backward, update = type(layer).forward, type(layer).backward, type(layer).update_state
     assert numbers_of(forward, backward, update)
     variant = getattr(layer, "approximate", "none") != "none" or not training
-    x = rng.normal(0, 2, (5, 3, 4) if isinstance(layer, xpnet.GroupNorm) else (5, 4))
+    places = {"GroupNorm": (3,), "RandomFlip": (3, 4), "RandomShift": (3, 4), "RandomCutout": (3, 4)}
+    x = rng.normal(0, 2, (5, *places.get(type(layer).__name__, ()), 4))
     params = {name: rng.normal(size=shape) for name, shape in layer.parameter_shapes().items()}
     state = {name: rng.uniform(1, 2, value.shape) for name, value in layer.init_state().items()}
     context = xpnet.Context(training, 99, np.array([7], dtype=np.uint32), state)
@@ -103,8 +117,13 @@ def test_layer(layer, training, rng):
     dx, grads = layer.backward(xp, params, cache, dy, context)
     names = {name: in_groups(layer, a) for name, a in {**params, "x": x}.items()}
     names |= {**hyperparameters(layer), **{f"running_{name}": value for name, value in state.items()}, "xp": xp}
-    if isinstance(layer, xpnet.Dropout):
+    if isinstance(layer, xpnet.Dropout | xpnet.RandomCutout):
         names["m"] = layer.mask(xp, x, context)
+    if isinstance(layer, xpnet.RandomFlip):
+        names["f"] = layer.flips(xp, x, context)
+    if isinstance(layer, xpnet.RandomShift):
+        names["i"], names["j"] = layer.shifts(xp, x, context)
+        names["shifted"] = shifted
     sizes = {}
     names = formulas.execute(formulas.formulas(forward), names, variant, sizes)
     assert_equal(in_groups(layer, y), names["y"], "y")

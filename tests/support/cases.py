@@ -52,6 +52,11 @@ LAYERS = [
     LayerCase(xpnet.RMSNorm(2, eps=0.1), (5, 2)),
     LayerCase(xpnet.GroupNorm(2, 6), (6,)),
     LayerCase(xpnet.GroupNorm(2, 4, eps=0.1), (3, 5, 4)),
+    *(
+        LayerCase(layer, (3, 4, 2), training, by_sample=not training)
+        for layer in (xpnet.RandomFlip(), xpnet.RandomShift(2), xpnet.RandomCutout(2))
+        for training in (False, True)
+    ),
 ]
 
 

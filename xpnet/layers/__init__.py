@@ -12,6 +12,7 @@ from xpnet.layers.activations import (
     Softplus,
     Tanh,
 )
+from xpnet.layers.augmentation import RandomCutout, RandomFlip, RandomShift
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
@@ -37,6 +38,9 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "RMSNorm",
+    "RandomCutout",
+    "RandomFlip",
+    "RandomShift",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -63,6 +67,18 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 """Names of the activations, as `xpnet.mlp` takes them."""
 
 LAYERS: dict[str, type[Layer]] = {
-    cls.__name__: cls for cls in (Linear, Dropout, BatchNorm, LayerNorm, RMSNorm, GroupNorm, *ACTIVATIONS.values())
+    cls.__name__: cls
+    for cls in (
+        Linear,
+        Dropout,
+        BatchNorm,
+        LayerNorm,
+        RMSNorm,
+        GroupNorm,
+        RandomFlip,
+        RandomShift,
+        RandomCutout,
+        *ACTIVATIONS.values(),
+    )
 }
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""
