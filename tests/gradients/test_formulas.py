@@ -44,6 +44,7 @@ LOSSES = [
     xpnet.Poisson(),
     xpnet.BinaryCrossEntropy(),
     xpnet.CrossEntropy(),
+    xpnet.CrossEntropy(label_smoothing=0.2),
 ]
 OPTIMIZERS = [
     xpnet.SGD(),

@@ -92,6 +92,8 @@ LOSSES = [
     (xpnet.BinaryCrossEntropy(), lambda rng, rows, outputs: rng.uniform(size=(rows, outputs))),
     (xpnet.CrossEntropy(), _classes),
     (xpnet.CrossEntropy(), _probabilities),
+    (xpnet.CrossEntropy(0.1), _classes),
+    (xpnet.CrossEntropy(0.1), _probabilities),
 ]
 
 OPTIMIZERS = [
