@@ -52,6 +52,20 @@ LAYERS = [
         xpnet.Residual([xpnet.Dropout(0.4), xpnet.Linear(3, 3), xpnet.Dropout(0.4)], [xpnet.Dropout(0.2)]),
         training=True, by_sample=False,
     ),
+    LayerCase(xpnet.BatchNorm(3)),
+    LayerCase(xpnet.BatchNorm(3), training=True, by_sample=False),
+    LayerCase(xpnet.BatchNorm(2, momentum=0.3, eps=0.1), (3, 5, 2), training=True, by_sample=False),
+    LayerCase(xpnet.LayerNorm(4), (4,)),
+    LayerCase(xpnet.LayerNorm(2, eps=0.1), (3, 5, 2)),
+    LayerCase(xpnet.RMSNorm(3)),
+    LayerCase(xpnet.RMSNorm(2, eps=0.1), (5, 2)),
+    LayerCase(xpnet.GroupNorm(2, 6), (6,)),
+    LayerCase(xpnet.GroupNorm(2, 4, eps=0.1), (3, 5, 4)),
+    *(
+        LayerCase(layer, (3, 4, 2), training, by_sample=not training)
+        for layer in (xpnet.RandomFlip(), xpnet.RandomShift(2), xpnet.RandomCutout(2))
+        for training in (False, True)
+    ),
 ]  # fmt: skip
 
 
@@ -89,6 +103,8 @@ LOSSES = [
     (xpnet.BinaryCrossEntropy(), lambda rng, rows, outputs: rng.uniform(size=(rows, outputs))),
     (xpnet.CrossEntropy(), _classes),
     (xpnet.CrossEntropy(), _probabilities),
+    (xpnet.CrossEntropy(0.1), _classes),
+    (xpnet.CrossEntropy(0.1), _probabilities),
 ]
 
 OPTIMIZERS = [

@@ -219,7 +219,9 @@ def of_network(
         moved = net.copy()
         moved.set_parameters({name: value for name, value in point.items() if name != "x"})
         scratch = xp.zeros_like(net.theta)
-        value, _ = net.objective(xp, moved.theta, scratch, split(point)[0], targets, weight, contexts)
+        value, _ = net.objective(
+            xp, moved.theta, scratch, backend.asarray(point["x"].copy()), targets, weight, contexts
+        )
         host: HostArray = backend.to_numpy(value)
         return host
 
@@ -230,7 +232,7 @@ def of_network(
         def watch(place: str, name: str, array: Any) -> None:
             seen[f"{place}.{name}"] = array
 
-        own = {name: backend.asarray(value) for name, value in point.items()}
+        own = {name: backend.asarray(value.copy()) for name, value in point.items()}
         params = [under(str(k), own) for k in range(len(net.layers))]
         forward_pass(xp, net.layers, params, own["x"], net.contexts(training, step, watch=watch))
         return seen

@@ -12,10 +12,13 @@ from xpnet.layers.activations import (
     Softplus,
     Tanh,
 )
+from xpnet.layers.augmentation import RandomCutout, RandomFlip, RandomShift
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
+from xpnet.layers.layernorm import GroupNorm, LayerNorm, RMSNorm
 from xpnet.layers.linear import Linear
+from xpnet.layers.normalization import BatchNorm
 from xpnet.layers.sequence import Residual, Sequence
 from xpnet.layers.walk import backward_pass, forward_pass
 
@@ -26,12 +29,19 @@ __all__ = [
     "INFERENCE",
     "LAYERS",
     "Activation",
+    "BatchNorm",
     "Context",
     "Dropout",
+    "GroupNorm",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "RMSNorm",
+    "RandomCutout",
+    "RandomFlip",
+    "RandomShift",
     "ReLU",
     "Residual",
     "Sequence",
@@ -60,6 +70,20 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 """Names of the activations, as `xpnet.mlp` takes them."""
 
 LAYERS: dict[str, type[Layer]] = {
-    cls.__name__: cls for cls in (Linear, Dropout, Sequence, Residual, *ACTIVATIONS.values())
+    cls.__name__: cls
+    for cls in (
+        Linear,
+        Dropout,
+        Sequence,
+        Residual,
+        BatchNorm,
+        LayerNorm,
+        RMSNorm,
+        GroupNorm,
+        RandomFlip,
+        RandomShift,
+        RandomCutout,
+        *ACTIVATIONS.values(),
+    )
 }
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

@@ -26,7 +26,7 @@ from xpnet.training.arrays import (
 )
 from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
-from xpnet.training.step import Step, make_step
+from xpnet.training.step import Step, make_step, rate_factors
 from xpnet.typing import HostArray
 from xpnet.validation import check_number
 
@@ -71,6 +71,8 @@ class Steps:
             declare(DATA, {"scalars": backend.asarray(np.zeros((feed.steps_per_epoch, columns), dtype=net.dtype))})
             declare(NETWORK, {"theta": net.theta} | begin_with("state", net.state))
             declare(SCRATCH, {"gradient": like(net.theta)})
+            if optimizer.factors:
+                declare(DATA, {"factors": backend.asarray(rate_factors(net, optimizer))})
             declare(VECTOR, begin_with("slot", self._slots()))
             declare(PLACE, {"cursor": backend.asarray(zeros), "position": backend.asarray(zeros.copy())})
             declare(COUNTER, {"step": backend.asarray(np.zeros(1, dtype=np.uint32) if step is None else step)})
