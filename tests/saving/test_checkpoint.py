@@ -114,8 +114,8 @@ def cube_slope(xp, x):
     return 3 * x * x
 
 
-def constant_weights(rng, inputs, outputs):
-    return np.full((inputs, outputs), 0.5)
+def constant_weights(rng, shape, fan_in, fan_out):
+    return np.full(shape, 0.5)
 
 
 # ------------------------------------------------------------------------------------------------- round trip
