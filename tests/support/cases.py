@@ -43,6 +43,11 @@ LAYERS = [
     LayerCase(xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")),
     LayerCase(xpnet.Dropout(0.4)),
     LayerCase(xpnet.Dropout(0.4), training=True, by_sample=False),
+    LayerCase(xpnet.Reshape((2, 3, 1)), (6,)),
+    LayerCase(xpnet.Flatten(), (2, 3, 2)),
+    LayerCase(xpnet.Conv2D(2, 3), (4, 5, 2)),
+    LayerCase(xpnet.Conv2D(2, 1, size=(3, 2), stride=(2, 1), padding=(0, 1), bias=False), (6, 3, 2)),
+    LayerCase(xpnet.Conv1D(2, 3, size=4, stride=3), (7, 2)),
 ]
 
 
@@ -106,7 +111,8 @@ def public(base):
     while left:
         for cls in left.pop().__subclasses__():
             left.append(cls)
-            if cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators."):
+            inside = cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators.")
+            if inside and not cls.__name__.startswith("_"):
                 found.add(cls)
     exported = (vars(xpnet).get(name) for name in xpnet.__all__)
     return found | {cls for cls in exported if isinstance(cls, type) and issubclass(cls, base) and cls is not base}

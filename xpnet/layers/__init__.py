@@ -13,9 +13,11 @@ from xpnet.layers.activations import (
     Tanh,
 )
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
+from xpnet.layers.convolution import Conv1D, Conv2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
 from xpnet.layers.linear import Linear
+from xpnet.layers.shape import Flatten, Reshape
 from xpnet.layers.walk import backward_pass, forward_pass
 
 __all__ = [
@@ -26,12 +28,16 @@ __all__ = [
     "LAYERS",
     "Activation",
     "Context",
+    "Conv1D",
+    "Conv2D",
     "Dropout",
+    "Flatten",
     "Identity",
     "Layer",
     "LeakyReLU",
     "Linear",
     "ReLU",
+    "Reshape",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -56,5 +62,7 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, *ACTIVATIONS.values())}
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls for cls in (Linear, Dropout, Conv1D, Conv2D, Flatten, Reshape, *ACTIVATIONS.values())
+}
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""
