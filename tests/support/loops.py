@@ -60,3 +60,44 @@ def convolve_back(x, W, dy, stride, padding):
             dx[(n, *pixel, c)] += dy[(n, *window, o)] * W[(*place, c, o)]
             dW[(*place, c, o)] += dy[(n, *window, o)] * x[(n, *pixel, c)]
     return dx, dW, dy.reshape(-1, dy.shape[-1]).sum(axis=0)
+
+
+def max_pool(x, size, stride):
+    """Return y."""
+    y = np.full((len(x), *windows_of(x.shape[1:], size, stride), x.shape[-1]), -np.inf)
+    for window, _, pixel in sights(x.shape[1:], size, stride):
+        y[(slice(None), *window)] = np.maximum(y[(slice(None), *window)], x[(slice(None), *pixel)])
+    return y
+
+
+def max_pool_back(x, dy, size, stride):
+    """Return dx; of equal numbers the first gets the delta."""
+    dx, best = np.zeros_like(x), {}
+    for window, _, pixel in sights(x.shape[1:], size, stride):
+        for n, c in np.ndindex(len(x), x.shape[-1]):
+            if (n, window, c) not in best or x[(n, *pixel, c)] > x[best[n, window, c]]:
+                best[n, window, c] = (n, *pixel, c)
+    for (n, window, c), place in best.items():
+        dx[place] += dy[(n, *window, c)]
+    return dx
+
+
+def average_pool(x, size, stride):
+    """Return y."""
+    y = np.zeros((len(x), *windows_of(x.shape[1:], size, stride), x.shape[-1]), x.dtype)
+    for window, _, pixel in sights(x.shape[1:], size, stride):
+        y[(slice(None), *window)] += x[(slice(None), *pixel)]
+    return y / count(x, size)
+
+
+def average_pool_back(x, dy, size, stride):
+    """Return dx."""
+    dx = np.zeros_like(x)
+    for window, _, pixel in sights(x.shape[1:], size, stride):
+        dx[(slice(None), *pixel)] += dy[(slice(None), *window)] / count(x, size)
+    return dx
+
+
+def count(x, size):
+    """Return how many numbers a window has."""
+    return np.prod(size) if isinstance(size, tuple) else size ** (x.ndim - 2)

@@ -17,6 +17,14 @@ from xpnet.layers.convolution import Conv1D, Conv2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
 from xpnet.layers.linear import Linear
+from xpnet.layers.pooling import (
+    AveragePool1D,
+    AveragePool2D,
+    GlobalAveragePool1D,
+    GlobalAveragePool2D,
+    MaxPool1D,
+    MaxPool2D,
+)
 from xpnet.layers.shape import Flatten, Reshape
 from xpnet.layers.walk import backward_pass, forward_pass
 
@@ -27,15 +35,21 @@ __all__ = [
     "INFERENCE",
     "LAYERS",
     "Activation",
+    "AveragePool1D",
+    "AveragePool2D",
     "Context",
     "Conv1D",
     "Conv2D",
     "Dropout",
     "Flatten",
+    "GlobalAveragePool1D",
+    "GlobalAveragePool2D",
     "Identity",
     "Layer",
     "LeakyReLU",
     "Linear",
+    "MaxPool1D",
+    "MaxPool2D",
     "ReLU",
     "Reshape",
     "SiLU",
@@ -62,7 +76,11 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-LAYERS: dict[str, type[Layer]] = {
-    cls.__name__: cls for cls in (Linear, Dropout, Conv1D, Conv2D, Flatten, Reshape, *ACTIVATIONS.values())
-}
+IMAGES: tuple[type[Layer], ...] = (
+    *(Reshape, Flatten, Conv1D, Conv2D),
+    *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
+)
+"""Layers for images and signals."""
+
+LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, *IMAGES, *ACTIVATIONS.values())}
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""
