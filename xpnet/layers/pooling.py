@@ -67,9 +67,9 @@ class _MaxPool(_Pool):
     ) -> Gradient:
         """The delta goes to the place of the largest number, of equal ones to the first.
 
-        m = one_hot(argmax(P, axis=2))       (B, M, K, C)     (3)
-        dP = m * dy[:, :, None]              (B, M, K, C)     (4)
-        dx = add_windows(dP)                 (B, I)           (5)
+        m = one_hot(argmax(P, axis=2))     (B, M, K, C)     (3)
+        dP = m * dy[:, :, None]            (B, M, K, C)     (4)
+        dx = add_windows(dP)               (B, I)           (5)
         """
         x, y = cache
         dx, left = xp.zeros_like(x), dy  # what no place has taken yet

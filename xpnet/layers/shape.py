@@ -36,18 +36,18 @@ class Reshape(Layer):
         return self.shape
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
-        """The same numbers.
+        """The same numbers; in these formulas those of a sample are a row.
 
-        y = reshape(x, (-1, *shape))          (B, N)     (1)
+        y = x          (B, N)     (1)
         """
         return xp.reshape(x, (x.shape[0], *self.output_shape(x.shape[1:]))), x.shape
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
     ) -> tuple[Array | None, dict[str, Array]]:
-        """The deltas in the shape of x.
+        """Their deltas, in the shape of x.
 
-        dx = reshape(dy, x.shape)          (B, N)     (2)
+        dx = dy          (B, N)     (2)
         """
         return xp.reshape(dy, cache), {}
 
@@ -60,17 +60,17 @@ class Flatten(Layer):
         return (prod(shape),)
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
-        """The same numbers.
+        """The same numbers; in these formulas those of a sample are a row.
 
-        y = reshape(x, (B, -1))          (B, N)     (1)
+        y = x          (B, N)     (1)
         """
         return xp.reshape(x, (x.shape[0], prod(x.shape[1:]))), x.shape
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
     ) -> tuple[Array | None, dict[str, Array]]:
-        """The deltas in the shape of x.
+        """Their deltas, in the shape of x.
 
-        dx = reshape(dy, x.shape)          (B, N)     (2)
+        dx = dy          (B, N)     (2)
         """
         return xp.reshape(dy, cache), {}
