@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers import convolution
+from xpnet.layers import patches
 
 CASES = [  # a sample's shape, outputs, and the hyper-parameters: sizes all different, strides that leave a rest
     ((5, 4, 2), 3, {"size": (3, 2), "stride": (2, 1)}),
@@ -45,9 +45,9 @@ def rows(request):
 
 
 @pytest.mark.parametrize(("shape", "outputs", "options"), CASES, ids=label)
-@pytest.mark.parametrize("at_once", [2**20, 1])  # all samples in one product, or each by itself
+@pytest.mark.parametrize("at_once", [2**18, 1])  # all samples in one block, or each by itself
 def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once, monkeypatch):
-    monkeypatch.setattr(convolution, "AT_ONCE", at_once)
+    monkeypatch.setattr(patches, "AT_ONCE", at_once)
     layer, rng, xp = layer_of(shape, outputs, options), np.random.default_rng(1), xpnet.backends.get("numpy").xp
     x = rng.normal(size=(rows, *shape))
     params = {name: rng.normal(size=s) for name, s in layer.parameter_shapes().items()}

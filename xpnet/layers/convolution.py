@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt, prod
 from typing import Any, ClassVar
@@ -12,12 +11,10 @@ import numpy as np
 from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, initialize, resolve
 from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.patches import Patches, rows_first
 from xpnet.layers.windows import Padding, Windows, check_padding, per_axis
 from xpnet.typing import Array, HostArray, Params, Shape
 from xpnet.validation import check_flag, check_size
-
-AT_ONCE = 2**20
-"""Numbers of patches that are held at a time: as many samples are worked on as have so few, but at least one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,15 @@ class _Convolution(Layer):
         check_flag(f"{name}: bias", self.bias)
         resolve(self.weight_init)
         resolve(self.bias_init)
+
+    def patches(self, shape: Shape) -> Patches:
+        """Return how samples of `shape` are cut to patches."""
+        return Patches.of(self.windows(shape), self.inputs)
+
+    def by_rows(self, xp: Any, params: Params) -> Array:
+        """Return the weights as one matrix (K C, O) for each row of a window."""
+        rows, columns = (1, *per_axis("", self.size, len(self.axes)))[-2:]
+        return xp.reshape(params["W"], (rows, columns * self.inputs, self.outputs))
 
     def windows(self, shape: Shape) -> Windows:
         """Return where the windows lie in samples of `shape`, or say why it does not fit."""
@@ -78,59 +84,50 @@ class _Convolution(Layer):
             params["b"] = initialize(self.bias_init, rng, shapes["b"], 1, self.outputs)
         return params
 
-    def blocks(self, x: Array, windows: Windows) -> Iterator[slice]:
-        """Yield the samples that are worked on together, so that the memory for patches does not grow with x."""
-        step = max(AT_ONCE // (prod(windows.shape) * windows.size * self.inputs), 1)
-        for start in range(0, x.shape[0], step):
-            yield slice(start, min(start + step, x.shape[0]))
-
-    def patches(self, xp: Any, x: Array, windows: Windows) -> Array:
-        """Return the numbers that each window sees, a row a window; outside of the image these are zeros."""
-        P = xp.zeros((x.shape[0], *windows.shape, windows.size, self.inputs), dtype=x.dtype, device=x.device)
-        for k, (seeing, seen) in enumerate(windows.places()):
-            P[(*seeing, k, ...)] = x[seen]
-        return xp.reshape(P, (-1, windows.size * self.inputs))
-
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
         """Weighted sums of the numbers that a window sees, the same for every window: a product with its patches.
 
         P = patches(x)         (B, M, K)                               (1)
         y = P @ W + b          (B, M, O) = (B, M, K) @ (K, O) + (O,)   (2)
         """
-        windows = self.windows(x.shape[1:])
-        W = xp.reshape(params["W"], (-1, self.outputs))
-        y = xp.empty((x.shape[0], *windows.shape, self.outputs), dtype=x.dtype, device=x.device)
-        for block in self.blocks(x, windows):
-            rows = xp.matmul(self.patches(xp, x[block, ...], windows), W)
-            rows = rows + params["b"] if self.bias else rows
-            y[block, ...] = xp.reshape(rows, (-1, *y.shape[1:]))
-        return y, x
+        patches, W = self.patches(x.shape[1:]), self.by_rows(xp, params)
+        y = xp.empty((x.shape[0], *patches.windows, self.outputs), dtype=x.dtype, device=x.device)
+        for block, images in patches.blocks(xp, x):
+            P, n = patches.cut(xp, images), images.shape[0]
+            Y = xp.matmul(P[patches.part(0, n), :], W[0, ...])
+            for i in range(1, W.shape[0]):
+                Y += xp.matmul(P[patches.part(i, n), :], W[i, ...])
+            y[block, ...] = patches.images(xp, Y + params["b"] if self.bias else Y, n)
+        return xp.reshape(y, (x.shape[0], *self.output_shape(x.shape[1:]))), x
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
     ) -> tuple[Array | None, dict[str, Array]]:
-        """Vector-Jacobian product of `forward`: what patches share of x, their deltas add up.
+        """Vector-Jacobian product of `forward`: what patches have of x in common, their deltas add up.
 
         dW = sum(P.mT @ dy, axis=0)      (K, O)                               (3)
         db = sum(dy, axis=(0, 1))        (O,)                                 (4)
         dP = dy @ W.T                    (B, M, K) = (B, M, O) @ (O, K)       (5)
         dx = add_patches(dP)             (B, I)                               (6)
         """
-        x, windows = cache, self.windows(cache.shape[1:])
-        W = xp.reshape(params["W"], (-1, self.outputs))
-        dW, dx = xp.zeros_like(W), xp.zeros_like(x) if need_dx else None
-        for block in self.blocks(x, windows):
-            rows = xp.reshape(dy[block, ...], (-1, self.outputs))
-            dW += xp.matmul(self.patches(xp, x[block, ...], windows).T, rows)
+        x, patches, W = cache, self.patches(cache.shape[1:]), self.by_rows(xp, params)
+        dW, dx = xp.zeros_like(W), xp.empty_like(x) if need_dx else None
+        dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))
+        for block, images in patches.blocks(xp, x):
+            P, n = patches.cut(xp, images), images.shape[0]
+            dY = xp.reshape(rows_first(xp, dy[block, ...]), (-1, self.outputs))
+            dP = None if dx is None else xp.zeros_like(P)
+            for i in range(W.shape[0]):
+                dW[i, ...] += xp.matmul(P[patches.part(i, n), :].T, dY)
+                if dP is not None:
+                    dP[patches.part(i, n), :] += xp.matmul(dY, W[i, ...].T)
             if dx is not None:
-                dP = xp.reshape(xp.matmul(rows, W.T), (-1, *windows.shape, windows.size, self.inputs))
-                for k, (seeing, seen) in enumerate(windows.places()):
-                    dx[(block, *seen[1:])] += dP[(*seeing, k, ...)]
+                dx[block, ...] = xp.reshape(patches.add(xp, dP, n), (n, *x.shape[1:]))
         grads = {"W": xp.reshape(dW, params["W"].shape)}
         if self.bias:
             # A row of ones times dy adds up the rows, faster than a sum over the first axis.
-            rows = xp.reshape(dy, (-1, self.outputs))
-            grads["b"] = xp.reshape(xp.matmul(xp.ones_like(rows[:, :1]).T, rows), (-1,))
+            dY = xp.reshape(dy, (-1, self.outputs))
+            grads["b"] = xp.reshape(xp.matmul(xp.ones_like(dY[:, :1]).T, dY), (-1,))
         return dx, grads
 
 
@@ -169,8 +166,8 @@ class Conv2D(_Convolution):
     -----
     Parameters are ``W`` of shape (K, K, C, O) and ``b`` of shape (O,). In the formulas M is the number of windows in a
     sample, K the count of numbers that a window sees, here size x size x C, and W the matrix (K, O) of all weights;
-    ``patches`` has a row for each window. Only so many samples at a time are cut to patches as have about a million
-    numbers in them, so that the memory does not grow with the batch.
+    ``patches`` has a row for each window. They are never all there: a few samples at a time are cut to patches, and
+    only along their rows, which makes the product a sum of K products; see ``xpnet.layers.patches``.
 
     Raises
     ------
