@@ -45,6 +45,9 @@ class Network(Model):
         The objective is loss + l1 sum |W| + l2 / 2 sum W^2 over the weights; never divided by the batch size.
     penalize_biases : bool
         Whether these penalties, and weight decay, also act on biases.
+    input_shape : sequence of int, optional
+        The shape of one sample, such as (28, 28, 1), where the layers do not say it: a convolution takes images of
+        any height and width.
 
     Attributes
     ----------
@@ -62,8 +65,9 @@ class Network(Model):
     def __init__(
         self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend = "numpy", dtype: str = "float32",
         seed: int | np.random.SeedSequence | None = 0, l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
+        input_shape: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
+        super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
     def fit(
         self, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
@@ -186,7 +190,8 @@ class Network(Model):
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
-        return f"Network([{inner}], loss={self.loss!r}, backend={self.backend.name!r}, dtype={self.dtype!r})"
+        shape = f", input_shape={self.input_shape}" if self.given_shape else ""
+        return f"Network([{inner}], loss={self.loss!r}, backend={self.backend.name!r}, dtype={self.dtype!r}{shape})"
 
     def summary(self) -> str:
         """Return a table of the layers, their output shapes and parameters."""

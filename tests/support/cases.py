@@ -55,7 +55,16 @@ LAYERS = [
     LayerCase(xpnet.AveragePool1D(), (5, 2)),
     LayerCase(xpnet.GlobalAveragePool2D(), (3, 4, 2)),
     LayerCase(xpnet.GlobalAveragePool1D(), (5, 2)),
-]
+    LayerCase(xpnet.Sequence([xpnet.Linear(3, 4), xpnet.Tanh(), xpnet.Linear(4, 2, bias=False)])),
+    LayerCase(xpnet.Sequence([xpnet.Tanh(), xpnet.Identity()])),
+    LayerCase(xpnet.Residual([xpnet.Identity()])),
+    LayerCase(xpnet.Residual([xpnet.Softplus(), xpnet.Linear(3, 4)], shortcut=[xpnet.Linear(3, 4), xpnet.ELU()])),
+    LayerCase(xpnet.Residual([xpnet.Sequence([xpnet.Residual([xpnet.Linear(3, 3)]), xpnet.Tanh()]), xpnet.Softmax()])),
+    LayerCase(
+        xpnet.Residual([xpnet.Dropout(0.4), xpnet.Linear(3, 3), xpnet.Dropout(0.4)], [xpnet.Dropout(0.2)]),
+        training=True, by_sample=False,
+    ),
+]  # fmt: skip
 
 
 def _values(rng, rows, outputs):

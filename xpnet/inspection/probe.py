@@ -60,7 +60,7 @@ class Probe:
         net = self.net = trainer.net
         self._trainer, backend = trainer, net.backend
         self._seen: dict[str, Array] = {}
-        self._parts = {p.key: (p.start, p.stop) for p in net.layout.places}
+        self._parts = {p.key: (p.start, p.stop) for p in sorted(net.layout.places, key=lambda p: p.start)}
         rows = np.random.default_rng([net.seed, 0x0B5E]).permutation(trainer.feed.samples)[: trainer.feed.batch_size]
         self.sizes = quantities(net, len(rows))
         train = trainer.make_step(len(rows), self._watch)

@@ -25,6 +25,7 @@ from xpnet.layers.pooling import (
     MaxPool1D,
     MaxPool2D,
 )
+from xpnet.layers.sequence import Residual, Sequence
 from xpnet.layers.shape import Flatten, Reshape
 from xpnet.layers.walk import backward_pass, forward_pass
 
@@ -52,6 +53,8 @@ __all__ = [
     "MaxPool2D",
     "ReLU",
     "Reshape",
+    "Residual",
+    "Sequence",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -82,5 +85,7 @@ IMAGES: tuple[type[Layer], ...] = (
 )
 """Layers for images and signals."""
 
-LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, *IMAGES, *ACTIVATIONS.values())}
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls for cls in (Linear, Dropout, Sequence, Residual, *IMAGES, *ACTIVATIONS.values())
+}
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import array_api_compat
@@ -113,20 +114,15 @@ def check_inputs(
     allow_nonfinite: bool = False,
     warn: bool = False,
 ) -> Array:
-    """Return `x` (samples, features) on the device in the network's data type, or raise."""
+    """Return `x`, samples of this shape, on the device in the network's data type, or raise."""
     own = _stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
     if array.ndim != len(shape) + 1:
-        hint = (
-            f" Reshape your data: {name}.reshape(-1, 1) if it has a single feature, {name}.reshape(1, -1) if it is a "
-            "single sample."
-            if array.ndim == 1
-            else f" Reshape your data, e.g. {name}.reshape(len({name}), -1)."
-        )
         raise ShapeError(
-            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {tuple(array.shape)}.{hint}"
+            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {tuple(array.shape)}."
+            f" Reshape your data{_way(name, tuple(array.shape), shape)}"
         )
     if array.shape[0] < minimum:
         raise DataError(
@@ -135,6 +131,8 @@ def check_inputs(
         )
     if 0 in array.shape[1:]:
         raise DataError(f"{name} has 0 feature(s) (shape={tuple(array.shape)}) while a minimum of 1 is required")
+    if tuple(array.shape[1:]) != shape and len(shape) > 1:
+        raise ShapeError(f"{name} has samples of shape {tuple(array.shape[1:])}, but the network takes {shape}")
     if tuple(array.shape[1:]) != shape:
         raise ShapeError(
             f"{name.upper()} has {array.shape[1]} features, but Network is expecting {shape[0]} features as input"
@@ -150,6 +148,17 @@ def check_inputs(
     if not allow_nonfinite and not bool(xp.all(xp.isfinite(array))):
         raise DataError(f"{name} contains NaN or inf; remove or replace such values first")
     return array
+
+
+def _way(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Say how an array of this shape becomes one of samples of the shape that is wanted."""
+    if len(wanted) == 1 and len(shape) == 1:
+        return f": {name}.reshape(-1, 1) if it has a single feature, {name}.reshape(1, -1) if it is a single sample."
+    if len(wanted) == 1:
+        return f", e.g. {name}.reshape(len({name}), -1)."
+    if shape == wanted:
+        return f": {name}[None, ...] if it is a single sample."
+    return f", e.g. {name}.reshape(-1, {', '.join(map(str, wanted))})." if prod(shape) % prod(wanted) == 0 else "."
 
 
 def check_targets(
