@@ -43,11 +43,13 @@ from xpnet.layers import (
 from xpnet.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    HalfSquaredError,
     Huber,
     Loss,
     MeanAbsoluteError,
     MeanSquaredError,
     Poisson,
+    PoissonDeviance,
     SumSquaredError,
 )
 from xpnet.network import Network, load, mlp
@@ -83,6 +85,7 @@ __all__ = [
     "Flatten",
     "GlobalAveragePool1D",
     "GlobalAveragePool2D",
+    "HalfSquaredError",
     "History",
     "Huber",
     "Identity",
@@ -97,6 +100,7 @@ __all__ = [
     "Network",
     "Optimizer",
     "Poisson",
+    "PoissonDeviance",
     "RMSProp",
     "ReLU",
     "Recorder",

@@ -55,6 +55,10 @@ def sample_losses(kind, y, t, options):
         delta = options.get("delta", 1.0)
         inside = np.minimum(np.abs(y - t), delta)
         return np.sum(0.5 * inside**2 + delta * (np.abs(y - t) - inside), axis=1) / y.shape[1]
+    if kind == "HalfSquaredError":
+        return 0.5 * np.mean((y - t) ** 2, axis=1)
+    if kind == "PoissonDeviance":
+        return np.sum(t * np.log(np.maximum(t, 1e-30)) - t - t * y + np.exp(y), axis=1)
     if kind == "Poisson":
         return np.sum(np.exp(y) - t * y, axis=1) / y.shape[1]
     raise NotImplementedError(kind)

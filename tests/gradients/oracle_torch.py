@@ -27,6 +27,8 @@ def sample_losses(kind, y, t, delta=1.0, targets=None):
         "MeanSquaredError": lambda: F.mse_loss(y, t, reduction="none"),
         "MeanAbsoluteError": lambda: F.l1_loss(y, t, reduction="none"),
         "Huber": lambda: F.huber_loss(y, t, reduction="none", delta=delta),
+        "HalfSquaredError": lambda: 0.5 * F.mse_loss(y, t, reduction="none"),
+        "PoissonDeviance": lambda: (torch.xlogy(t, t) - t - t * y + torch.exp(y)) * y.shape[1],
         "Poisson": lambda: F.poisson_nll_loss(y, t, log_input=True, reduction="none"),
     }
     return elementwise[kind]().mean(1)

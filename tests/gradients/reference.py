@@ -113,6 +113,10 @@ def huber(y, t, delta=1.0):
 LOSSES = {  # one number a sample
     "SumSquaredError": lambda y, t: ((y - t) ** 2).sum(axis=1),
     "MeanSquaredError": lambda y, t: ((y - t) ** 2).mean(axis=1),
+    "HalfSquaredError": lambda y, t: ((y - t) ** 2).mean(axis=1) / 2,
+    "PoissonDeviance": lambda y, t: (
+        np.where(t > 0, t * np.log(np.maximum(t, 1e-300)), 0.0) - t - t * y + np.exp(y)
+    ).sum(axis=1),
     "MeanAbsoluteError": lambda y, t: absolute(y - t).mean(axis=1),
     "Huber": huber,
     "Poisson": lambda y, t: (np.exp(y) - t * y).mean(axis=1),

@@ -28,7 +28,17 @@ activations = st.sampled_from(
 )
 losses = st.sampled_from(
     [
-        *({"kind": kind} for kind in ("SumSquaredError", "MeanSquaredError", "MeanAbsoluteError", "Poisson")),
+        *(
+            {"kind": kind}
+            for kind in (
+                "SumSquaredError",
+                "MeanSquaredError",
+                "MeanAbsoluteError",
+                "Poisson",
+                "HalfSquaredError",
+                "PoissonDeviance",
+            )
+        ),
         {"kind": "BinaryCrossEntropy"},
         *({"kind": "CrossEntropy", "targets": targets} for targets in ("classes", "rows")),
         *({"kind": "Huber", "delta": delta} for delta in (0.3, 1.0, 2.5)),
@@ -122,6 +132,6 @@ def targets(rng, loss, rows, outputs):
         return shares / shares.sum(axis=1, keepdims=True)
     if loss["kind"] == "BinaryCrossEntropy":
         return rng.uniform(0.0, 1.0, (rows, outputs)).round(rng.integers(0, 3))
-    if loss["kind"] == "Poisson":
+    if loss["kind"].startswith("Poisson"):
         return rng.poisson(2.0, (rows, outputs)).astype(float)
     return rng.normal(0.0, 1.5, (rows, outputs))

@@ -48,9 +48,11 @@ WINDOWED = [  # on images and signals
 LOSSES = [
     xpnet.MeanSquaredError(),
     xpnet.SumSquaredError(),
+    xpnet.HalfSquaredError(),
     xpnet.MeanAbsoluteError(),
     xpnet.Huber(0.6),
     xpnet.Poisson(),
+    xpnet.PoissonDeviance(),
     xpnet.BinaryCrossEntropy(),
     xpnet.CrossEntropy(),
 ]

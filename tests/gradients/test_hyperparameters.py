@@ -130,9 +130,11 @@ def test_names():
     assert set(xpnet.losses.LOSSES) == {
         "mean_squared_error",
         "sum_squared_error",
+        "half_squared_error",
         "mean_absolute_error",
         "huber",
         "poisson",
+        "poisson_deviance",
         "binary_cross_entropy",
         "cross_entropy",
     }

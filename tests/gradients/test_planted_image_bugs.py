@@ -1,4 +1,4 @@
-"""Tests of the tests of images: every planted bug is caught, in every network that it touches, as `bugs_images` says."""
+"""Tests of the tests of images: every planted bug is caught in each network that it touches, as `bugs_images` says."""
 
 import loops
 import numpy as np

@@ -91,10 +91,12 @@ def _counts(rng, rows, outputs):
 LOSSES = [
     (xpnet.MeanSquaredError(), _values),
     (xpnet.SumSquaredError(), _values),
+    (xpnet.HalfSquaredError(), _values),
     (xpnet.MeanAbsoluteError(), _values),
     (xpnet.Huber(), _values),
     (xpnet.Huber(0.3), _values),
     (xpnet.Poisson(), _counts),
+    (xpnet.PoissonDeviance(), _counts),
     (xpnet.BinaryCrossEntropy(), _decisions),
     (xpnet.BinaryCrossEntropy(), lambda rng, rows, outputs: rng.uniform(size=(rows, outputs))),
     (xpnet.CrossEntropy(), _classes),
