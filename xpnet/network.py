@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.inspection.explain import explain, summary_html
-from xpnet.inspection.tables import text_table
+from xpnet.inspection.explain import explain
+from xpnet.inspection.summary import summary, summary_html
 from xpnet.inspection.trace import Trace, trace
 from xpnet.layers import Layer
 from xpnet.losses import Loss
@@ -195,20 +194,12 @@ class Network(Model):
 
     def summary(self) -> str:
         """Return a table of the layers, their output shapes and parameters."""
-        rows = [("layer", "", "output", "parameters")]
-        shape = self.input_shape
-        for k, layer in enumerate(self.layers):
-            shape = layer.output_shape(shape)
-            count = sum(prod(s) for s in layer.parameter_shapes().values())
-            rows.append((str(k), type(layer).__name__, "(B, " + ", ".join(map(str, shape)) + ")", f"{count:,}"))
-        size = np.dtype(self.dtype).itemsize * self.parameter_count
-        total = f"{self.parameter_count:,} parameters, {size:,} bytes in {self.dtype}, on {self.backend.name}"
-        return "\n".join([*text_table(rows, right=(3,)), f"{type(self.loss).__name__}; {total}"])
+        return summary(self)
 
     __str__ = summary
 
     def _repr_html_(self) -> str:
-        return summary_html(self, self.summary().splitlines()[-1])
+        return summary_html(self)
 
 
 def mlp(

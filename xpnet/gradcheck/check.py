@@ -106,8 +106,11 @@ def check_gradients(
         else:
             raise ConfigError(f"check_gradients takes a Network, a Layer or a Loss (an instance), got {target!r}")
         whole, *parts = [_check(problem, tolerance, max_elements, rng) for problem in problems]
-    failed = tuple(part for part in parts if any(row.verdict == "WRONG" for row in part.arrays) or part.findings)
-    report = GradientReport(whole.target, whole.arrays, whole.findings, failed)
+    failed = [part for part in parts if any(row.verdict == "WRONG" for row in part.arrays) or part.findings]
+    # "layer 3 (Residual)" is wrong of itself only if no "layer 3.0 (Linear)" is.
+    outer = [part for part in failed if any(x.target.startswith(f"{part.target.partition(' (')[0]}.") for x in failed)]
+    guilty = tuple(part for part in failed if part not in outer)
+    report = GradientReport(whole.target, whole.arrays, whole.findings, guilty)
     if strict:
         report.raise_if_failed()
     return report

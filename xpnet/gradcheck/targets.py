@@ -12,7 +12,8 @@ from xpnet.errors import ConfigError, GradientError
 from xpnet.gradcheck.problem import Point, Problem
 from xpnet.layers import backward_pass, forward_pass
 from xpnet.layers.activations import Activation
-from xpnet.layers.base import Context, Layer
+from xpnet.layers.base import Context, Layer, under
+from xpnet.layers.shapes import every_layer
 from xpnet.losses import Loss
 from xpnet.model.core import Model
 from xpnet.typing import HostArray
@@ -179,14 +180,6 @@ def of_network(
     arrays = {"x": backend.to_numpy(inputs)}
     arrays |= {name: np.array(backend.to_numpy(p)) for name, p in net.parameters.items()}
 
-    def split(point: Point) -> tuple[Any, list[dict[str, Any]]]:
-        params: list[dict[str, Any]] = [{} for _ in net.layers]
-        for name, value in point.items():
-            k, _, short = name.partition(".")
-            if short:
-                params[int(k)][short] = backend.asarray(value)
-        return backend.asarray(point["x"]), params
-
     def evaluate(point: Point) -> HostArray:
         moved = net.copy()
         moved.set_parameters({name: value for name, value in point.items() if name != "x"})
@@ -195,34 +188,46 @@ def of_network(
         host: HostArray = backend.to_numpy(value)
         return host
 
-    def outputs(point: Point) -> list[Any]:
-        h, params = split(point)
-        results = [h]
-        for layer, p, context in zip(net.layers, params, contexts, strict=True):
-            results.append(layer.forward(xp, p, results[-1], context)[0])
-        return results
+    def passed(point: Point) -> dict[str, Any]:
+        """Return every layer's input and output by names such as "3.0.x" and "3.0.y"."""
+        seen: dict[str, Any] = {}
+
+        def watch(place: str, name: str, array: Any) -> None:
+            seen[f"{place}.{name}"] = array
+
+        own = {name: backend.asarray(value) for name, value in point.items()}
+        params = [under(str(k), own) for k in range(len(net.layers))]
+        forward_pass(xp, net.layers, params, own["x"], net.contexts(training, step, watch=watch))
+        return seen
 
     def inner(point: Point) -> list[HostArray]:
-        return [*map(backend.to_numpy, outputs(point)), evaluate(point)]
+        return [*(backend.to_numpy(a) for name, a in passed(point).items() if name.endswith(".y")), evaluate(point)]
 
+    def context(place: str) -> Context:
+        k, _, rest = place.partition(".")
+        return contexts[int(k)].child(rest) if rest else contexts[int(k)]
+
+    layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+    names = {place: f"layer {place} ({title(layer)})" for place, layer in layers.items()}
     with backend.active():
-        names = [f"layer {k} ({title(layer)})" for k, layer in enumerate(net.layers)]
-        results, (_, params) = outputs(arrays), split(arrays)
+        seen = passed(arrays)
         parts = [
-            of_layer(layer, backend.to_numpy(h), {n: backend.to_numpy(p) for n, p in own.items()}, training, backend,
-                     rng, name, context)
-            for layer, h, own, name, context in zip(net.layers, results, params, names, contexts, strict=False)
+            of_layer(layers[place], backend.to_numpy(seen[f"{place}.x"]), under(place, arrays), training, backend, rng,
+                     names[place], context(place))
+            for place in (name.removesuffix(".y") for name in seen if name.endswith(".y"))  # what is inside comes first
         ]  # fmt: skip
-        parts.append(of_loss(net.loss, backend.to_numpy(results[-1]), backend.to_numpy(targets),
-                             backend.to_numpy(weight), backend, rng))  # fmt: skip
+        y = seen[f"{len(net.layers) - 1}.y"]
+        parts.append(of_loss(net.loss, backend.to_numpy(y), backend.to_numpy(targets), backend.to_numpy(weight),
+                             backend, rng))  # fmt: skip
         gradients = {}
         if not any(part.findings for part in parts):  # or the pass through the network could not even be made
+            params = net.layout.split(xp, net.theta)
             y, caches = forward_pass(xp, net.layers, params, inputs, contexts)
             _, dy = net.loss(xp, y, targets, weight)
             dx, _ = backward_pass(xp, net.layers, params, caches, dy, contexts, last=-1)
             _, grads = net.gradients(x, t, sample_weight, training=training)
             gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
-    owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
+    owners = {name: names[name.rpartition(".")[0] or "0"] for name in arrays}
     target = f"Network of {len(net.layers)} layers with {title(net.loss)}"
     whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, inputs.shape[0])
     return [whole, *parts]

@@ -70,12 +70,12 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss, input_shape: Any = None) -
             "no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3), or give the shape of "
             "one sample, e.g. input_shape=(28, 28, 1)"
         )
+    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.input_shape is not None)
     try:
-        shape = shape_after(layers, start)
-    except ShapeError as error:
-        if input_shape is not None or layers[0].input_shape is not None:
-            raise
-        raise ShapeError(f"{error}. If samples have another shape, give it, e.g. input_shape=(28, 28, 1)") from None
+        shape_after(layers[:known], start)
+    except ShapeError as error:  # what a later layer requires is not what comes in here
+        raise ShapeError(f"{error}; give the shape of one sample, e.g. input_shape=(28, 28, 1)") from None
+    shape = shape_after(layers, start)
     _check_end(layers, loss, shape)
     return start, shape
 

@@ -7,6 +7,7 @@ from math import isfinite, nan
 from typing import Any
 
 from xpnet.errors import NonFiniteError
+from xpnet.layers.shapes import every_layer
 from xpnet.training.steps import Steps
 from xpnet.typing import Array
 
@@ -57,14 +58,16 @@ def first_bad_quantity(trainer: Steps) -> str:
     net, xp, last = trainer.net, trainer.net.backend.xp, str(len(trainer.net.layers) - 1)
     scaled = f", scaled by {trainer.loss_scale:g}," if trainer.objective.skips else ""
 
+    layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+
     def watch(place: str, name: str, array: Array) -> None:
-        layer = f"of layer {place} ({net.layers[int(place)]})"
+        layer = f"of layer {place} ({layers[place]})"
         what = {
             "x": "",
             "y": f"the output {layer}",
             "loss": f"the loss {net.loss}",
             "delta": f"the delta of the loss {net.loss}{scaled}" if place == last else "",
-            "dx": f"the delta passed back by layer {place} ({net.layers[int(place)]})",
+            "dx": f"the delta passed back by layer {place} ({layers[place]})",
         }.get(name, f"the gradient of {name[1:]} {layer}")
         if what and not is_finite(xp, array):
             raise _Found(f"{what} is {float(array)}" if array.ndim == 0 else f"{what} has {_count(xp, array)}")
