@@ -39,6 +39,19 @@ LAYERS = [
     xpnet.RandomShift(1),
     xpnet.RandomCutout(2),
 ]
+IMAGE, SIGNAL = (5, 6, 4, 2), (5, 7, 3)
+WINDOWED = [  # on images and signals
+    (xpnet.Reshape((6, 8)), IMAGE),
+    (xpnet.Flatten(), IMAGE),
+    (xpnet.Conv2D(2, 3, size=(3, 2), stride=(2, 1)), IMAGE),
+    (xpnet.Conv1D(3, 2, size=4, stride=3, padding=1), SIGNAL),
+    (xpnet.MaxPool2D(size=(3, 2), stride=(2, 1)), IMAGE),
+    (xpnet.MaxPool1D(), SIGNAL),
+    (xpnet.AveragePool2D(), IMAGE),
+    (xpnet.AveragePool1D(size=3, stride=2), SIGNAL),
+    (xpnet.GlobalAveragePool2D(), IMAGE),
+    (xpnet.GlobalAveragePool1D(), SIGNAL),
+]
 LOSSES = [
     xpnet.MeanSquaredError(),
     xpnet.SumSquaredError(),
@@ -86,7 +99,10 @@ def numbers_of(*methods):
 
 
 def test_everything_public_is_here():
-    assert {type(layer) for layer in LAYERS} == {*xpnet.layers.LAYERS.values(), xpnet.Activation}
+    assert {type(layer) for layer in [*LAYERS, *(layer for layer, _ in WINDOWED)]} == {
+        *xpnet.layers.LAYERS.values(),
+        xpnet.Activation,
+    }
     assert {type(loss) for loss in LOSSES} == set(xpnet.losses.LOSSES.values())
     assert {type(optimizer) for optimizer in OPTIMIZERS} == set(xpnet.optimizers.OPTIMIZERS.values())
 
@@ -162,6 +178,35 @@ def test_layer(layer, training, rng):
     names = formulas.execute(formulas.formulas(update), {**names, **state, "M": 5}, sizes=sizes)
     for name, value in layer.update_state(xp, state, cache).items():
         assert_equal(value, names[name], name)
+
+
+@pytest.mark.parametrize(("layer", "shape"), WINDOWED, ids=label)
+def test_layer_of_images(layer, shape, rng):
+    """All places of a sample are one axis in these formulas; where a sample is a row, all of its numbers are."""
+    forward, backward = type(layer).forward, type(layer).backward
+    assert numbers_of(forward, backward)
+    x = rng.normal(size=shape)
+    params = {name: rng.normal(size=size) for name, size in layer.parameter_shapes().items()}
+    y, cache = layer.forward(xp, params, x)
+    dy = rng.normal(size=y.shape)
+    dx, grads = layer.backward(xp, params, cache, dy)
+    names = {"x": x, **params}
+    if hasattr(layer, "windows"):
+        stride = layer.size if layer.stride is None else layer.stride
+        names |= formulas.of_windows(shape, layer.size, stride, getattr(layer, "padding", "valid"))
+        names |= {"dy": dy.reshape(shape[0], -1, dy.shape[-1])}
+    else:
+        form = (shape[0], -1) if isinstance(layer, xpnet.Flatten | xpnet.Reshape) else (shape[0], -1, shape[-1])
+        names |= {"x": x.reshape(form), "dy": dy.reshape(shape[0], -1)}
+    if "W" in params:
+        names["W"] = params["W"].reshape(-1, layer.outputs)
+    sizes = {}
+    names = formulas.execute(formulas.formulas(forward), names, sizes=sizes)
+    assert_equal(y, names["y"].reshape(y.shape), "y")
+    names = formulas.execute(formulas.formulas(backward), names, sizes=sizes)
+    assert sizes["B"] == shape[0]
+    for name, value in {**grads, "x": dx}.items():
+        assert_equal(value, names[f"d{name}"].reshape(value.shape), f"d{name}")
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=label)

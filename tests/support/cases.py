@@ -43,6 +43,18 @@ LAYERS = [
     LayerCase(xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")),
     LayerCase(xpnet.Dropout(0.4)),
     LayerCase(xpnet.Dropout(0.4), training=True, by_sample=False),
+    LayerCase(xpnet.Reshape((2, 3, 1)), (6,)),
+    LayerCase(xpnet.Flatten(), (2, 3, 2)),
+    LayerCase(xpnet.Conv2D(2, 3), (4, 5, 2)),
+    LayerCase(xpnet.Conv2D(2, 1, size=(3, 2), stride=(2, 1), padding=(0, 1), bias=False), (6, 3, 2)),
+    LayerCase(xpnet.Conv1D(2, 3, size=4, stride=3), (7, 2)),
+    LayerCase(xpnet.MaxPool2D(), (5, 4, 2)),
+    LayerCase(xpnet.MaxPool2D(size=(3, 2), stride=(2, 1)), (6, 4, 2)),
+    LayerCase(xpnet.MaxPool1D(size=3, stride=2), (6, 2)),
+    LayerCase(xpnet.AveragePool2D(size=(3, 2), stride=(2, 1)), (6, 4, 2)),
+    LayerCase(xpnet.AveragePool1D(), (5, 2)),
+    LayerCase(xpnet.GlobalAveragePool2D(), (3, 4, 2)),
+    LayerCase(xpnet.GlobalAveragePool1D(), (5, 2)),
     LayerCase(xpnet.Sequence([xpnet.Linear(3, 4), xpnet.Tanh(), xpnet.Linear(4, 2, bias=False)])),
     LayerCase(xpnet.Sequence([xpnet.Tanh(), xpnet.Identity()])),
     LayerCase(xpnet.Residual([xpnet.Identity()])),
@@ -133,7 +145,8 @@ def public(base):
     while left:
         for cls in left.pop().__subclasses__():
             left.append(cls)
-            if cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators."):
+            inside = cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators.")
+            if inside and not cls.__name__.startswith("_"):
                 found.add(cls)
     exported = (vars(xpnet).get(name) for name in xpnet.__all__)
     return found | {cls for cls in exported if isinstance(cls, type) and issubclass(cls, base) and cls is not base}
