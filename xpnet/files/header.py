@@ -25,8 +25,8 @@ MAX_NAME = 1024
 _MAX_SIZE = 2**63 - 1
 _LISTED = 10  # names in an error
 # A tensor and its checksum are 7 strings, 6 brackets and a few commas; the longest string is the description.
-_LIMITS = Limits(string=192 << 10, items=MAX_TENSORS + 8, tokens=17 * MAX_TENSORS)
-_DESCRIPTION_LIMITS = Limits(string=4096, items=50_000, tokens=50_000)
+_LIMITS = Limits(characters=192 << 10, items=MAX_TENSORS + 8, tokens=17 * MAX_TENSORS)
+_DESCRIPTION_LIMITS = Limits(characters=4096, items=50_000, tokens=50_000)
 
 DTYPES = {
     name: np.dtype(code)
@@ -49,7 +49,7 @@ class Header:
     """The header, checked: `description` and, once the data is there, `arrays`."""
 
     def __init__(self, text: bytes, where: str, data_size: int) -> None:
-        self._where, self._data_start = where, 8 + len(text)
+        self._where, self._data_start, self._data_size = where, 8 + len(text), data_size
         content = parse(text, f"{where}, header", _LIMITS, start=8)
         if not isinstance(content, dict):
             self._fail("it must be an object of JSON")
@@ -59,26 +59,23 @@ class Header:
         if not isinstance(metadata, dict) or "xpnet_format" not in metadata:
             self._fail("no 'xpnet_format' in the metadata, as in a safetensors file of another program")
         self._check_version(metadata.pop("xpnet_format"))
-        entries = [self._entry(name, fields, data_size) for name, fields in content.items()]
+        entries = [self._entry(name, fields) for name, fields in content.items()]
         self._entries = sorted(entries, key=lambda entry: (entry.begin, entry.end))
-        self._check_layout(data_size)
+        self._check_layout()
         self.description = self._description(metadata.pop("description", None), metadata.pop("description_sha256", ""))
         self._checksums = metadata
         self._match_checksums()
 
     def arrays(self, data: HostArray) -> dict[str, HostArray]:
         """Return the arrays as views of `data`, each checked against its SHA-256."""
-        damaged, result = [], {}
-        for entry in self._entries:
-            piece = data[entry.begin : entry.end]
-            if tensor_sha256(entry, piece) != self._checksums[f"sha256:{entry.name}"]:
-                damaged.append(entry)
-            elif entry.dtype == "BOOL" and piece.max(initial=0) > 1:
-                self._fail(f"tensor {entry.name!r:.80} has truth values other than 0 and 1", entry)
-            result[entry.name] = piece.view(DTYPES[entry.dtype]).reshape(entry.shape)
+        pieces = {entry: data[entry.begin : entry.end] for entry in self._entries}
+        damaged = [e for e, piece in pieces.items() if tensor_sha256(e, piece) != self._checksums[f"sha256:{e.name}"]]
         if damaged:
             self._fail(f"sha256 of tensor {_listed((entry.name for entry in damaged), ' and of ')} differs", damaged[0])
-        return result
+        for entry, piece in pieces.items():
+            if entry.dtype == "BOOL" and piece.max(initial=0) > 1:
+                self._fail(f"tensor {entry.name!r:.80} has truth values other than 0 and 1", entry)
+        return {entry.name: piece.view(DTYPES[entry.dtype]).reshape(entry.shape) for entry, piece in pieces.items()}
 
     def _fail(self, reason: str, at: Entry | None = None) -> NoReturn:
         place = "header" if at is None else f"byte {self._data_start + at.begin}"
@@ -92,7 +89,7 @@ class Header:
                 f"{self._where}: written by format {version}, this xpnet reads <= {FORMAT}; upgrade xpnet"
             )
 
-    def _entry(self, name: str, fields: Any, data_size: int) -> Entry:
+    def _entry(self, name: str, fields: Any) -> Entry:
         """Return one tensor's place and shape, checked by themselves."""
         title, fields = f"tensor {name!r:.80}", fields if isinstance(fields, dict) else {}
         dtype, shape, offsets = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
@@ -110,13 +107,13 @@ class Header:
             self._fail(f"{title} has the impossible shape {shape!r:.80}")
         if end - begin != math.prod(shape) * itemsize:
             self._fail(f"{title}: {tuple(shape)!r:.80} of {dtype} does not fit {end - begin} bytes of data")
-        if end > data_size:
-            self._fail(f"the data of {title} goes {end - data_size} bytes past the end of the file")
+        if end > self._data_size:
+            self._fail(f"the data of {title} goes {end - self._data_size} bytes past the end of the file")
         if begin % itemsize:
             self._fail(f"{title} begins at {begin}, which is no multiple of {itemsize}")
         return Entry(name, dtype, tuple(shape), begin, end)
 
-    def _check_layout(self, data_size: int) -> None:
+    def _check_layout(self) -> None:
         """Check that the tensors cover the data: each byte once."""
         end = 0
         for entry in self._entries:
@@ -124,8 +121,8 @@ class Header:
                 kind = "overlaps the one before" if entry.begin < end else "leaves a hole"
                 self._fail(f"tensor {entry.name!r:.80} begins at {entry.begin} of the data, not at {end}: it {kind}")
             end = entry.end
-        if end != data_size:
-            self._fail(f"{data_size - end} bytes after the last tensor")
+        if end != self._data_size:
+            self._fail(f"{self._data_size - end} bytes after the last tensor")
 
     def _match_checksums(self) -> None:
         """Check that what is left of the metadata are the checksums, one for each tensor."""
