@@ -35,32 +35,11 @@ ELEMENT_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x
 
 
 def read_idx(path: str | os.PathLike[str], *, sha256: str | None = None) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, compressed with gzip or not.
+    """Return the uint8 array that an IDX file of unsigned bytes holds, compressed with gzip or not.
 
-    Whether the file is compressed is seen from its first two bytes, not from its name. Memory stays within the
-    declared size plus 2 MiB.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    sha256 : str, optional
-        The SHA-256 that the *decompressed* file must have, as 64 hexadecimal digits.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, of the shape that the file declares.
-
-    Raises
-    ------
-    IDXFormatError
-        The file is malformed in any way: header, element count, gzip header, deflate data, checksum, or anything
-        after the end.
-    IntegrityError
-        The file is well-formed, but is not the one with this `sha256`.
-    OSError
-        The operating system could not open or read it.
+    Whether it is compressed is seen from its first two bytes, not from its name. Memory stays within the declared size
+    plus 2 MiB. `sha256` is what the *decompressed* file must have, as 64 hexadecimal digits: an IntegrityError says
+    that it is another one, an IDXFormatError that it is malformed in any way, from the header to what follows its end.
     """
     with open(path, "rb") as file:
         array = decode_idx(file, os.fspath(path))
