@@ -70,7 +70,7 @@ def _in_half(layers: Any) -> Any:
 
 
 STEPS = (
-    {f"layer {k}: {case.layer}": _of_layer(case.layer) for k, case in enumerate(LAYERS)}
+    {f"layer {k}: {case.layer}": _of_layer(case.layer) for k, case in enumerate(LAYERS) if case.shape == (3,)}
     | {f"loss {k}: {loss}": _of_loss(loss, targets) for k, (loss, targets) in enumerate(LOSSES)}
     | {f"optimizer {k}: {type(item).__name__}": _of_optimizer(item) for k, item in enumerate(OPTIMIZERS)}
     | {
