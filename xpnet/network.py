@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.inspection.explain import explain, summary_html
-from xpnet.inspection.tables import text_table
+from xpnet.inspection.explain import explain
+from xpnet.inspection.summary import summary, summary_html
 from xpnet.inspection.trace import Trace, trace
 from xpnet.layers import Layer
 from xpnet.losses import Loss
@@ -45,6 +44,9 @@ class Network(Model):
         The objective is loss + l1 sum |W| + l2 / 2 sum W^2 over the weights; never divided by the batch size.
     penalize_biases : bool
         Whether these penalties, and weight decay, also act on biases.
+    input_shape : sequence of int, optional
+        The shape of one sample, such as (28, 28, 1), where the layers do not say it: a convolution takes images of
+        any height and width.
 
     Attributes
     ----------
@@ -62,8 +64,9 @@ class Network(Model):
     def __init__(
         self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend = "numpy", dtype: str = "float32",
         seed: int | np.random.SeedSequence | None = 0, l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
+        input_shape: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
+        super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
     def fit(
         self, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
@@ -186,24 +189,17 @@ class Network(Model):
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
-        return f"Network([{inner}], loss={self.loss!r}, backend={self.backend.name!r}, dtype={self.dtype!r})"
+        shape = f", input_shape={self.input_shape}" if self.given_shape else ""
+        return f"Network([{inner}], loss={self.loss!r}, backend={self.backend.name!r}, dtype={self.dtype!r}{shape})"
 
     def summary(self) -> str:
         """Return a table of the layers, their output shapes and parameters."""
-        rows = [("layer", "", "output", "parameters")]
-        shape = self.input_shape
-        for k, layer in enumerate(self.layers):
-            shape = layer.output_shape(shape)
-            count = sum(prod(s) for s in layer.parameter_shapes().values())
-            rows.append((str(k), type(layer).__name__, "(B, " + ", ".join(map(str, shape)) + ")", f"{count:,}"))
-        size = np.dtype(self.dtype).itemsize * self.parameter_count
-        total = f"{self.parameter_count:,} parameters, {size:,} bytes in {self.dtype}, on {self.backend.name}"
-        return "\n".join([*text_table(rows, right=(3,)), f"{type(self.loss).__name__}; {total}"])
+        return summary(self)
 
     __str__ = summary
 
     def _repr_html_(self) -> str:
-        return summary_html(self, self.summary().splitlines()[-1])
+        return summary_html(self)
 
 
 def mlp(

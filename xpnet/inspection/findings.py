@@ -22,7 +22,8 @@ OUT_OF_SCALE = 1e3
 
 def is_activation(item: LayerTrace) -> bool:
     """Say whether a layer transforms each number alone: its y has the shape of x, and it has no parameters."""
-    return not item.parameters and item.x.shape == item.y.shape and not isinstance(item.layer, Dropout)
+    alone = not item.parameters and not item.layer.chains and not isinstance(item.layer, Dropout)
+    return alone and item.x.shape == item.y.shape
 
 
 Numbers = Sequence[Mapping[str, Statistics]]
@@ -72,7 +73,8 @@ def _count(xp: Any, mask: Array) -> int:
 
 def _dead(xp: Any, item: LayerTrace) -> Iterator[str]:
     if item.x.shape[0] >= DEAD_SAMPLES:
-        silent = xp.all(item.y == 0.0, axis=0) & xp.any(item.x != 0.0, axis=0)
+        places = tuple(range(item.y.ndim - 1))  # the units of an image are its channels
+        silent = xp.all(item.y == 0.0, axis=places) & xp.any(item.x != 0.0, axis=places)
         dead = _count(xp, silent)
         if dead:
             yield f"{dead} of {silent.size} units of layer {item.name}"

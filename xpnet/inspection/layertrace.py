@@ -16,7 +16,7 @@ class LayerTrace:
     Attributes
     ----------
     name : str
-        Position and kind, for instance "0 Linear".
+        Place and kind, for instance "0 Linear", or "3.0 Linear" for the first layer inside of layer 3.
     layer : Layer
     x, y : array
         The layer's input and output for the batch.
@@ -25,7 +25,7 @@ class LayerTrace:
     dx : array
         dL/dx, of x's shape; the delta of the layer before.
     parameters, gradients : dict
-        The parameters and dL/d(parameter), by their short names.
+        The parameters and dL/d(parameter), by their short names; those of a layer inside of this one are its own.
     """
 
     name: str
@@ -38,10 +38,17 @@ class LayerTrace:
     gradients: dict[str, Array]
 
     @classmethod
-    def of(cls, layer: Layer, place: str, seen: Mapping[str, Array], params: Params, grads: Params) -> LayerTrace:
-        """Return what was `seen` of a layer."""
+    def of(cls, layer: Layer, place: str, seen: Mapping[str, Array], named: Params) -> LayerTrace:
+        """Return what was `seen` of a layer; `named` has the parameters of the network."""
         x, y, delta, dx = (seen[name] for name in ("x", "y", "delta", "dx"))
-        return cls(f"{place} {type(layer).__name__}", layer, x, y, delta, dx, dict(params), dict(grads))
+        names = [] if layer.chains else [*layer.parameter_shapes()]
+        parameters, gradients = {n: named[f"{place}.{n}"] for n in names}, {n: seen[f"d{n}"] for n in names}
+        return cls(f"{place} {type(layer).__name__}", layer, x, y, delta, dx, parameters, gradients)
+
+    @property
+    def place(self) -> str:
+        """Where the layer is."""
+        return self.name.partition(" ")[0]
 
     @property
     def quantities(self) -> dict[str, Array]:

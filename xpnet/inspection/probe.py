@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.training.arrays import DATA, Arrays
 from xpnet.training.trainer import Trainer
@@ -31,16 +32,22 @@ def measures_of_parts(xp: Any, a: Array, parts: Mapping[str, tuple[int, int]]) -
     }
 
 
+def gradient_of(name: str) -> str:
+    """Return the name of a parameter's gradient: "3.0.dW" for "3.0.W"."""
+    place, _, short = name.rpartition(".")
+    return f"{place}.d{short}"
+
+
 def quantities(net: Model, rows: int) -> dict[str, int]:
     """Return the names of what a record has of a network, and the number of entries of each."""
-    sizes, shape = {}, net.input_shape
-    for k, layer in enumerate(net.layers):
-        shape = layer.output_shape(shape)
-        sizes[f"{k}.y"] = rows * prod(shape)
-        if k >= net.layout.first:  # below, no delta is computed
-            sizes[f"{k}.delta"] = rows * prod(shape)
-        for name, own in layer.parameter_shapes().items():
-            sizes |= {f"{k}.{name}": prod(own), f"{k}.d{name}": prod(own)}
+    sizes = {}
+    for item in every_layer(net.layers, net.input_shape):
+        sizes[f"{item.place}.y"] = rows * prod(item.after)
+        if item.reached:  # below, no delta is computed
+            sizes[f"{item.place}.delta"] = rows * prod(item.after)
+        if not item.layer.chains:  # the layers inside have them
+            for name, shape in item.layer.parameter_shapes().items():
+                sizes |= {f"{item.place}.{name}": prod(shape), f"{item.place}.d{name}": prod(shape)}
     return sizes
 
 
@@ -60,7 +67,7 @@ class Probe:
         net = self.net = trainer.net
         self._trainer, backend = trainer, net.backend
         self._seen: dict[str, Array] = {}
-        self._parts = {p.key: (p.start, p.stop) for p in net.layout.places}
+        self._parts = {p.key: (p.start, p.stop) for p in sorted(net.layout.places, key=lambda p: p.start)}
         rows = np.random.default_rng([net.seed, 0x0B5E]).permutation(trainer.feed.samples)[: trainer.feed.batch_size]
         self.sizes = quantities(net, len(rows))
         train = trainer.make_step(len(rows), self._watch)
@@ -110,7 +117,7 @@ class Probe:
 
     def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
         """Return the numbers of the record of a step that led from `theta` to `own`, with deltas scaled by `scale`."""
-        gradients = {name.replace(".", ".d"): part for name, part in self._parts.items()}
+        gradients = {gradient_of(name): part for name, part in self._parts.items()}
         seen = self._seen
         if scale is not None:  # from half precision, in which sums of squares would overflow
             seen = {name: xp.astype(a, theta.dtype) for name, a in seen.items()}

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.errors import ConfigError, closest
 from xpnet.inspection.probe import Probe
+from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.training.callbacks import Callback
 from xpnet.training.run import Run
@@ -46,7 +47,7 @@ def default_every(trainer: Trainer) -> int:
     that a record is worth keep it at 2 to 3 %. Steps that are not compiled take longer, and recording a smaller share.
     """
     products = 6e-5 * trainer.net.parameter_count * trainer.feed.batch_size  # microseconds at 100 GFLOP/s
-    calls = 0.6 * len(trainer.net.layers)
+    calls = 0.6 * len(list(every_layer(trainer.net.layers, trainer.net.input_shape)))
     extra: int = round(3700.0 * calls / (calls + products))
     return 110 + extra
 
@@ -61,7 +62,7 @@ class Recorder(Callback):
 
     ``recorder["0.delta"]`` are the `Curves` of the delta of layer 0. The names of the quantities of layer k are:
     ``k.y`` (its output), ``k.delta`` (dL/dy), and for each parameter ``k.W`` and ``k.dW``, the gradient as the
-    optimizer gets it, penalties included and clipped.
+    optimizer gets it, penalties included and clipped. Those of the first layer inside of layer 3 begin with ``3.0.``.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ class Recorder(Callback):
         """Return the values of the parameter `name` at each record, of shape (R, ...)."""
         net, thetas = self._kept()
         for p in net.layout.places:
-            if f"{p.layer}.{p.name}" == name:
+            if p.key == name:
                 return np.stack([net.backend.to_numpy(theta[p.start : p.stop]).reshape(p.shape) for theta in thetas])
         raise KeyError(f"{name!r} is no parameter; names are {', '.join(net.parameters)}")
 

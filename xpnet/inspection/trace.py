@@ -10,11 +10,13 @@ from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.inspection import findings
-from xpnet.inspection.explain import equations
+from xpnet.inspection.equations import at, equations
 from xpnet.inspection.formulas import formulas
 from xpnet.inspection.layertrace import LayerTrace
 from xpnet.inspection.numbers import Statistics, measure
 from xpnet.inspection.tables import html_table, text_table
+from xpnet.layers.base import joined
+from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.typing import Array
 
@@ -31,6 +33,9 @@ class Trace:
     are exactly zero and that are NaN or infinite. What is amiss is said below in words; `xpnet.inspection.findings`
     has the thresholds.
 
+    Layers inside of another one stand before it, in the order in which outputs are computed; ``trace["3.0"]`` is the
+    first layer inside of layer 3.
+
     Attributes
     ----------
     loss : float
@@ -44,8 +49,13 @@ class Trace:
     layers: tuple[LayerTrace, ...]
     backend: Backend = field(compare=False)
 
-    def __getitem__(self, k: int) -> LayerTrace:
-        return self.layers[k]
+    def __getitem__(self, place: int | str) -> LayerTrace:
+        if isinstance(place, str):
+            found = [item for item in self.layers if item.place == place]
+            if not found:
+                raise KeyError(f"no layer is at {place!r}; places are {', '.join(item.place for item in self.layers)}")
+            return found[0]
+        return [item for item in self.layers if item.place.isdigit()][place]
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -73,19 +83,19 @@ class Trace:
         """The table as strings, its headings first; a layer's own line has two entries, its name and equation."""
         rows: list[tuple[str, ...]] = [("", "shape", "mean", "spread", "largest", "zeros", "not finite")]
         for k, (item, numbers) in enumerate(zip(self.layers, self.statistics, strict=True)):
-            rows.append((item.name, _equation(item, k)))
-            labels = {
-                "x": "x",
-                "y": f"z = y{k}" if self._feeds_activation(k) else f"y{k}",
-                "delta": f"delta{k} = dL/dy{k}",
-            }
+            rows.append((item.name, _equation(item)))
+            if item.layer.chains and item.y is self.layers[k - 1].y:
+                continue  # its numbers are those of the last layer inside
+            y, delta = at("y", item.place), at("delta", item.place)
+            labels = {"x": "x", "y": f"z = {y}" if self._feeds_activation(k) else y, "delta": f"{delta} = dL/d{y}"}
             for name, array in item.quantities.items():
                 if name == "x" and k > 0:
-                    continue  # it is the output above
+                    continue  # it is an output above
                 s = numbers[name]
                 sizes = (f"{s.mean: .3g}", f"{s.spread:.3g}", f"{s.largest:.3g}")
                 shares = (_percent(s.zeros), _percent(s.nonfinite))
-                rows.append((f"  {labels.get(name, f'{name}{k}')}", str(tuple(array.shape)), *sizes, *shares))
+                label = labels.get(name, at(name, item.place))
+                rows.append((f"  {label}", str(tuple(array.shape)), *sizes, *shares))
         return rows
 
     def _feeds_activation(self, k: int) -> bool:
@@ -108,10 +118,10 @@ class Trace:
         return html_table(self.rows, self._notes, _NUMBERS)
 
 
-def _equation(item: LayerTrace, k: int) -> str:
-    """Return the formulas of layer k, with the names of `Network.explain`."""
+def _equation(item: LayerTrace) -> str:
+    """Return the formulas of a layer, with the names of `Network.explain`."""
     found = formulas(item.layer, item.layer.forward)
-    lines = equations(k, item.layer, found, item.x.shape[1:], item.y.shape[1:])
+    lines = equations(item.place, item.layer, found, item.x.shape[1:], item.y.shape[1:])
     return "; ".join(f"{line.left} = {line.right}" for line in lines)
 
 
@@ -125,14 +135,18 @@ def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bo
     x, t, weight = net.check_batch(x, t, sample_weight)
     xp = net.backend.xp
     seen: dict[str, dict[str, Array]] = {}
+    order: list[str] = []
 
     def watch(place: str, name: str, array: Array) -> None:
         seen.setdefault(place, {})[name] = array
+        if name == "y":
+            order.append(place)
 
     with net.backend.active():
         params, contexts = net.layout.split(xp, net.theta), net.contexts(training, net.step_array(step), watch=watch)
-        value, grads, _ = net.differentiate(xp, params, x, t, weight, contexts, last=-1)
+        value, _, _ = net.differentiate(xp, params, x, t, weight, contexts, last=-1)
         value = net.penalize(xp, value, net.theta, xp.zeros_like(net.theta))
-        parts = zip(net.layers, contexts, params, grads, strict=True)
-        found = [LayerTrace.of(layer, context.place, seen[context.place], p, g) for layer, context, p, g in parts]
+        layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+        named = joined({str(k): own for k, own in enumerate(params)})
+        found = [LayerTrace.of(layers[place], place, seen[place], named) for place in order]
         return Trace(float(value), tuple(found), net.backend)

@@ -14,11 +14,13 @@ from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
 from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
+from xpnet.layers.base import joined
+from xpnet.layers.shapes import first_shape
 from xpnet.losses import Loss
 from xpnet.model import build
 from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.model.parameters import Layout
-from xpnet.typing import Array, LayerParams
+from xpnet.typing import Array, LayerParams, Shape
 from xpnet.validation import check_flag, check_number, check_size
 
 
@@ -40,13 +42,14 @@ class Model:
     def __init__(
         self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend = "numpy", dtype: str = "float32",
         seed: int | np.random.SeedSequence | None = 0, l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
+        input_shape: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
-        self._describe(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
+        self._describe(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
         values, state = build.draw(self.layers, self.seed)
         shapes = [{name: value.shape for name, value in own.items()} for own in values]
         self.layout = Layout.of(self.layers, shapes, self.penalize_biases)
-        flat = [values[p.layer][p.name].reshape(-1) for p in self.layout.places]
-        self.theta = self.backend.asarray(np.concatenate([*flat, np.zeros(0)]).astype(self.dtype))
+        named = joined({str(k): own for k, own in enumerate(values)})
+        self.theta = self.backend.asarray(self.layout.join(named, self.dtype))
         self.state = {name: self.backend.asarray(v.astype(self.dtype)) for name, v in state.items()}
 
     @classmethod
@@ -54,17 +57,19 @@ class Model:
         """Return a model whose `theta` and `state` are yet to be given, so that none are drawn to be thrown away."""
         model = cls.__new__(cls)
         model._describe(layers, loss, backend, **settings)
-        model.layout = Layout.of(model.layers, build.shapes(model.layers), model.penalize_biases)
+        shapes = [layer.parameter_shapes() for layer in model.layers]
+        model.layout = Layout.of(model.layers, shapes, model.penalize_biases)
         return model
 
     def _describe(
         self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend, dtype: str,
         seed: int | np.random.SeedSequence | None, l1: float, l2: float, penalize_biases: bool,
+        input_shape: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         """Check and keep everything but the numbers."""
-        self.layers = build.check_layers(layers)
+        self.layers = build.network_layers(layers)
         self.loss = build.check_loss(loss)
-        self.input_shape, self.output_shape = build.infer_shapes(self.layers, self.loss)
+        self.input_shape, self.output_shape = build.infer_shapes(self.layers, self.loss, input_shape)
         self.dtype = build.check_dtype(dtype)
         self.seed = build.check_seed(seed)
         self.l1, self.l2 = check_number("l1", l1, 0.0), check_number("l2", l2, 0.0)
@@ -73,6 +78,11 @@ class Model:
         self.backend = get_backend(backend)
         self._keys = [build.layer_key(self.seed, k) for k in range(len(self.layers))]
         self._lock = threading.Lock()
+
+    @property
+    def given_shape(self) -> Shape | None:
+        """The shape of one sample if it had to be given, since the layers do not say it, and else None."""
+        return None if self.input_shape == first_shape(self.layers) else self.input_shape
 
     # ---------------------------------------------------------------------------------- parameters
 
@@ -105,8 +115,9 @@ class Model:
             if host.shape != tuple(views[name].shape):
                 raise ShapeError(f"parameter {name} has shape {tuple(views[name].shape)}, got {host.shape}")
             ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False, warn=False))
-        for name, array in ready.items():
-            views[name][...] = array
+        with self.backend.active():
+            for name, array in ready.items():
+                views[name][...] = array
 
     @property
     def parameter_count(self) -> int:

@@ -37,8 +37,8 @@ class Layout:
     layers : int
         The number of layers.
     places : tuple of Place
-        In the order of the vector: first the decayed parameters, layer by layer, then the others, so that penalties
-        and weight decay are operations on one slice.
+        In the order of the layers. In the vector the decayed parameters come first, layer by layer, then the others, so
+        that penalties and weight decay are operations on one slice.
     decayed : int
         How many numbers at the vector's front are decayed.
     """
@@ -50,17 +50,19 @@ class Layout:
     @classmethod
     def of(cls, layers: Sequence[Layer], shapes: Sequence[Mapping[str, Shape]], all_decayed: bool) -> Layout:
         """Place parameters of these shapes, given by layer and name; `all_decayed` makes no difference of biases."""
-        places: list[Place] = []
+        places: dict[tuple[int, str], Place] = {}
         position = decayed = 0
         for wanted in (True, False):
             for k, layer in enumerate(layers):
+                early = layer.decayed
                 for name, shape in shapes[k].items():
-                    if (all_decayed or name in layer.decayed) == wanted:
-                        places.append(Place(k, name, position, position + prod(shape), tuple(shape)))
+                    if (all_decayed or name in early) == wanted:
+                        places[k, name] = Place(k, name, position, position + prod(shape), tuple(shape))
                         position += prod(shape)
             if wanted:
                 decayed = position
-        return cls(len(layers), tuple(places), decayed)
+        order = [(k, name) for k, own in enumerate(shapes) for name in own]
+        return cls(len(layers), tuple(places[key] for key in order), decayed)
 
     @property
     def size(self) -> int:

@@ -183,6 +183,9 @@ def _build_object(data: dict[str, Any], where: str, own: Mapping[str, Any], kind
             f"unknown are {sorted(given - wanted)!r:.200}"
         )
     values = {field: build(data[field], f"{where}.{field}", own) for field in sorted(given)}
+    for field, value in values.items():
+        if cls is Activation and (value in FUNCTIONS.values() or type(value) in CLASSES.values()):
+            raise CheckpointError(f"{where}.{field} is {value!r:.200}, which is no function of an activation")
     try:
         return cls(**values)
     except Exception as error:

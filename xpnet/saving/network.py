@@ -16,10 +16,11 @@ from xpnet.backends import get as get_backend
 from xpnet.errors import CheckpointError
 from xpnet.files.tensors import read_tensors, write_tensors
 from xpnet.layers import Layer
+from xpnet.layers.base import joined
 from xpnet.model import build
 from xpnet.model.build import DTYPES
 from xpnet.model.core import Model
-from xpnet.saving.description import CLASSES, Own, describe, own_names
+from xpnet.saving.description import Own, describe, own_names
 from xpnet.saving.description import build as make
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -29,7 +30,7 @@ Expected = dict[str, tuple[tuple[int, ...], str]]
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 SETTINGS = ("dtype", "seed", "l1", "l2", "penalize_biases")
-"""What a network's description holds besides its layers and its loss."""
+"""What a network's description holds besides its layers and its loss; and the shape of a sample, if it was given."""
 
 STATE = "state."
 """How the names of the running statistics begin."""
@@ -99,6 +100,7 @@ def network_content(net: Model) -> tuple[Tensors, dict[str, Any]]:
         "layers": describe(list(net.layers), "layers", functions),
         "loss": describe(net.loss, "loss", functions),
         **{name: describe(getattr(net, name), name) for name in SETTINGS},
+        **({"input_shape": list(net.given_shape)} if net.given_shape else {}),
     }
     return tensors, description
 
@@ -155,17 +157,18 @@ def members(data: Any, where: str, wanted: tuple[str, ...], allowed: tuple[str, 
 def _build_network(
     data: Any, tensors: Tensors, where: str, own: Mapping[str, Any], backend: Backend, kind: type[AnyModel]
 ) -> AnyModel:
-    parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS))
+    parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS), ("input_shape",))
     if not isinstance(parts["layers"], list):
         raise CheckpointError(f"{where}: layers must be a list, got {parts['layers']!r:.200}")
     layers = [make(item, f"{where}, layers[{k}]", own, "layer") for k, item in enumerate(parts["layers"])]
     loss = make(parts["loss"], f"{where}, loss", own, "loss")
     if parts["dtype"] not in DTYPES:
         raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {parts['dtype']!r:.200}")
-    _check_declared(layers, tensors, parts["dtype"], where)
+    settings = {name: value for name, value in parts.items() if name not in ("layers", "loss")}
     try:
-        return kind.without_values(layers, loss, backend, **{name: parts[name] for name in SETTINGS})
-    except MemoryError:
+        _check_declared(layers, tensors, parts["dtype"], where)
+        return kind.without_values(layers, loss, backend, **settings)
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:
         raise CheckpointError(f"{where}: no network can be made of this description: {error!s:.300}") from error
@@ -176,8 +179,15 @@ def _check_declared(layers: Sequence[Layer], tensors: Tensors, dtype: str, where
 
     A small file that names large layers is refused by its tensors' names. A layer of one's own need not declare any.
     """
-    declared = [layer.parameter_shapes() for layer in layers]
-    silent = {str(k) for k, layer in enumerate(layers) if not declared[k] and type(layer) not in CLASSES.values()}
-    expected = {f"{k}.{name}": (tuple(shape), dtype) for k, own in enumerate(declared) for name, shape in own.items()}
-    compared = {name: value for name, value in tensors.items() if name.partition(".")[0] not in {"state", *silent}}
+    declared = {str(k): layer.parameter_shapes() for k, layer in enumerate(layers) if _declares(layer)}
+    expected = {name: (tuple(shape), dtype) for name, shape in joined(declared).items()}
+    silent = {"state", *map(str, range(len(layers)))} - declared.keys()
+    compared = {name: value for name, value in tensors.items() if name.partition(".")[0] not in silent}
     check_tensors(compared, expected, where)
+
+
+def _declares(layer: Layer) -> bool:
+    """Say whether the shapes of a layer's parameters are known without drawing any."""
+    inner = [part for chain in layer.chains.values() for part in chain]
+    own = type(layer)
+    return all(map(_declares, inner)) and (own.init is Layer.init or own.parameter_shapes is not Layer.parameter_shapes)

@@ -7,6 +7,7 @@ from math import isfinite, nan
 from typing import Any
 
 from xpnet.errors import NonFiniteError
+from xpnet.layers.shapes import every_layer
 from xpnet.training.steps import Steps
 from xpnet.typing import Array
 
@@ -17,9 +18,12 @@ def is_finite(xp: Any, a: Array) -> bool:
 
 
 def state_is_finite(trainer: Steps) -> bool:
-    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite."""
-    xp = trainer.net.backend.xp
-    return all(is_finite(xp, a) for a in trainer.arrays.carried.values() if xp.isdtype(a.dtype, "real floating"))
+    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite.
+
+    One NaN or infinity poisons a sum, so that a look at the sums of all arrays tells; a sum that overflows does not.
+    """
+    xp, sums = trainer.net.backend.xp, trainer.look(again=True)
+    return all(isfinite(total) or bool(xp.all(xp.isfinite(trainer.arrays[name]))) for name, total in sums.items())
 
 
 def find(trainer: Steps, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:
@@ -27,13 +31,13 @@ def find(trainer: Steps, rewind: Callable[[int], None], steps: int) -> tuple[int
     rewind(0)
     good, last = 0, nan
     while good < steps:
-        before, weight = float(trainer.arrays["loss"][0]), trainer.weight_done()
+        before, weight = trainer.look()["loss"], trainer.weight_done()
         trainer._advance(1)
         if not state_is_finite(trainer):
             break
         good += 1
         if trainer.weight_done() > weight:
-            last = (float(trainer.arrays["loss"][0]) - before) / (trainer.weight_done() - weight)
+            last = (trainer.look()["loss"] - before) / (trainer.weight_done() - weight)
     rewind(good)
     place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
     rate = float(trainer.rates(range(trainer.step, trainer.step + 1))[0])
@@ -54,14 +58,16 @@ def first_bad_quantity(trainer: Steps) -> str:
     net, xp, last = trainer.net, trainer.net.backend.xp, str(len(trainer.net.layers) - 1)
     scaled = f", scaled by {trainer.loss_scale:g}," if trainer.objective.skips else ""
 
+    layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+
     def watch(place: str, name: str, array: Array) -> None:
-        layer = f"of layer {place} ({net.layers[int(place)]})"
+        layer = f"of layer {place} ({layers[place]})"
         what = {
             "x": "",
             "y": f"the output {layer}",
             "loss": f"the loss {net.loss}",
             "delta": f"the delta of the loss {net.loss}{scaled}" if place == last else "",
-            "dx": f"the delta passed back by layer {place} ({net.layers[int(place)]})",
+            "dx": f"the delta passed back by layer {place} ({layers[place]})",
         }.get(name, f"the gradient of {name[1:]} {layer}")
         if what and not is_finite(xp, array):
             raise _Found(f"{what} is {float(array)}" if array.ndim == 0 else f"{what} has {_count(xp, array)}")
