@@ -109,6 +109,8 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
 
 def differences(there: Any, here: Any, where: str = "") -> list[str]:
     """Return where two JSON values differ, a line each."""
+    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys() == {"tuple"}:
+        return differences(there["tuple"], here["tuple"], where)
     if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
         if "class" in here and there["class"] != here["class"]:
             return differences(there["class"], here["class"], where)
