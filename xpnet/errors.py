@@ -6,6 +6,8 @@ Every message says which argument, what came, what is accepted, and what to do.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -75,6 +77,18 @@ class AlreadyTrainingError(XpnetError, RuntimeError):
 
 class PrecisionWarning(UserWarning):
     """Data was rounded to the network's lower precision."""
+
+
+class NotRecordedWarning(UserWarning):
+    """A training step is run as it is written, which is right, and slower than from a recording."""
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the caller's own code, however deep in xpnet the reason was found."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "xpnet":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import xpnet
 from xpnet.backends.base import Eager
+from xpnet.backends.cpu.calls import calls
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape import fusion as native
-from xpnet.backends.tape import plan
 from xpnet.backends.tape import record as tape
+from xpnet.errors import NotRecordedWarning
 
 XP = NumpyBackend.xp
 ROWS, COLUMNS = 5, 7
@@ -191,7 +192,7 @@ def test_a_product_is_written_straight_into_its_view() -> None:
     arrays = {"x": np.ones((3, 7)), "g": np.zeros(60)}
     recorded = tape.record(step, XP, arrays)
     assert [op.kind for op in recorded.operations] == ["matmul", "copy"]
-    assert len(plan.plan(recorded)) == 1
+    assert len(calls(recorded)) == 1
     assert_same(step, arrays)
 
 
@@ -260,7 +261,8 @@ def test_a_step_that_looks_at_values_is_run_eagerly() -> None:
         xpnet.Trainer(xpnet.Network(list_, "mean_squared_error"), xpnet.SGD(0.1), x, x[:, :1], batch_size=5)
         for list_ in (layers, [layers[0], xpnet.Identity(), layers[2]])
     ]
-    losses = [trainer.run(8) for trainer in trainers]
+    with pytest.warns(NotRecordedWarning, match=r"a value is read back to the host, in Deciding.forward \(test_replay"):
+        losses = [trainer.run(8) for trainer in trainers]
     assert isinstance(trainers[0]._program(5), Eager)
     assert isinstance(trainers[1]._program(5), Replay)
     assert losses[0] == losses[1]
@@ -274,9 +276,9 @@ def test_recording_changes_nothing() -> None:
         np.testing.assert_array_equal(a, before[name])
 
 
-@pytest.mark.parametrize("look", [float, int, bool, list, np.asarray, lambda x: np.sin(x)])
+@pytest.mark.parametrize("look", [float, int, bool, list, np.asarray, lambda x: np.sum(x), str, lambda x: x.item()])
 def test_looking_at_a_value_cannot_be_recorded(look: Callable[[Any], Any]) -> None:
-    with pytest.raises((tape.CannotRecord, TypeError)):
+    with pytest.raises(tape.CannotRecord):
         tape.record(lambda xp, a: look(a["total"] + 1.0), XP, fresh_arrays(0))
 
 

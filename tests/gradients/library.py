@@ -14,14 +14,21 @@ def options(entry):
     return {name: value for name, value in entry.items() if name not in ("kind", "targets")}
 
 
+def layer_of(entry):
+    """Return xpnet's layer for a dict, and for a dict with layers inside."""
+    inside = {name: [*map(layer_of, value)] for name, value in entry.items() if isinstance(value, list)}
+    return getattr(xpnet, entry["kind"])(**{**options(entry), **inside})
+
+
 def build(config, backend="numpy", dtype="float64"):
     """Return the network of `config`, with the parameters that belong to it."""
     net = xpnet.Network(
-        [getattr(xpnet, layer["kind"])(**options(layer)) for layer in config["layers"]],
+        [layer_of(layer) for layer in config["layers"]],
         loss=getattr(xpnet, config["loss"]["kind"])(**options(config["loss"])),
         backend=backend,
         dtype=dtype,
         seed=config["seed"],
+        input_shape=config.get("shape"),
         **{name: config[name] for name in ("l1", "l2", "penalize_biases")},
     )
     net.set_parameters(strategies.numbers(config)[0])

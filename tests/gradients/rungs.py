@@ -6,6 +6,7 @@ They stand here, apart from the tests that draw the networks, because the plante
 import numpy as np
 
 from . import library, oracle_autograd, reference, strategies
+from . import reference_images as images
 from .compare import assert_close, assert_same, assert_value, scale_of
 
 KINKED = ("ReLU", "LeakyReLU", "ELU")  # ELU with alpha = 1 is smooth once, but bends at zero
@@ -42,6 +43,8 @@ def sides(config, net, theta, x, t):
     moved.theta[...] = theta
     results = [x, *library.outputs(moved, x)]
     found = [results[k] > 0 for k, layer in enumerate(config["layers"]) if layer["kind"] in KINKED]
+    pools = [k for k, layer in enumerate(config["layers"]) if layer["kind"].startswith("MaxPool")]
+    found += [images.largest(images.windows(np, config["layers"][k], results[k])[0]) for k in pools]
     if config["loss"]["kind"] == "MeanAbsoluteError":
         found.append(results[-1] > t)
     if config["loss"]["kind"] == "Huber":

@@ -147,6 +147,58 @@ def test_the_equations_of_ways():
     assert "dx0" not in text
 
 
+def test_the_explanation_of_normalisation_is_that_of_training():
+    norms = [xpnet.BatchNorm(4), xpnet.LayerNorm(4), xpnet.RMSNorm(4)]
+    layers = [Linear(5, 4), Residual([norms[0], Tanh(), norms[1]]), norms[2], Linear(4, 3)]
+    net = xpnet.Network(layers, "huber", dtype="float64")
+    rng = np.random.default_rng(5)
+    net.set_parameters({name: rng.normal(size=a.shape) for name, a in net.parameters.items()})
+    x, t = X.astype(float), rng.normal(size=(40, 3))
+    text = explain(net)
+    assert "# in training; outside of it mu1_0 and var1_0 are constants, the running mean and variance\n" in text
+    assert text.count("# M counts the samples or, of images, the places of all samples\n") == 1
+    names = run(net, text, x, t, np.full(40, 1 / 40))
+    for name, gradient in net.gradients(x, t, training=True)[1].items():
+        np.testing.assert_allclose(names[f"d{variable(name)}"], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_the_same_numbers_in_another_shape_are_explained():
+    layers = [xpnet.Reshape((5, 1, 1)), Tanh(), xpnet.Flatten(), Linear(5, 3)]
+    net = xpnet.Network(layers, "huber", dtype="float64", input_shape=(5,))
+    text = explain(net)
+    assert re.search(r"\ny0 = reshape\(x, \(-1, 5, 1, 1\)\) +# \(B, 5, 1, 1\)\n", text)
+    assert re.search(r"\ny2 = reshape\(y1, \(-1, 5\)\) +# \(B, 5\)\n", text)
+    names = run(net, text, X.astype(float), np.ones((40, 3)), np.full(40, 1 / 40))
+    gradient = net.gradients(X.astype(float), np.ones((40, 3)))[1]["3.W"]
+    np.testing.assert_allclose(names["dW3"], gradient, rtol=1e-12)
+    net = xpnet.Network([Linear(5, 6), xpnet.Reshape((3, 2)), xpnet.Flatten(), Linear(6, 3)], "huber")
+    assert re.search(r"\ndelta1 = reshape\(delta2, \(-1, 3, 2\)\) +# \(B, 3, 2\)\n", explain(net))
+
+
+def test_the_equations_of_images():
+    layers = [xpnet.Conv2D(1, 4), xpnet.ReLU(), xpnet.MaxPool2D(2), xpnet.Conv2D(4, 8, bias=False), xpnet.Flatten()]
+    net = xpnet.Network([*layers, Linear(72, 3)], "cross_entropy", input_shape=(6, 6, 1))
+    text = explain(net)
+    for equation, shape in {
+        "y0 = P0 @ W0 + b0": "(B, M, 4) = (B, M, K) @ (K, 4) + (4,)",
+        "y1 = maximum(y0, 0)": "(B, 6, 6, 4)",
+        "y2 = max(P2, axis=2)": "(B, M, 4)",
+        "y4 = reshape(y3, (-1, 72))": "(B, 72)",
+        "delta3 = reshape(delta4, (-1, 3, 3, 8))": "(B, 3, 3, 8)",
+        "delta2 = add_patches(dP3)": "(B, 3, 3, 4)",
+    }.items():
+        assert re.search(rf"\n{re.escape(equation)} +# {re.escape(shape)}\n", text), equation
+    for sentence in ("# patches has a row for each of a sample's M windows", "# windows has the K places of each"):
+        assert text.count(sentence) == 1
+    assert "\n1 ReLU  y1 = maximum(y0, 0)\n" in str(net.trace(np.ones((2, 6, 6, 1)), [0, 1]))
+
+
+def test_long_formulas_are_not_all_in_a_trace():
+    lines = str(xpnet.Network([Linear(5, 3), xpnet.BatchNorm(3)], "huber").trace(X, np.zeros((40, 3)))).splitlines()
+    assert "1 BatchNorm  y1 = gamma1 * (y0 - mu1) / s1 + beta1" in lines
+    assert max(map(len, lines)) <= 96
+
+
 def test_a_residual_of_ones_own_explains_itself():
     class Halved(Residual):
         def forward(self, xp, params, x, context=None):

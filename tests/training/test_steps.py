@@ -141,6 +141,7 @@ OWN_LAYERS = {
 }
 
 
+@pytest.mark.filterwarnings("default::xpnet.errors.NotRecordedWarning")
 @pytest.mark.parametrize(("f", "df"), OWN_LAYERS.values(), ids=OWN_LAYERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_layer_of_ones_own_gives_the_same_bits_however_a_step_is_run(f, df, dtype):

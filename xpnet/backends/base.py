@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xpnet.errors import NotRecordedWarning, warn_user
 from xpnet.typing import Array, HostArray
 
 Step = Callable[[Any, Mapping[str, Array]], None]
@@ -27,16 +28,18 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class Eager:
-    """A step that is run as it is written."""
+    """A step that is run as it is written; `after` is called after each."""
 
     step: Step
     xp: Any
     arrays: Mapping[str, Array]
     unroll: int = 1
+    after: Callable[[], None] = lambda: None
 
     def __call__(self, steps: int = 1) -> None:
         for _ in range(steps):
             self.step(self.xp, self.arrays)
+            self.after()
 
 
 class Backend:
@@ -97,6 +100,16 @@ class Backend:
         that it changes; compiling leaves them as they were.
         """
         return Eager(step, self.xp, arrays)
+
+    def tell_as_written(self, reason: Exception) -> None:
+        """Warn, once for each reason, that steps are run as they are written."""
+        told: set[Any] = vars(self).setdefault("_told", set())
+        if reason.args[:1] not in told:
+            told.add(reason.args[:1])
+            warn_user(
+                f"the training step is run as it is written, which is slower than from a recording: {reason}",
+                NotRecordedWarning,
+            )
 
     def describe(self) -> str:
         """Return one line about the library's version and the device."""

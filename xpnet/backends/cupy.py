@@ -14,6 +14,7 @@ from xpnet.backends.base import Backend, Program, Step
 from xpnet.backends.cuda.graph import CapturedStep
 from xpnet.backends.cuda.products import Product
 from xpnet.backends.cuda.proof import proven
+from xpnet.backends.tape.record import CannotRecord
 from xpnet.errors import BackendUnavailableError
 from xpnet.typing import HostArray
 
@@ -142,7 +143,12 @@ class CupyBackend(Backend):
     def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
         self.compiled = "as it is written, since fusion is switched off"
         with self.device:
-            program = self._fused(step, arrays, changes) if self.fusion else None
+            try:
+                program = self._fused(step, arrays, changes) if self.fusion else None
+            except CannotRecord as reason:  # then a graph might freeze what the step takes from the host
+                self.compiled = f"as it is written, since it cannot be recorded: {reason}"
+                self.tell_as_written(reason)
+                return super().compile(step, arrays, changes)
             return program or CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
 
     def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
@@ -151,8 +157,10 @@ class CupyBackend(Backend):
             fused = proven(self._cupy, self.xp, step, arrays, changes)
             self.compiled = fused.describe()
             return CapturedStep(self._cupy, fused, changes, self.compiled)
-        except Exception as error:  # a user's layer may look at values, memory may not suffice, a compiler may be
-            # missing: the step as it is written is right in any case, and says itself if something is wrong with it
+        except CannotRecord:
+            raise
+        except Exception as error:  # memory may not suffice, a compiler may be missing: the step as it is written is
+            # right in any case, and says itself if something is wrong with it
             self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
         gc.collect()  # a program and its calls refer to each other: this gives its memory back
         return None

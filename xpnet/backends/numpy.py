@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.base import Backend, Eager, Program, Step
 from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.replay import Replay
-from xpnet.backends.tape.record import record
+from xpnet.backends.tape.record import CannotRecord, record
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -42,9 +43,11 @@ class NumpyBackend(Backend):
             return Replay(record(step, self.xp, arrays))
         except MemoryError:
             raise
-        except Exception:  # a user's layer may look at values, or call what is not in the standard: then each
-            # step runs as it is written, and if that is wrong it says so itself
+        except CannotRecord as reason:
+            self.tell_as_written(reason)
             return super().compile(step, arrays, changes)
+        except Exception as error:  # the step's own, which it will raise again: there is something to tell if not
+            return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
     def describe(self) -> str:
         return f"NumPy {np.__version__} on the CPU{openblas.advice()}"

@@ -8,12 +8,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 import queue
-import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from xpnet.datasets.idx import check_sha256, decode_idx, encode_header, read_idx
 from xpnet.errors import DataError, DownloadError, IDXFormatError, IntegrityError
+from xpnet.files.atomic import write_atomically
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ def load(
 
     # Deflate never makes data longer by more than a few bytes in each 16 KiB.
     array = fetch(f"{file.name}.gz", mirrors, decode, limit=file.size + file.size // 1024 + 1024, **fetching)
-    store(folder / file.name, (encode_header(array.shape), array.data))
+    store(folder / file.name, (encode_header(array.shape), array.reshape(-1).data))
     return array
 
 
@@ -148,7 +147,7 @@ def fetch(
     )
 
 
-def store(path: Path, content: Sequence[bytes | memoryview]) -> None:
+def store(path: Path, content: Iterable[bytes | memoryview]) -> None:
     """Write the pieces to `path` so that there is at every moment the whole file or none.
 
     Raises
@@ -156,18 +155,9 @@ def store(path: Path, content: Sequence[bytes | memoryview]) -> None:
     DownloadError
         The operating system refused; nothing is left behind.
     """
-    # In the same folder, because a rename is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "xb") as file:
-                file.writelines(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, content)
     except OSError as error:
         raise DownloadError(
             f"{path}: downloaded, but could not be stored: {error}; pass a writable directory="

@@ -130,7 +130,7 @@ def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         if old is not None:
             _keep_owner_and_mode(handle, old)
         os.fsync(handle)
-        if old is not None:
+        if old is not None and _removable(folder, old):
             backup = _temporary_name(folder)  # known here before it exists: Ctrl-C may come at any time
             backup = _link(target, backup)
         if fcntl is None:
@@ -257,6 +257,12 @@ def _keep_owner_and_mode(handle: int, old: os.stat_result) -> None:
         with suppress(OSError):  # only root may give files away
             os.fchown(handle, old.st_uid, old.st_gid)
     os.fchmod(handle, stat.S_IMODE(old.st_mode))
+
+
+def _removable(folder: str, file: os.stat_result) -> bool:
+    """Say whether a second name of a file could be removed again: in a sticky folder only owners and root may."""
+    status = os.stat(folder)
+    return not status.st_mode & stat.S_ISVTX or os.geteuid() in (0, status.st_uid, file.st_uid)
 
 
 def _link(target: str, backup: str) -> str:

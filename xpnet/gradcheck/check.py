@@ -28,7 +28,7 @@ def check_gradients(
     parameters: Mapping[str, Any] | None = None,
     training: bool = False,
     backend: Any = "numpy",
-    tolerance: float = 1e-7,
+    tolerance: float = 1e-8,
     max_elements: int = 500,
     jitter: float = 0.1,
     seed: int = 0,
@@ -43,7 +43,11 @@ def check_gradients(
     where L is sum(dy * y) with a random upstream delta dy for a layer, the value of a loss, and the loss plus
     penalties of a network, whose layers and loss are also checked by themselves. Where an element does not agree,
     other steps (1e-6, 1e-4, 1e-7) follow, which step around a kink or a sharp bend nearby. An element that sits *on*
-    a kink, where the two one-sided derivatives differ, is skipped and counted.
+    a kink, where the two one-sided derivatives differ, is skipped and counted. What rounding may do to a difference is
+    not held against it, so that a gradient that is exactly zero may come out as 1e-17.
+
+    What a layer or loss promises besides is checked too: that it changes no argument, gives the same again, keeps to
+    float64, and makes use of the samples' weights.
 
     Parameters
     ----------

@@ -115,8 +115,9 @@ class Model:
             if host.shape != tuple(views[name].shape):
                 raise ShapeError(f"parameter {name} has shape {tuple(views[name].shape)}, got {host.shape}")
             ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False, warn=False))
-        for name, array in ready.items():
-            views[name][...] = array
+        with self.backend.active():
+            for name, array in ready.items():
+                views[name][...] = array
 
     @property
     def parameter_count(self) -> int:

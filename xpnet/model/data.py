@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Mapping
 from math import prod
 from typing import Any
@@ -12,18 +11,18 @@ import array_api_compat
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
-from xpnet.losses import Loss, Poisson
+from xpnet.errors import (
+    BackendMismatchError,
+    ConfigError,
+    DataError,
+    DTypeError,
+    PrecisionWarning,
+    ShapeError,
+    warn_user,
+)
+from xpnet.losses import Loss, Poisson, PoissonDeviance
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
-
-
-def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the line of the caller's own code, however deep in xpnet the reason was found."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "xpnet":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
 
 
 def to_host(name: str, a: Any, backend: Backend) -> HostArray:
@@ -169,6 +168,10 @@ def check_targets(
     Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
     output and its data type. A vector serves where there is one output.
     """
+    if _stays(t, backend):
+        found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
+        if found is not None:
+            return found  # else they are looked at on the host, which says what is wrong
     array = on_host(name, t, backend)
     if array.ndim == 0 or array.shape[0] != samples:
         count = "no samples" if array.ndim == 0 else f"{array.shape[0]} samples"
@@ -191,10 +194,35 @@ def check_targets(
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a binary target lies between 0 and 1")
-    if isinstance(loss, Poisson) and (values < 0).any():
+    if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a Poisson target is a count, at least 0")
     return backend.asarray(values)
+
+
+def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str) -> Array | None:
+    """Return targets that lie on the device and are as the loss takes them, after one look at a number; else None."""
+    xp = backend.xp
+    with backend.active():
+        if t.ndim == 1 and outputs == 1 and loss.kind != "classification":
+            t = t[:, None]
+        if loss.kind == "classification" and t.ndim == 1:
+            if t.shape != (samples,) or not xp.isdtype(t.dtype, "integral"):
+                return None
+            good = (t >= 0) & (t < outputs)
+            t = xp.astype(t, xp.int64)
+        else:
+            if t.shape != (samples, outputs) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
+                return None
+            t = xp.astype(t, getattr(xp, dtype))
+            good = xp.isfinite(t)
+            if loss.kind != "regression":
+                good = good & (t >= 0) & (t <= 1)
+            if loss.kind == "classification":
+                good = good & (xp.abs(xp.sum(t, axis=1, keepdims=True) - 1) <= 1e-3)
+            if isinstance(loss, Poisson | PoissonDeviance):
+                good = good & (t >= 0)
+        return t if bool(xp.all(good)) else None
 
 
 def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepted: str) -> None:
@@ -225,11 +253,13 @@ def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: st
     if array.shape != (samples,):
         raise ShapeError(f"{name} has shape {array.shape}, expected ({samples},): one weight a sample")
     result = array.astype(np.float64)
-    if not np.isfinite(result).all() or (result < 0).any() or not result.sum() > 0:
+    if not np.isfinite(result).all() or (result < 0).any() or not result.any():
         raise DataError(
             f"{name} must be finite, not negative and not all zero; smallest {result.min()}, sum {result.sum()}"
         )
-    return result
+    # Only ratios matter: numbers whose sum, or its inverse, is out of range are scaled; all others stay as they are.
+    with np.errstate(over="ignore"):
+        return result if 1e-200 < result.sum() < 1e200 else result / result.max()
 
 
 def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:

@@ -18,9 +18,12 @@ def is_finite(xp: Any, a: Array) -> bool:
 
 
 def state_is_finite(trainer: Steps) -> bool:
-    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite."""
-    xp = trainer.net.backend.xp
-    return all(is_finite(xp, a) for a in trainer.arrays.carried.values() if xp.isdtype(a.dtype, "real floating"))
+    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite.
+
+    One NaN or infinity poisons a sum, so that a look at the sums of all arrays tells; a sum that overflows does not.
+    """
+    xp, sums = trainer.net.backend.xp, trainer.look(again=True)
+    return all(isfinite(total) or bool(xp.all(xp.isfinite(trainer.arrays[name]))) for name, total in sums.items())
 
 
 def find(trainer: Steps, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:
@@ -28,13 +31,13 @@ def find(trainer: Steps, rewind: Callable[[int], None], steps: int) -> tuple[int
     rewind(0)
     good, last = 0, nan
     while good < steps:
-        before, weight = float(trainer.arrays["loss"][0]), trainer.weight_done()
+        before, weight = trainer.look()["loss"], trainer.weight_done()
         trainer._advance(1)
         if not state_is_finite(trainer):
             break
         good += 1
         if trainer.weight_done() > weight:
-            last = (float(trainer.arrays["loss"][0]) - before) / (trainer.weight_done() - weight)
+            last = (trainer.look()["loss"] - before) / (trainer.weight_done() - weight)
     rewind(good)
     place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
     rate = float(trainer.rates(range(trainer.step, trainer.step + 1))[0])

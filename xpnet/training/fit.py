@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from xpnet.errors import AlreadyTrainingError, ConfigError
 from xpnet.model.core import Model
@@ -38,32 +41,32 @@ def fit(
         check_size("checkpoint_every", checkpoint_every)
     if checkpoint is None and (resume or checkpoint_every is not None):
         raise ConfigError("resume and checkpoint_every need a file: checkpoint='run.safetensors'")
-    samples, validation = set_aside(
-        net, check_samples(net, x, t, sample_weight, class_weight), validation_data, validation_split
-    )
-    batch_size = fitting_batch(batch_size, int(samples.x.shape[0]))
-    if checkpoint is not None:
-        # Last, so that it sees what the other callbacks did.
-        items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
     if net._lock.locked():
-        raise AlreadyTrainingError("this Model is already being trained by another thread; train a copy: net.copy()")
-    run: Run | None = None
-    history = History()
-    with net._lock:  # released whatever happens: no interrupt comes between taking the lock and this block
+        raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
+    told = np.geterr()  # callbacks hear NumPy's warnings as they would anywhere else
+    with net.backend.active(), net._lock:  # the lock is released whatever happens: no interrupt comes in between
+        samples, validation = set_aside(
+            net, check_samples(net, x, t, sample_weight, class_weight), validation_data, validation_split
+        )
+        batch_size = fitting_batch(batch_size, int(samples.x.shape[0]))
+        if checkpoint is not None:
+            # Last, so that it sees what the other callbacks did.
+            items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
+        run: Run | None = None
+        history = History()
         try:
             with explained(net.backend, "training", batch_size):
                 feed = resident(net, objective, samples, batch_size, shuffle)
                 del samples, x  # in half precision the device has room for one copy, perhaps not for two
                 trainer = Trainer.of(net, optimizer, feed, objective, averaging)
-            begun = Run(net, trainer, epochs, history)
-            for item in items:
-                item.on_begin(begun)
+                begun = Run(net, trainer, epochs, history)
+                tell = partial(_tell, items, told)
+                tell("on_begin", begun)
             run = begun
             with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
                 while run.epoch < epochs and not run.stopped:
-                    _one_epoch(run, items, validation, progress)
-            for item in items:
-                item.on_end(run)
+                    _one_epoch(run, items, told, validation, progress)
+            tell("on_end", run)
             if "average" in trainer.arrays:
                 net.theta[...] = trainer.arrays["average"]
             return run.history
@@ -72,24 +75,30 @@ def fit(
             error.history = history if run is None else run.history  # type: ignore[attr-defined]
             if run is not None:
                 run.trainer.repair()
-                for item in items:
-                    item.on_exception(run, error)
+                tell("on_exception", run, error)
             raise
 
 
-def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, progress: Progress) -> None:
+def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
+    """Tell callbacks of an event."""
+    with np.errstate(**told):
+        for item in items:
+            getattr(item, event)(*what)
+
+
+def _one_epoch(
+    run: Run, items: list[Callback], told: Any, validation: Validation | None, progress: Progress
+) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
     pauses = [item.every for item in items if item.every is not None]
     while trainer.position < trainer.steps_per_epoch:
         trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
         progress.update(run.epoch, trainer.position)
-        for item in items:
-            if item.every is not None and trainer.step % item.every == 0:
-                item.on_steps(run)
+        _tell([item for item in items if item.every and trainer.step % item.every == 0], told, "on_steps", run)
     values = {"loss": trainer.mean_loss()}
     if validation is not None:
         with run.averaged():
-            measured = score(run.net, validation.x, validation.t, validation.weight, 512)
+            measured = score(run.net, validation.x, validation.t, validation.weight, None)
         values |= {f"validation_{name}": value for name, value in measured.items()}
     rate = float(trainer.rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}
@@ -99,7 +108,6 @@ def _one_epoch(run: Run, items: list[Callback], validation: Validation | None, p
     progress.epoch(trainer.epoch - 1, values)
     run._ended = True
     try:
-        for item in items:
-            item.on_epoch_end(run)
+        _tell(items, told, "on_epoch_end", run)
     finally:
         run._ended = False

@@ -66,9 +66,9 @@ class Objective:
             seen = a["seen"]
             seen += share
 
-    def mean(self, a: Mapping[str, Array], done: float) -> float:
-        """Return the epoch's mean L, given what has been counted."""
-        return float(a["loss"][0]) / max(done, 1e-30) if done or not self.skips else nan
+    def mean(self, total: float, done: float) -> float:
+        """Return the epoch's mean L, given the sum and what has been counted."""
+        return total / max(done, 1e-30) if done or not self.skips else nan
 
     def advice(self) -> str:
         """Return what else to try when numbers are not finite."""

@@ -16,7 +16,7 @@ class Run:
 
     Attributes
     ----------
-    net : Model
+    net : Network
     trainer : Trainer
     history : History
     epochs : int

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.errors import ConfigError, DataError, closest
+from xpnet.errors import ConfigError, DataError, closest, warn_user
 from xpnet.model.core import Model
-from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights, warn_user
+from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.training.feed import Feed, epoch_order
 from xpnet.training.objective import Objective

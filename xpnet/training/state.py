@@ -109,14 +109,13 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
 
 def differences(there: Any, here: Any, where: str = "") -> list[str]:
     """Return where two JSON values differ, a line each."""
-    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys() == {"tuple"}:
-        return differences(there["tuple"], here["tuple"], where)
-    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
-        if "class" in here and there["class"] != here["class"]:
-            return differences(there["class"], here["class"], where)
-        return [line for key in here for line in differences(there[key], here[key], f"{where}.{key}".lstrip("."))]
-    if isinstance(there, dict) and isinstance(here, dict) and "class" in there and "class" in here:
-        return differences(there["class"], here["class"], where)
+    if isinstance(there, dict) and isinstance(here, dict):
+        if there.keys() == here.keys() == {"tuple"}:
+            return differences(there["tuple"], here["tuple"], where)
+        if there.get("class") != here.get("class"):
+            return differences(there.get("class"), here.get("class"), where)
+        if there.keys() == here.keys():
+            return [line for key in here for line in differences(there[key], here[key], f"{where}.{key}".lstrip("."))]
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         return [line for k in range(len(here)) for line in differences(there[k], here[k], f"{where}[{k}]")]
     if type(there) is type(here) and there == here:

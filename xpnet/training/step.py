@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from xpnet.errors import ConfigError
 from xpnet.layers import Watch
 from xpnet.model.core import Model
 from xpnet.optimizers import Optimizer
 from xpnet.training.arrays import statistics
 from xpnet.training.feed import Feed
 from xpnet.training.objective import Objective
-from xpnet.typing import Array
+from xpnet.typing import Array, HostArray
 
 Step = Callable[[Any, Mapping[str, Array]], None]
 
@@ -58,6 +61,8 @@ def make_update(net: Model, optimizer: Optimizer, skips: bool) -> Callable[[Any,
         theta, g = a["theta"], a["gradient"]
         row = xp.take(a["scalars"], a["position"], axis=0)  # this step's learning rate and the like
         *scalars, rate, blend = [row[0, k : k + 1] for k in range(row.shape[1])]
+        if "factors" in a:
+            rate, scalars[0] = rate * a["factors"][: net.layout.decayed], scalars[0] * a["factors"]
         if good is not None:
             done = xp.astype(good, theta.dtype)
             rate, blend, scalars = rate * done, blend * done, [*scalars, good]
@@ -78,6 +83,20 @@ def make_update(net: Model, optimizer: Optimizer, skips: bool) -> Callable[[Any,
             average += blend * (theta - average)
 
     return apply
+
+
+def rate_factors(net: Model, optimizer: Optimizer) -> HostArray:
+    """Return by what each parameter's learning rate is multiplied, laid out like theta."""
+    given, vector, known = dict(optimizer.factors), np.ones(net.layout.size, net.dtype), set()
+    for place in net.layout.places:
+        names = {place.key, place.name.rpartition(".")[2]}
+        known |= names
+        for name in sorted(names & given.keys(), key=len):  # the longer name says more
+            vector[place.start : place.stop] = given[name]
+    unknown = given.keys() - known
+    if unknown:
+        raise ConfigError(f"factors name {', '.join(sorted(unknown))}; parameters are {', '.join(sorted(known))}")
+    return vector
 
 
 def skipping(optimizer: Optimizer) -> Callable[..., None]:

@@ -26,7 +26,7 @@ from xpnet.training.arrays import (
 )
 from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
-from xpnet.training.step import Step, make_step
+from xpnet.training.step import Step, make_step, rate_factors
 from xpnet.typing import HostArray
 from xpnet.validation import check_number
 
@@ -58,6 +58,7 @@ class Steps:
         # Epochs done, steps done in this epoch, steps done: replaced together, so that no interrupt can part them.
         self._counts = (0, 0, 0)
         self._prepared = False
+        self._sums: dict[str, float] | None = None
         self._undo: Callable[[], None] | None = None
         self._programs: dict[int, Program] = {}
         self.arrays = Arrays()
@@ -70,6 +71,8 @@ class Steps:
             declare(DATA, {"scalars": backend.asarray(np.zeros((feed.steps_per_epoch, columns), dtype=net.dtype))})
             declare(NETWORK, {"theta": net.theta} | begin_with("state", net.state))
             declare(SCRATCH, {"gradient": like(net.theta)})
+            if optimizer.factors:
+                declare(DATA, {"factors": backend.asarray(rate_factors(net, optimizer))})
             declare(VECTOR, begin_with("slot", self._slots()))
             declare(PLACE, {"cursor": backend.asarray(zeros), "position": backend.asarray(zeros.copy())})
             declare(COUNTER, {"step": backend.asarray(np.zeros(1, dtype=np.uint32) if step is None else step)})
@@ -121,16 +124,32 @@ class Steps:
         """How many steps were skipped since their gradient was not finite; reading it waits for the device."""
         return int(self.arrays["scaling.skipped"][0]) if self.objective.skips else 0
 
+    def look(self, again: bool = False) -> dict[str, float]:
+        """Return the sum of each array of real numbers that is carried from step to step.
+
+        The device is waited for once, and then not until the next step, unless one looks `again`: a callback may have
+        changed numbers.
+        """
+        if self._sums is None or again:
+            backend, xp = self.net.backend, self.net.backend.xp
+            with backend.active():
+                real = {n: a for n, a in self.arrays.carried.items() if xp.isdtype(a.dtype, "real floating")}
+                sums = xp.zeros(len(real), dtype=xp.float64, device=self.net.theta.device)
+                for k, array in enumerate(real.values()):  # not stacked: for that CuPy moves addresses to the device
+                    sums[k] = xp.sum(array)
+                self._sums = dict(zip(real, backend.to_numpy(sums).tolist(), strict=True))
+        return self._sums
+
     def weight_done(self) -> float:
         """Return the sum of the weights of the epoch's samples so far."""
-        return float(self.arrays["seen"][0]) if "seen" in self.arrays else float(self.feed.seen(self.position))
+        return self.look()["seen"] if "seen" in self.arrays else float(self.feed.seen(self.position))
 
     def mean_loss(self) -> float:
         """Return the mean training loss of the epoch so far, penalties included.
 
         With `precision`, steps whose loss was not finite do not count; without any that counts it is NaN.
         """
-        return self.objective.mean(self.arrays, self.weight_done())
+        return self.objective.mean(self.look()["loss"], self.weight_done())
 
     # --------------------------------------------------------------------------------------- the step
 
@@ -178,7 +197,7 @@ class Steps:
             for name, kind in a.kinds.items():
                 if kind.by_epoch:
                     a[name][...] = 0
-        self._prepared = True
+        self._prepared, self._sums = True, None
 
     def _program(self, size: int) -> Program:
         """Return the compiled step for this batch size."""
@@ -189,7 +208,7 @@ class Steps:
 
     def _advance(self, steps: int) -> None:
         """Do `steps` steps of the current epoch. Python's own counts follow each whole step."""
-        feed, stop = self.feed, self.position + steps
+        feed, stop, self._sums = self.feed, self.position + steps, None
         while self.position < stop:
             epoch, start, before = self._counts
             program = self._program(feed.size(start))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,9 +69,10 @@ class Trainer(Steps):
         sample_weight: Any = None, shuffle: bool = True, averaging: float | None = None, precision: str | None = None,
     ) -> None:  # fmt: skip
         optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
-        samples = check_samples(net, x, t, sample_weight, None)
-        feed = resident(net, objective, samples, batch_size, shuffle)
-        super().__init__(net, optimizer, feed, objective, averaging)
+        with net.backend.active():
+            samples = check_samples(net, x, t, sample_weight, None)
+            feed = resident(net, objective, samples, batch_size, shuffle)
+            super().__init__(net, optimizer, feed, objective, averaging)
 
     @classmethod
     def of(
@@ -81,18 +83,22 @@ class Trainer(Steps):
         Steps.__init__(trainer, net, optimizer, feed, objective, averaging)
         return trainer
 
+    _pace = 0.0
+    """Seconds that a step took of late."""
+
     @property
     def chunk(self) -> int:
         """The number of steps that are best done between two looks at the numbers.
 
-        On a device that works ahead of the host these are all that are left of the epoch; else 64, and more where the
-        steps are so short that a look at the numbers would take longer.
+        At least 64, and more where steps are so short that a look at the numbers would take longer. On a device that
+        works ahead of the host a look is a wait: there it is a second's worth, so that progress is seen and Ctrl-C
+        is heard.
         """
-        left: int = self.steps_per_epoch - self.position
         program = self._programs.get(self.feed.batch_size)
-        if self.net.backend.asynchronous:
-            return left
-        return min(left, max(CHUNK, 4 * program.unroll if program else 1))
+        several = CHUNK if program is None else 4 * program.unroll
+        if self.net.backend.asynchronous and self._pace:
+            several = int(1.0 / self._pace)
+        return min(self.steps_per_epoch - self.position, max(CHUNK, several))
 
     def advance(self, steps: int) -> float:
         """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.
@@ -120,13 +126,14 @@ class Trainer(Steps):
             def restore() -> None:
                 for array, value in zip(arrays, saved, strict=True):
                     array[...] = value
-                self._counts = begin
+                self._counts, self._sums = begin, None
 
             def rewind(done: int) -> None:
                 restore()
                 self._advance(done)
 
             self._undo = restore  # as long as the steps are not whole
+            began = time.perf_counter()
             try:
                 self._advance(steps)
                 if not divergence.state_is_finite(self):
@@ -143,6 +150,7 @@ class Trainer(Steps):
                 self._undo = None
                 raise
             self._undo = None
+            self._pace = (time.perf_counter() - began) / steps
         return self.mean_loss()
 
     def repair(self) -> None:
@@ -183,6 +191,7 @@ class Trainer(Steps):
         with self.net.backend.active():
             for name, array in arrays.items():
                 array[...] = self.net.backend.asarray(tensors[name])
+        self._sums = None
         self._prepared = self.position > 0  # between two epochs the counters are still those of the last one
 
     def run(self, steps: int) -> float:

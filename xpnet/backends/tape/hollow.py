@@ -1,101 +1,103 @@
-"""Recording a GPU's step on the host, with arrays that take part by their shape and data type alone.
+"""Arrays with a shape, a data type and a place, and without numbers: what a step is recorded on.
 
-Nobody looks at the numbers of a recording, so none are computed: results are zeros in memory that nobody touches, and
-that the operating system therefore never gives. Recording a large network is as quick as recording a small one.
+A recording asks how results look, never what they are. So nothing is computed, and no memory is taken: a hollow array
+lies at addresses that no process has, where NumPy makes views, and says which of them overlap, but can read nothing.
+How a result lies in memory, on which the order of later sums depends, NumPy is asked with small arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import sys
+from math import prod
+from types import SimpleNamespace
 from typing import Any
 
-import array_api_compat.numpy as host
 import numpy as np
 
-from xpnet.backends.tape.record import CannotRecord, Tape, Traced, TraceNamespace
-from xpnet.typing import HostArray
+from xpnet.typing import HostArray, Shape
 
 
 class Hollow(HostArray):
-    """An array whose elementwise functions and products have the right shape, data type and layout, and no numbers."""
+    """An array without numbers."""
+
+    __array_ufunc__ = None  # type: ignore[assignment]  # NumPy's functions refuse it: there is nothing to read
+
+    def __repr__(self) -> str:
+        return f"<hollow {self.dtype} {self.shape}>"
+
+    __str__ = __repr__
+
+
+_NOWHERE = np.asarray(
+    SimpleNamespace(
+        __array_interface__={
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (sys.maxsize // 2,),
+            "data": (sys.maxsize // 2 + 1, False),
+        }
+    )
+)
+"""Half of all addresses, the upper ones, which processes do not get."""
+
+
+def hollow(shape: Shape, dtype: np.dtype[Any], strides: Shape | None, offset: int) -> HostArray:
+    """Return a hollow array, `offset` bytes further on; rows one after another if there are no `strides`."""
+    return Hollow(shape, dtype, _NOWHERE, offset, strides)
+
+
+def _steps(a: HostArray) -> Shape:
+    """Return how the axes of `a` lie in memory: 1 for the innermost, 2 for the next; 0 if repeated, < 0 if reversed."""
+    if a.flags.c_contiguous:
+        return tuple(range(a.ndim, 0, -1))
+    sizes = sorted({abs(s) for s in a.strides if s})
+    return tuple(((s > 0) - (s < 0)) * (1 + sizes.index(abs(s))) if s else 0 for s in a.strides)
+
+
+def _zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
+    """Return zeros whose axes lie in memory by these `steps`."""
+    order = sorted(range(len(shape)), key=lambda axis: -abs(steps[axis]))
+    packed = np.zeros([shape[axis] if steps[axis] else 1 for axis in order], dtype)
+    zeros = packed.transpose([order.index(axis) for axis in range(len(shape))])
+    backwards = tuple(axis for axis, step in enumerate(steps) if step < 0)
+    zeros = np.flip(zeros, backwards) if backwards else zeros
+    return np.broadcast_to(zeros, shape) if 0 in steps else zeros
+
+
+@functools.lru_cache(1024)
+def _kept_zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
+    zeros = _zeros(shape, dtype, steps)
+    zeros.flags.writeable = False
+    return zeros
+
+
+def small(a: HostArray) -> HostArray:
+    """Return read-only zeros that lie in memory as `a` does, two at most along each axis."""
+    return _kept_zeros(tuple([2 if n > 2 else n for n in a.shape]), a.dtype, _steps(a))
+
+
+def zeros_like(a: HostArray) -> HostArray:
+    """Return zeros of the shape of `a` that lie in memory as it does."""
+    return _zeros(a.shape, a.dtype, _steps(a))
+
+
+def strides_like(like: HostArray, shape: Shape) -> Shape | None:
+    """Return the strides of a new array of `shape` whose axes lie as those of `like`, None if they lie in order."""
+    if like.flags.c_contiguous and 1 not in shape:
+        return None
+    inner = [axis for axis, n in enumerate(like.shape) if n > 1]
+    return tuple(like.itemsize * prod(shape[k] for k in inner if like.strides[k] < stride) for stride in like.strides)
+
+
+def power(a: HostArray, exponent: Any) -> tuple[np.ufunc, int]:
+    """Return the function that NumPy takes for ``a ** exponent``, for some numbers a quicker one, and its arguments."""
+    called: tuple[np.ufunc, int] = small(a).view(_Asked) ** exponent
+    return called
+
+
+class _Asked(HostArray):
+    """An array that answers with the function that is called on it, and how many arguments that has."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        plain = [a.view(np.ndarray) if isinstance(a, Hollow) else a for a in inputs]
-        arrays = [a for a in plain if isinstance(a, np.ndarray)]
-        if method == "__call__" and not options and ufunc.nout == 1:
-            if ufunc.signature is None:
-                shape = np.broadcast_shapes(*(a.shape for a in arrays))
-                return untouched(shape, _dtype(ufunc, plain), next((a for a in arrays if a.shape == shape), None))
-            if ufunc is np.matmul and [a.ndim for a in arrays] == [2, 2] and arrays[0].shape[1] == arrays[1].shape[0]:
-                return untouched((arrays[0].shape[0], arrays[1].shape[1]), _dtype(ufunc, plain))
-        return getattr(ufunc, method)(*plain, **options)
-
-
-def _dtype(ufunc: np.ufunc, inputs: list[Any]) -> Any:
-    """Return the data type of ``ufunc(*inputs)``: that of its first number."""
-    return ufunc(*(a[(slice(1),) * a.ndim] if isinstance(a, np.ndarray) else a for a in inputs)).dtype
-
-
-def untouched(shape: tuple[int, ...], dtype: Any, like: HostArray | None = None) -> HostArray:
-    """Return zeros whose axes lie in memory as those of `like` do, or else in order."""
-    if like is None:
-        return np.zeros(shape, dtype)
-    order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
-    flat: HostArray = np.zeros([shape[axis] for axis in order], dtype)
-    return flat.transpose([order.index(axis) for axis in range(like.ndim)])
-
-
-class DeviceTape(Tape):
-    """The operations of a step, recorded on hollow arrays."""
-
-    def given(self, array: Any) -> Traced:
-        """Return a stand-in for an array of the device."""
-        if not array.flags.c_contiguous:
-            raise CannotRecord("an array of the step is not contiguous")
-        return super().given(np.zeros(array.shape, array.dtype).view(Hollow))
-
-    def record(
-        self, kind: str, function: Any, operands: list[Any], result: Any, options: tuple[Any, ...] = ()
-    ) -> Traced:
-        traced = super().record(kind, function, operands, result, options)
-        if traced.buffer.kind == "result":
-            traced.array = traced.buffer.array = traced.array.view(Hollow)
-        return traced
-
-
-class DeviceNamespace(TraceNamespace):
-    """What the step is handed: the host's library while it is recorded, the device's when it is replayed."""
-
-    def __init__(self, tape: Tape, xp: Any, array_type: type) -> None:
-        super().__init__(tape, host)
-        self._device_xp, self._array_type = xp, array_type
-
-    def _recorder(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        device = getattr(self._device_xp, name)
-
-        def either(*arguments: Any, **options: Any) -> Any:
-            return (device if self._of_device(arguments) else original)(*arguments, **options)
-
-        return super()._recorder(name, either)
-
-    def _of_device(self, arguments: Any) -> bool:
-        return any(
-            self._of_device(a) if isinstance(a, list | tuple) else isinstance(a, self._array_type) for a in arguments
-        )
-
-
-def record(
-    step: Callable[[Any, Mapping[str, Any]], None], xp: Any, array_type: type, arrays: Mapping[str, Any]
-) -> tuple[Tape, dict[str, Traced]]:
-    """Return what `step` would do to the `arrays` of a device, and their stand-ins by name.
-
-    Raises
-    ------
-    Exception
-        Of any type: the step looks at a value, or calls what is not in the standard.
-    """
-    tape = DeviceTape()
-    given = {name: tape.given(array) for name, array in arrays.items()}
-    with np.errstate(all="ignore"):
-        step(DeviceNamespace(tape, xp, array_type), given)
-    return tape, given
+        return ufunc, len(inputs)

@@ -1,0 +1,189 @@
+"""What Python's own syntax does with an array that stands in for another: it is recorded, or it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends.tape.hollow import Hollow, power, small
+from xpnet.typing import HostArray
+
+View = Callable[[HostArray], HostArray]
+READ = "a value is read back to the host"
+
+
+def _binary(ufunc: np.ufunc) -> tuple[Any, Any, Any]:
+    def forward(self: Any, other: Any) -> Any:
+        return self.tape.elementwise(ufunc, self, other)
+
+    def reflected(self: Any, other: Any) -> Any:
+        return self.tape.elementwise(ufunc, other, self)
+
+    def in_place(self: Any, other: Any) -> Any:
+        return forward(self, other) if self.is_number else self.change(ufunc, other)
+
+    return forward, reflected, in_place
+
+
+def _refuses(reason: str) -> Callable[..., Any]:
+    def refuse(self: Any, *_: Any, **__: Any) -> Any:
+        return self.tape.refuse(reason)
+
+    return refuse
+
+
+class Operators:
+    """Operators, indices and questions. `xpnet.backends.tape.traced.Traced` adds what they are about."""
+
+    __slots__ = ()
+    tape: Any
+    buffer: Any
+    path: tuple[View, ...]
+    array: HostArray
+
+    dtype = property(lambda self: self.array.dtype)
+    shape = property(lambda self: self.array.shape)
+    ndim = property(lambda self: self.array.ndim)
+    size = property(lambda self: self.array.size)
+    device = property(lambda self: "cpu")
+    T = property(lambda self: self.view(lambda a: a.T))
+    mT = property(lambda self: self.view(lambda a: np.swapaxes(a, -1, -2)))
+
+    @property
+    def is_number(self) -> bool:
+        """Whether this stands for one of NumPy's numbers, as which results without axes come."""
+        return bool(self.tape.on_host and not self.array.ndim and not self.path and self.buffer.kind != "given")
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # `isinstance` says of a stand-in what it says of the array
+        return self.array.dtype.type if self.is_number else self.tape.array_type
+
+    def view(self, f: View) -> Any:
+        """Return another view of the same memory."""
+        array = f(self.array)
+        if isinstance(self.array, Hollow):
+            array = array.view(Hollow)
+        return type(self)(self.tape, self.buffer, (*self.path, f), array)  # type: ignore[call-arg]
+
+    def _part(self, key: Any) -> tuple[Any, bool]:
+        """Return a view of a part, and whether NumPy would give a number instead."""
+        keys = key if isinstance(key, tuple) else (key,)
+        if not all(k is None or k is Ellipsis or isinstance(k, slice) or _is_integer(k) for k in keys):
+            self.tape.refuse("an index is an array or a mask")
+        whole = keys if any(k is Ellipsis for k in keys) else (*keys, ...)
+        part = self.view(lambda a: a[whole])
+        return part, self.tape.on_host and whole is not keys and not part.array.ndim
+
+    def __getitem__(self, key: Any) -> Any:
+        part, is_number = self._part(key)
+        return self.tape.copy(part, part.array.dtype) if is_number else part
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        target, _ = self._part(key)
+        value = self.tape.operand(value)
+        if not isinstance(value, Operators) or not same_place(value, target):
+            self.tape.write("copy", np.copyto, [value], target)
+        # else: a[k] += b comes here a second time, with the result already in place
+
+    def change(self, ufunc: np.ufunc, *others: Any) -> Any:
+        """Record an elementwise function that writes over its first argument."""
+        operands = [self, *map(self.tape.operand, others)]
+        if ufunc(*(small(o.array) if isinstance(o, Operators) else o for o in operands)).dtype != self.array.dtype:
+            self.tape.refuse("an operation in place would change the data type")
+        self.tape.write("elementwise", ufunc, operands, self)
+        return self
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if ufunc is np.matmul and method == "__call__" and not options:
+            return self.tape.product(*inputs)
+        known = getattr(np, ufunc.__name__, None) is ufunc and ufunc.signature is None and ufunc.nout == 1
+        if not known or method != "__call__" or options:
+            self.tape.refuse(f"NumPy's own {ufunc.__name__} is called in a way that is not known here")
+        return self.tape.elementwise(ufunc, *inputs)
+
+    def __array_function__(self, function: Any, *_: Any) -> Any:
+        return self.tape.refuse(f"NumPy's own {function.__name__} is called, not that of xp")
+
+    def __getattr__(self, name: str) -> Any:
+        inside = name.startswith("__")  # NumPy's ways to an array's memory
+        return self.tape.refuse(
+            READ if inside else f"the attribute {name} of an array is not in the array API standard"
+        )
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    __bool__ = _refuses("a value decides what is done")
+    __float__ = __int__ = __index__ = __complex__ = __array__ = _refuses(READ)
+    __iter__ = __contains__ = __str__ = __format__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
+    __reduce_ex__ = __divmod__ = __rdivmod__ = __imatmul__ = __hash__ = __float__
+
+    __add__, __radd__, __iadd__ = _binary(np.add)
+    __sub__, __rsub__, __isub__ = _binary(np.subtract)
+    __mul__, __rmul__, __imul__ = _binary(np.multiply)
+    __truediv__, __rtruediv__, __itruediv__ = _binary(np.true_divide)
+    __floordiv__, __rfloordiv__, __ifloordiv__ = _binary(np.floor_divide)
+    __mod__, __rmod__, __imod__ = _binary(np.remainder)
+    __and__, __rand__, __iand__ = _binary(np.bitwise_and)
+    __or__, __ror__, __ior__ = _binary(np.bitwise_or)
+    __xor__, __rxor__, __ixor__ = _binary(np.bitwise_xor)
+    __lshift__, __rlshift__, __ilshift__ = _binary(np.left_shift)
+    __rshift__, __rrshift__, __irshift__ = _binary(np.right_shift)
+    __gt__, __lt__ = _binary(np.greater)[0], _binary(np.less)[0]
+    __ge__, __le__ = _binary(np.greater_equal)[0], _binary(np.less_equal)[0]
+    __eq__, __ne__ = _binary(np.equal)[0], _binary(np.not_equal)[0]
+
+    def __pow__(self, exponent: Any) -> Any:
+        if self.is_number:
+            return self.tape.record("other", power_of_number, [self, self.tape.operand(exponent)], power_of_number, ())
+        ufunc, arguments = power(self.array, exponent)
+        return self.tape.elementwise(ufunc, *(self, exponent)[:arguments])
+
+    def __rpow__(self, base: Any) -> Any:
+        if self.is_number:
+            return self.tape.record("other", power_of_number, [base, self], power_of_number, ())
+        return self.tape.elementwise(np.power, base, self)
+
+    def __ipow__(self, exponent: Any) -> Any:
+        if self.is_number:
+            return self**exponent
+        ufunc, arguments = power(self.array, exponent)
+        return self.change(ufunc, *(exponent,)[: arguments - 1])
+
+    def __neg__(self) -> Any:
+        return self.tape.elementwise(np.negative, self)
+
+    def __pos__(self) -> Any:
+        return self.tape.elementwise(np.positive, self)
+
+    def __abs__(self) -> Any:
+        return self.tape.elementwise(np.absolute, self)
+
+    def __invert__(self) -> Any:
+        return self.tape.elementwise(np.invert, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self.tape.product(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return self.tape.product(other, self)
+
+
+def _is_integer(k: Any) -> bool:
+    return isinstance(k, int | np.integer) and not isinstance(k, bool) and not isinstance(k, Operators)
+
+
+def power_of_number(base: Any, exponent: Any) -> Any:
+    """Return a power of a single number, which NumPy takes in another way than powers of arrays."""
+    first, second = (a[()] if isinstance(a, np.ndarray) else a for a in (base, exponent))
+    return first**second
+
+
+def same_place(a: Any, b: Any) -> bool:
+    """Say whether two stand-ins are the same numbers in memory, in the same order."""
+    x, y = a.array, b.array
+    return bool(
+        a.buffer is b.buffer and x.ctypes.data == y.ctypes.data and x.shape == y.shape and x.strides == y.strides
+    )

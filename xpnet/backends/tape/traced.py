@@ -1,0 +1,243 @@
+"""What is on a tape: operations, the memory that they work on, and arrays that stand in while a step is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+
+from xpnet.backends.tape.hollow import hollow, small, strides_like
+from xpnet.backends.tape.operators import Operators, View
+from xpnet.typing import HostArray, Shape
+
+
+class CannotRecord(Exception):
+    """The step does something that a recording cannot repeat; it has to be run as it is written.
+
+    Its arguments are why, and where.
+    """
+
+    def __str__(self) -> str:
+        return "".join(self.args)
+
+
+class NotRepeated(CannotRecord):
+    """The step takes from the host what is another thing each time."""
+
+
+@dataclass(eq=False, repr=False)
+class Buffer:
+    """A piece of memory: an array of the caller or of a layer ("given"), a constant, or an intermediate result.
+
+    A result's `array` is hollow: it says how the result will lie in memory. `number` counts the buffers of a tape;
+    `fill` is what a constant consists of, if it was made of one number.
+    """
+
+    array: HostArray
+    kind: str = "result"
+    number: int = 0
+    fill: Any = None
+
+
+class Traced(Operators):
+    """Stands in for an array while a step is recorded: a buffer, and the view of it that is meant."""
+
+    __slots__ = ("array", "buffer", "path", "tape")
+    tape: Tape
+    buffer: Buffer
+
+    def __init__(self, tape: Tape, buffer: Buffer, path: tuple[View, ...], array: HostArray) -> None:
+        self.tape, self.buffer, self.path, self.array = tape, buffer, path, array
+
+
+@dataclass(eq=False, repr=False)
+class Operation:
+    """One recorded call. `kind` says how the replay calls it; `target` is where the result goes."""
+
+    kind: str  # "elementwise", "matmul", "reduce", "take", "copy", "where", "other"
+    function: Any
+    operands: list[Any]  # Traced arrays and Python numbers
+    target: Traced
+    options: tuple[Any, ...] = ()
+
+    def touched(self) -> list[Traced]:
+        """Return the arrays that are read, and the one that is written."""
+        return [*(o for o in self.operands if isinstance(o, Traced)), self.target]
+
+    def equals(self, other: Operation) -> bool:
+        """Say whether an operation of another recording is the same: calls, numbers, places, and constants by value."""
+
+        def call(op: Operation) -> str:
+            return repr((op.kind, op.function, op.options, [None if isinstance(o, Traced) else o for o in op.operands]))
+
+        return call(self) == call(other) and all(map(_equal, self.touched(), other.touched()))
+
+
+def _equal(a: Traced, b: Traced) -> bool:
+    x, y = a.array, b.array
+    if x.shape != y.shape or x.strides != y.strides or x.dtype != y.dtype or a.buffer.number != b.buffer.number:
+        return False
+    if a.buffer.kind in ("constant", "changed"):
+        return x.tobytes() == y.tobytes()
+    return not a.path or bool(x.ctypes.data == y.ctypes.data)
+
+
+class Tape:
+    """The operations of one step, in order.
+
+    Parameters
+    ----------
+    array_type : type
+        What the stand-ins stand for.
+    before : Tape, optional
+        Another recording of the same step, which this one has to repeat.
+
+    Attributes
+    ----------
+    operations : list of Operation
+    given : dict
+        The stand-ins for the caller's arrays, by name.
+    refused : CannotRecord, optional
+        Why the step cannot be recorded, even if it has caught the exception itself.
+    """
+
+    def __init__(self, array_type: type = np.ndarray, before: Tape | None = None) -> None:
+        self.operations: list[Operation] = []
+        self.given: dict[str, Traced] = {}
+        self.refused: CannotRecord | None = None
+        self.on_host, self.array_type, self.array_types = array_type is np.ndarray, array_type, (np.ndarray, array_type)
+        self._before = before
+        self._owned: dict[Any, tuple[Traced, bytes]] = {}
+        self._buffers = self._size = 0
+
+    def refuse(self, reason: str, kind: type[CannotRecord] = CannotRecord) -> NoReturn:
+        """Give up for good: a step may catch what is raised here, but it is remembered."""
+        error = kind(reason)
+        self.refused = self.refused or error
+        raise error
+
+    def stand_in(self, array: Any) -> Traced:
+        """Return a stand-in for an array of the caller."""
+        if not self.on_host:
+            if not array.flags.c_contiguous:
+                self.refuse("an array of the step is not contiguous")
+            array = self._hollow(array.shape, array.dtype)
+        return self._new(array, "given")
+
+    def _new(self, array: HostArray, kind: str, fill: Any = None) -> Traced:
+        self._buffers += 1
+        return Traced(self, Buffer(array, kind, self._buffers, fill), (), array)
+
+    def constant(self, array: Any, fill: Any = None) -> Traced:
+        """Return a stand-in for an array that never changes."""
+        return self._new(np.asarray(array), "constant", fill)
+
+    def owned(self, array: Any) -> Traced:
+        """Return a stand-in for an array that a layer has of its own, which each step is going to read anew."""
+        if not self.on_host or type(array) is not np.ndarray or array.dtype.kind not in "biuf":
+            self.refuse(f"a {type(array).__name__} of the layer's own is among the arrays")
+        key = array.ctypes.data, array.shape, array.strides, array.dtype
+        if key not in self._owned:
+            content = hashlib.blake2b(array.tobytes()).digest()
+            if self._before is not None:
+                if key not in self._before._owned:
+                    self.refuse(
+                        "an array is made by NumPy itself, not by xp, and may be another one each time", NotRepeated
+                    )
+                if self._before._owned[key][1] != content:
+                    self.not_repeated()
+            self._owned[key] = self._new(array, "given"), content
+        return self._owned[key][0]
+
+    def operand(self, o: Any) -> Any:
+        """Return what the tape has for something that the step computes with."""
+        if isinstance(o, Traced):
+            return o
+        if isinstance(o, np.generic):
+            return self.constant(o)
+        if isinstance(o, self.array_types):
+            return self.owned(o)
+        if not isinstance(o, int | float):
+            self.refuse(f"a {type(o).__name__} is combined with arrays")
+        return o
+
+    def result(self, shape: Shape, like: Any) -> Traced:
+        """Return a stand-in for a result of `shape`, of the data type and layout of `like`, a smaller one."""
+        like = np.asarray(like)
+        return self._new(self._hollow(shape, like.dtype, strides_like(like, shape)), "result")
+
+    def _hollow(self, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> HostArray:
+        array = hollow(shape, dtype, strides, self._size)
+        self._size += (array.nbytes // 64 + 1) * 64
+        return array
+
+    def record(
+        self, kind: str, function: Any, operands: list[Any], evaluate: Callable[..., Any], shape: Shape,
+        options: tuple[Any, ...] = (),
+    ) -> Traced:  # fmt: skip
+        """Note an operation, and return a stand-in for its outcome: a constant if it is one of constants.
+
+        `evaluate` does the operation; it is asked on small arrays what the outcome looks like.
+        """
+        if all(o.buffer.kind == "constant" for o in operands if isinstance(o, Traced)):
+            return self.constant(evaluate(*(o.array if isinstance(o, Traced) else o for o in operands)))
+        like = evaluate(*(small(o.array) if isinstance(o, Traced) else o for o in operands))
+        target = self.result(shape, like)
+        self._add(Operation(kind, function, operands, target, options))
+        return target
+
+    def write(self, kind: str, function: Any, operands: list[Any], target: Traced) -> None:
+        """Note an operation that changes `target` in place."""
+        if not target.array.flags.writeable:
+            self.refuse("an array that is read-only is changed in place")
+        for o in operands:
+            shape: Shape = o.array.shape if isinstance(o, Traced) else ()
+            while len(shape) > target.array.ndim and shape[0] == 1:  # NumPy leaves these axes out
+                shape = shape[1:]
+            if np.broadcast_shapes(shape, target.array.shape) != target.array.shape:
+                self.refuse("an array is too large for the place where it is written")
+        if target.buffer.kind == "constant":
+            target.buffer.kind = "changed"
+        self._add(Operation(kind, function, operands, target))
+
+    def _add(self, operation: Operation) -> None:
+        if self._before is not None:
+            k, before = len(self.operations), self._before.operations
+            if k >= len(before) or not operation.equals(before[k]):
+                self.not_repeated()
+        self.operations.append(operation)
+
+    def not_repeated(self) -> NoReturn:
+        """Give up since the step is not the same each time."""
+        self.refuse(
+            "it was another one when it was recorded again: it takes numbers or decisions from the host, such as "
+            "random numbers, a clock or a counter",
+            NotRepeated,
+        )
+
+    def end(self) -> None:
+        """Give up if the other recording has more operations."""
+        if self._before is not None and len(self.operations) < len(self._before.operations):
+            self.not_repeated()
+
+    def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
+        """Record a function of each number alone. Python numbers take the data type of the array beside them."""
+        own = [self.operand(o) for o in operands]
+        shape = np.broadcast_shapes(*(o.array.shape for o in own if isinstance(o, Traced)))
+        return self.record("elementwise", ufunc, own, ufunc, shape)
+
+    def product(self, a: Any, b: Any) -> Traced:
+        """Record NumPy's matrix product."""
+        operands = self.operand(a), self.operand(b)
+        first, second = (o.array.shape for o in operands)
+        if first[-1] != second[-2 if len(second) > 1 else 0]:
+            raise ValueError(f"matmul: arrays of shapes {first} and {second} do not fit together")
+        shape = np.broadcast_shapes(first[:-2], second[:-2]) + first[-2:-1] + second[max(1, len(second) - 1) :]
+        return self.record("matmul", np.matmul, [*operands], np.matmul, shape)
+
+    def copy(self, x: Traced, dtype: Any, order: Any = "K") -> Traced:
+        """Record a copy, perhaps of another data type."""
+        return self.record("copy", np.copyto, [x], lambda a: a.astype(dtype, order), x.array.shape)
