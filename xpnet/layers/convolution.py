@@ -88,12 +88,13 @@ class _Convolution(Layer):
         patches = self.patches(x.shape[1:])
         W = patches.matrices(xp, params["W"])
         y = xp.empty((x.shape[0], *patches.windows, self.outputs), dtype=x.dtype, device=x.device)
-        for block, images in patches.blocks(xp, x):
+        for block, images in patches.blocks(xp, x, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             Y = xp.matmul(P[patches.part(0, n), :], W[0, ...])
             for i in range(1, W.shape[0]):
                 Y += xp.matmul(P[patches.part(i, n), :], W[i, ...])
-            y[block, ...] = patches.images(xp, Y + params["b"] if self.bias else Y, n)
+            images = patches.images(xp, Y, n)
+            y[block, ...] = images + params["b"] if self.bias else images
         return xp.reshape(y, (x.shape[0], *self.output_shape(x.shape[1:]))), x
 
     def backward(
@@ -110,7 +111,7 @@ class _Convolution(Layer):
         W = patches.matrices(xp, params["W"])
         dW, dx = xp.zeros_like(W), xp.empty_like(x) if need_dx else None
         dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))
-        for block, images in patches.blocks(xp, x):
+        for block, images in patches.blocks(xp, x, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             dY = xp.reshape(rows_first(xp, dy[block, ...]), (-1, self.outputs))
             dP = None if dx is None else xp.zeros(P.shape, dtype=x.dtype, device=x.device)

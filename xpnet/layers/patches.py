@@ -12,8 +12,6 @@ from xpnet.typing import Array, Shape
 
 Index = tuple[int | slice, ...]
 
-AT_ONCE = 2**18
-"""Numbers of patches that are held at a time, which fit into a processor's cache: so many samples, but at least one."""
 FEW = 16
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
@@ -58,9 +56,9 @@ class Patches(NamedTuple):
         lines = (min(stride, apart), self.down.windows + (apart - 1) // stride)
         return *lines, rows, self.across.windows, self.together, self.across.size, self.channels
 
-    def blocks(self, xp: Any, x: Array) -> Iterator[tuple[slice, Array]]:
-        """Yield samples that are worked on together: the memory for patches does not grow with the batch."""
-        step = max(AT_ONCE // prod(self.grid(1)), 1)
+    def blocks(self, xp: Any, x: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
+        """Yield samples whose patches are so many numbers, or one: their memory does not grow with the batch."""
+        step = max(at_once // prod(self.grid(1)), 1)
         for start in range(0, x.shape[0], step):
             block = slice(start, min(start + step, x.shape[0]))
             n = block.stop - start
