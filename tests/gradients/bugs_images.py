@@ -26,7 +26,7 @@ def weights_turned(honest):
 
 def rows_turned(honest):
     """The i-th row of weights is that of the i-th row of a window from below, in both passes."""
-    return lambda self, i, rows: honest(self, self.down.size - 1 - i, rows)
+    return lambda self, i, rows: honest(self, self.down.size // self.together - 1 - i, rows)
 
 
 def zeros_in_front(honest):

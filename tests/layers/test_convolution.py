@@ -7,7 +7,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers import patches
 
 CASES = [  # a sample's shape, outputs, and the hyper-parameters: sizes all different, strides that leave a rest
     ((5, 4, 2), 3, {"size": (3, 2), "stride": (2, 1)}),
@@ -46,17 +45,17 @@ def rows(request):
 
 @pytest.mark.parametrize(("shape", "outputs", "options"), CASES, ids=label)
 @pytest.mark.parametrize("at_once", [2**18, 1])  # all samples in one block, or each by itself
-def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once, monkeypatch):
-    monkeypatch.setattr(patches, "AT_ONCE", at_once)
+def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once):
+    context = xpnet.Context(at_once=at_once)
     layer, rng, xp = layer_of(shape, outputs, options), np.random.default_rng(1), xpnet.backends.get("numpy").xp
     x = rng.normal(size=(rows, *shape))
     params = {name: rng.normal(size=s) for name, s in layer.parameter_shapes().items()}
     stride, padding = options.get("stride", 1), options.get("padding", "same")
-    y, cache = layer.forward(xp, params, x)
+    y, cache = layer.forward(xp, params, x, context)
     assert y.shape[1:] == layer.output_shape(shape)
     assert_allclose(y, loops.convolve(x, params["W"], params.get("b"), stride, padding), rtol=0, atol=1e-13)
     dy = rng.normal(size=y.shape)
-    dx, grads = layer.backward(xp, params, cache, dy)
+    dx, grads = layer.backward(xp, params, cache, dy, context)
     want_dx, dW, db = loops.convolve_back(x, params["W"], dy, stride, padding)
     assert_allclose(dx, want_dx, rtol=0, atol=1e-13)
     assert_allclose(grads["W"], dW, rtol=0, atol=1e-13)

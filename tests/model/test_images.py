@@ -189,3 +189,13 @@ def test_mistaken_images_are_drawn():
     plots.errors(ones, T, (T + 1) % 3, (4, 3))
     with pytest.raises(ShapeError, match="expected"):
         plots.errors(X, T, T, (4, 3))
+
+
+def test_a_network_that_begins_with_reshape_takes_rows():
+    net = xpnet.Network(
+        [xpnet.Reshape((4, 4, 2)), xpnet.Conv2D(2, 3), xpnet.Flatten(), xpnet.Linear(48, 2)], loss="huber"
+    )
+    assert net.input_shape == (32,)
+    assert net.forward(np.ones((5, 32))).shape == (5, 2)
+    images = xpnet.Network(net.layers, loss="huber", input_shape=(4, 8))
+    assert images.forward(np.ones((5, 4, 8))).shape == (5, 2)

@@ -33,6 +33,8 @@ class Context:
         The layer's place in the network, such as "3"; "3.0" for the first layer inside of layer 3.
     watch : callable (place, name, array), optional
         Is shown what passes through the layer; see `forward_pass` and `backward_pass`.
+    at_once : int
+        How many numbers to take at a time where a layer works part by part.
     """
 
     training: bool = False
@@ -41,6 +43,7 @@ class Context:
     state: Params = field(default_factory=dict)
     place: str = ""
     watch: Watch | None = None
+    at_once: int = 2**18
 
     def show(self, name: str, array: Array) -> None:
         """Show an array of the layer to whoever watches."""
@@ -97,6 +100,11 @@ class Layer:
     def input_shape(self) -> Shape | None:
         """The shape of one sample that the layer requires, or None if it takes several."""
         return None
+
+    @property
+    def usual_shape(self) -> Shape | None:
+        """The shape of one sample that the layer takes at the beginning of a network that is not told any."""
+        return self.input_shape
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output sample for input samples of `shape`.

@@ -48,11 +48,6 @@ class _Convolution(Layer):
         """Return how samples of `shape` are cut to patches."""
         return Patches.of(self.windows(shape), self.inputs)
 
-    def by_rows(self, xp: Any, params: Params) -> Array:
-        """Return the weights as one matrix (K C, O) for each row of a window."""
-        rows, columns = (1, *per_axis("", self.size, len(self.axes)))[-2:]
-        return xp.reshape(params["W"], (rows, columns * self.inputs, self.outputs))
-
     def windows(self, shape: Shape) -> Windows:
         """Return where the windows lie in samples of `shape`, or say why it does not fit."""
         name = f"{type(self).__name__}({self.inputs}, {self.outputs})"
@@ -90,14 +85,16 @@ class _Convolution(Layer):
         P = patches(x)         (B, M, K)                               (1)
         y = P @ W + b          (B, M, O) = (B, M, K) @ (K, O) + (O,)   (2)
         """
-        patches, W = self.patches(x.shape[1:]), self.by_rows(xp, params)
+        patches = self.patches(x.shape[1:])
+        W = patches.matrices(xp, params["W"])
         y = xp.empty((x.shape[0], *patches.windows, self.outputs), dtype=x.dtype, device=x.device)
-        for block, images in patches.blocks(xp, x):
+        for block, images in patches.blocks(xp, x, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             Y = xp.matmul(P[patches.part(0, n), :], W[0, ...])
             for i in range(1, W.shape[0]):
                 Y += xp.matmul(P[patches.part(i, n), :], W[i, ...])
-            y[block, ...] = patches.images(xp, Y + params["b"] if self.bias else Y, n)
+            images = patches.images(xp, Y, n)
+            y[block, ...] = images + params["b"] if self.bias else images
         return xp.reshape(y, (x.shape[0], *self.output_shape(x.shape[1:]))), x
 
     def backward(
@@ -110,13 +107,14 @@ class _Convolution(Layer):
         dP = dy @ W.T                    (B, M, K) = (B, M, O) @ (O, K)       (5)
         dx = add_patches(dP)             (B, I)                               (6)
         """
-        x, patches, W = cache, self.patches(cache.shape[1:]), self.by_rows(xp, params)
+        x, patches = cache, self.patches(cache.shape[1:])
+        W = patches.matrices(xp, params["W"])
         dW, dx = xp.zeros_like(W), xp.empty_like(x) if need_dx else None
         dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))
-        for block, images in patches.blocks(xp, x):
+        for block, images in patches.blocks(xp, x, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             dY = xp.reshape(rows_first(xp, dy[block, ...]), (-1, self.outputs))
-            dP = None if dx is None else xp.zeros_like(P)
+            dP = None if dx is None else xp.zeros(P.shape, dtype=x.dtype, device=x.device)
             for i in range(W.shape[0]):
                 dW[i, ...] += xp.matmul(P[patches.part(i, n), :].T, dY)
                 if dP is not None:

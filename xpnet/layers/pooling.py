@@ -74,9 +74,9 @@ class _MaxPool(_Pool):
         x, y = cache
         dx, left = xp.zeros_like(x), dy  # what no place has taken yet
         for _, inputs in self.windows(x.shape[1:]).places():
-            m = xp.astype(x[inputs] == y, dy.dtype)
-            dx[inputs] += left * m
-            left = left * (1.0 - m)
+            taken = left * xp.astype(x[inputs] == y, dy.dtype)
+            dx[inputs] += taken
+            left = left - taken
         return dx, {}
 
 

@@ -136,7 +136,8 @@ class Model:
         for name, value in state.items():
             k, _, short = name.partition(".")
             own[int(k)][short] = value
-        return [Context(training, self._keys[k], step, own[k], str(k), watch) for k in range(len(self.layers))]
+        at_once = self.backend.at_once
+        return [Context(training, key, step, own[k], str(k), watch, at_once) for k, key in enumerate(self._keys)]
 
     def objective(
         self, xp: Any, theta: Array, gradient: Array, x: Array, t: Array, weight: Array, contexts: Sequence[Context]
