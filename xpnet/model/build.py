@@ -70,7 +70,7 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss, input_shape: Any = None) -
             "no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3), or give the shape of "
             "one sample, e.g. input_shape=(28, 28, 1)"
         )
-    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.input_shape is not None)
+    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.usual_shape is not None)
     try:
         shape_after(layers[:known], start)
     except ShapeError as error:  # what a later layer requires is not what comes in here
