@@ -1,8 +1,9 @@
-"""Laws of the initial weights, each written out. I is the number of inputs, O of outputs.
+"""Laws of the initial weights, each written out.
 
-Every law is a function ``(rng, inputs, outputs) -> array of shape (inputs, outputs)`` in float64 on the
-host, so that every backend starts from the same bits. U(-a, a) is uniform, N(0, s) normal with standard
-deviation s.
+Every law is a function ``(rng, shape, fan_in, fan_out) -> array of that shape`` in float64 on the host, so that every
+backend starts from the same bits. The fans, I and O below, say how many inputs an output adds up and how many outputs
+an input goes into; those of `xpnet.Linear` are its numbers of inputs and outputs. U(-a, a) is uniform, N(0, s) normal
+with standard deviation s.
 
 ==================  =========================================  =============================================
 name                law                                        source
@@ -21,63 +22,77 @@ name                law                                        source
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from contextlib import suppress
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from xpnet.errors import ConfigError, closest
-from xpnet.typing import HostArray, Rng
-from xpnet.validation import check_number
-
-Initializer = str | Callable[[Rng, int, int], HostArray]
+from xpnet.errors import ConfigError
+from xpnet.typing import HostArray, Rng, Shape
+from xpnet.validation import check_number, named
 
 
-def he_normal(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Normal with standard deviation sqrt(2 / inputs): keeps the variance through ReLU layers."""
-    return rng.normal(0.0, sqrt(2 / inputs), (inputs, outputs))
+@runtime_checkable
+class Law(Protocol):
+    """A law of initial values."""
+
+    def __call__(self, rng: Rng, shape: Shape, fan_in: int, fan_out: int, /) -> HostArray: ...
 
 
-def he_uniform(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Uniform in [-a, a) with a = sqrt(6 / inputs), of variance 2 / inputs."""
-    a = sqrt(6 / inputs)
-    return rng.uniform(-a, a, (inputs, outputs))
+Initializer = str | Law
 
 
-def glorot_normal(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Normal with standard deviation sqrt(2 / (inputs + outputs))."""
-    return rng.normal(0.0, sqrt(2 / (inputs + outputs)), (inputs, outputs))
+def he_normal(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Normal with standard deviation sqrt(2 / fan_in): keeps the variance through ReLU layers."""
+    return rng.normal(0.0, sqrt(2 / fan_in), shape)
 
 
-def glorot_uniform(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Uniform in [-a, a) with a = sqrt(6 / (inputs + outputs)), of variance 2 / (inputs + outputs)."""
-    a = sqrt(6 / (inputs + outputs))
-    return rng.uniform(-a, a, (inputs, outputs))
+def he_uniform(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Uniform in [-a, a) with a = sqrt(6 / fan_in), of variance 2 / fan_in."""
+    a = sqrt(6 / fan_in)
+    return rng.uniform(-a, a, shape)
 
 
-def lecun_normal(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Normal with standard deviation sqrt(1 / inputs)."""
-    return rng.normal(0.0, sqrt(1 / inputs), (inputs, outputs))
+def glorot_normal(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Normal with standard deviation sqrt(2 / (fan_in + fan_out))."""
+    return rng.normal(0.0, sqrt(2 / (fan_in + fan_out)), shape)
 
 
-def lecun_uniform(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Uniform in [-a, a) with a = sqrt(3 / inputs), of variance 1 / inputs."""
-    a = sqrt(3 / inputs)
-    return rng.uniform(-a, a, (inputs, outputs))
+def glorot_uniform(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Uniform in [-a, a) with a = sqrt(6 / (fan_in + fan_out)), of variance 2 / (fan_in + fan_out)."""
+    a = sqrt(6 / (fan_in + fan_out))
+    return rng.uniform(-a, a, shape)
 
 
-def orthogonal(rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Orthonormal columns (or rows, if there are more outputs than inputs), uniform over all such matrices."""
-    tall = rng.normal(size=(max(inputs, outputs), min(inputs, outputs)))
+def lecun_normal(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Normal with standard deviation sqrt(1 / fan_in)."""
+    return rng.normal(0.0, sqrt(1 / fan_in), shape)
+
+
+def lecun_uniform(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Uniform in [-a, a) with a = sqrt(3 / fan_in), of variance 1 / fan_in."""
+    a = sqrt(3 / fan_in)
+    return rng.uniform(-a, a, shape)
+
+
+def orthogonal(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Orthonormal columns (or rows, if they are fewer), uniform over all such matrices; the last axis has the columns.
+
+    An array of other than two axes is such a matrix of shape (prod(shape[:-1]), shape[-1]), reshaped.
+    """
+    rows, columns = prod(shape[:-1]), shape[-1]
+    tall = rng.normal(size=(max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # a fixed sign of r's diagonal makes the law uniform
-    return q if inputs >= outputs else q.T
+    return (q if rows >= columns else q.T).reshape(shape)
 
 
-def zeros(rng: Rng, inputs: int, outputs: int) -> HostArray:
+def zeros(rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
     """Zeros: right for biases; a hidden layer of zeros cannot learn, since its units stay equal."""
-    return np.zeros((inputs, outputs))
+    return np.zeros(shape)
 
 
 @dataclass(frozen=True)
@@ -89,43 +104,41 @@ class normal:
     def __post_init__(self) -> None:
         check_number("normal: std", self.std, 0.0)
 
-    def __call__(self, rng: Rng, inputs: int, outputs: int) -> HostArray:
-        return rng.normal(0.0, self.std, (inputs, outputs))
+    def __call__(self, rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+        return rng.normal(0.0, self.std, shape)
 
 
-INITIALIZERS: dict[str, Callable[[Rng, int, int], HostArray]] = {
-    f.__name__: f
-    for f in (
-        he_normal,
-        he_uniform,
-        glorot_normal,
-        glorot_uniform,
-        lecun_normal,
-        lecun_uniform,
-        orthogonal,
-        zeros,
-    )
+INITIALIZERS: dict[str, Law] = {
+    "he_normal": he_normal,
+    "he_uniform": he_uniform,
+    "glorot_normal": glorot_normal,
+    "glorot_uniform": glorot_uniform,
+    "lecun_normal": lecun_normal,
+    "lecun_uniform": lecun_uniform,
+    "orthogonal": orthogonal,
+    "zeros": zeros,
 }
 
 
-def resolve(law: Initializer) -> Callable[[Rng, int, int], HostArray]:
-    """Return the function that `law`, a name or a callable, stands for."""
-    if callable(law):
-        return law
-    if not isinstance(law, str) or law not in INITIALIZERS:
-        known = ", ".join(INITIALIZERS)
+def resolve(law: Initializer) -> Law:
+    """Return the function that `law`, a name or a function, stands for."""
+    also = "; normal(std) or a function also serve"
+    found = named("initializer", law, INITIALIZERS, Law, also)  # type: ignore[type-abstract]
+    try:
+        with suppress(ValueError):  # a function that does not tell what it takes
+            inspect.signature(found).bind(None, (), 1, 1)
+    except TypeError as error:
         raise ConfigError(
-            f"unknown initializer {law!r}; names are {known}; normal(std) or a function also serve."
-            f"{closest(str(law), INITIALIZERS)}"
-        )
-    return INITIALIZERS[law]
+            f"initializer {law!r} must take (rng, shape, fan_in, fan_out) and return an array of that shape: {error}"
+        ) from error
+    return found
 
 
-def initialize(law: Initializer, rng: Rng, inputs: int, outputs: int) -> HostArray:
-    """Draw an (inputs, outputs) array from `law` and check what a user's function returned."""
-    drawn = np.asarray(resolve(law)(rng, inputs, outputs), dtype=np.float64)
-    if drawn.shape != (inputs, outputs):
-        raise ConfigError(f"initializer {law!r} returned shape {drawn.shape}, expected {(inputs, outputs)}")
+def initialize(law: Initializer, rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
+    """Draw an array of a shape from `law`, and check what a user's function returned."""
+    drawn = np.asarray(resolve(law)(rng, shape, fan_in, fan_out), dtype=np.float64)
+    if drawn.shape != shape:
+        raise ConfigError(f"initializer {law!r} returned shape {drawn.shape}, expected {shape}")
     if not np.isfinite(drawn).all():
         raise ConfigError(f"initializer {law!r} returned NaN or infinity")
     return drawn

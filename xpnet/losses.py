@@ -7,7 +7,7 @@ the column of the weights, shape (B, 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from xpnet.layers.activations import logistic
@@ -64,6 +64,21 @@ class SumSquaredError(Loss):
         difference = y - t
         weighted = difference * weight[:, None]
         return xp.sum(weighted * difference), 2.0 * weighted
+
+
+@dataclass(frozen=True)
+class HalfSquaredError(Loss):
+    """Half the squared error, averaged over the outputs: l_i = 1 / (2 O) sum_o (y_io - t_io)^2."""
+
+    def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
+        """Value and delta.
+
+        L = sum(w * (y - t) ** 2) / (2 * O)          ()         (1)
+        dy = w * (y - t) / O                         (B, O)     (2)
+        """
+        difference = y - t
+        weighted = difference * (weight[:, None] * (1.0 / y.shape[1]))
+        return 0.5 * xp.sum(weighted * difference), weighted
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,27 @@ class Poisson(Loss):
         """
         rate = xp.exp(y)
         w = weight[:, None] * (1.0 / y.shape[1])
-        return xp.sum(w * (rate - t * y)), w * (rate - t)
+        # Beyond 1e4 the rate is infinite in any data type, and so is the loss: not infinity minus infinity.
+        return xp.sum(w * (rate - t * xp.minimum(y, 1e4))), w * (rate - t)
+
+    def predict(self, xp: Any, y: Array) -> Array:
+        return xp.exp(y)
+
+
+@dataclass(frozen=True)
+class PoissonDeviance(Loss):
+    """Half the Poisson deviance, summed over the outputs; the network's output y is the logarithm of the rate."""
+
+    def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
+        """Value and delta; t log(t) is 0 at t = 0.
+
+        L = sum(w * (t * log(maximum(t, 1e-30)) - t - t * y + exp(y)))          ()         (1)
+        dy = w * (exp(y) - t)                                                   (B, O)     (2)
+        """
+        rate = xp.exp(y)
+        w = weight[:, None]
+        constant = t * xp.log(xp.maximum(t, 1e-30)) - t
+        return xp.sum(w * (constant - t * y + rate)), w * (rate - t)
 
     def predict(self, xp: Any, y: Array) -> Array:
         return xp.exp(y)
@@ -167,32 +202,46 @@ class CrossEntropy(Loss):
 
     Targets are integer classes of shape (B,), or rows of probabilities (B, O), for instance one-hot rows.
 
+    Parameters
+    ----------
+    label_smoothing : float in [0, 1)
+        The share e of each target that is spread evenly over all classes, so that no class is asked to be certain.
+
     References
     ----------
     Bridle, "Training stochastic model recognition algorithms as networks can lead to maximum mutual
-    information estimation of parameters", NIPS 1989.
+    information estimation of parameters", NIPS 1989. Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the
+    Inception architecture for computer vision", CVPR 2016, section 7, for the smoothing.
     """
+
+    label_smoothing: float = field(default=0.0, metadata={"optional": True})
 
     kind: ClassVar[str] = "classification"
     takes_logits: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_number("CrossEntropy: label_smoothing", self.label_smoothing, 0.0, 1.0, high_open=True)
+
     def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
         """Value and delta. Integer classes t become rows with a single 1; a row's largest logit is taken off.
 
-        z = y - max(y, axis=1, keepdims=True)                     (B, O)     (1)
-        s = sum(exp(z), axis=1, keepdims=True)                    (B, 1)     (2)
-        L = sum(w * t * (log(s) - z))                             ()         (3)
-        dy = w * (exp(z) / s * sum(t, axis=1, keepdims=True) - t) (B, O)     (4)
+        t = (1 - label_smoothing) * t + label_smoothing / O       (B, O)     (1)
+        z = y - max(y, axis=1, keepdims=True)                     (B, O)     (2)
+        s = sum(exp(z), axis=1, keepdims=True)                    (B, 1)     (3)
+        L = sum(w * t * (log(s) - z))                             ()         (4)
+        dy = w * (exp(z) / s * sum(t, axis=1, keepdims=True) - t) (B, O)     (5)
         """
-        z = y - xp.max(y, axis=1, keepdims=True)
+        # Two logits may lie further apart than the largest number: 0 times infinity would be NaN.
+        z = xp.maximum(y - xp.max(y, axis=1, keepdims=True), -xp.finfo(y.dtype).max)
         e = xp.exp(z)
         s = xp.sum(e, axis=1, keepdims=True)
-        w = weight[:, None]
-        if t.ndim == 1:
+        w, classes = weight[:, None], t.ndim == 1
+        if classes:
             t = xp.astype(t[:, None] == xp.arange(y.shape[1], dtype=t.dtype, device=y.device)[None, :], y.dtype)
-            dy = w * (e / s - t)
-        else:
-            dy = w * (e / s * xp.sum(t, axis=1, keepdims=True) - t)
+        if self.label_smoothing:
+            t = (1.0 - self.label_smoothing) * t + self.label_smoothing / y.shape[1]
+        p = e / s if classes else e / s * xp.sum(t, axis=1, keepdims=True)  # a class is a row that sums to 1
+        dy = w * (p - t)
         return xp.sum((w * t) * (xp.log(s) - z)), dy
 
     def predict(self, xp: Any, y: Array) -> Array:
@@ -203,9 +252,11 @@ class CrossEntropy(Loss):
 LOSSES: dict[str, type[Loss]] = {
     "mean_squared_error": MeanSquaredError,
     "sum_squared_error": SumSquaredError,
+    "half_squared_error": HalfSquaredError,
     "mean_absolute_error": MeanAbsoluteError,
     "huber": Huber,
     "poisson": Poisson,
+    "poisson_deviance": PoissonDeviance,
     "binary_cross_entropy": BinaryCrossEntropy,
     "cross_entropy": CrossEntropy,
 }

@@ -7,8 +7,8 @@ kernel of it. What depends on t alone is computed on the host by `scalars`, in d
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,12 +35,16 @@ class Optimizer:
         The gradient of all parameters together is scaled down to this Euclidean norm if it is longer.
     clip_value : float > 0, optional
         Each entry of the gradient is cut off at plus and minus this value; before `clip_norm`.
+    factors : mapping of str to float >= 0
+        By what the learning rate of some parameters is multiplied: ``{"b": 64, "gamma": 64, "beta": 64}`` for all
+        biases and normalisations, ``{"0.W": 0}`` for weights that stay as they are; 1 for those that are not named.
     """
 
     learning_rate: Schedule = 0.01
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None
+    factors: Mapping[str, float] | tuple[tuple[str, float], ...] = field(default=(), metadata={"optional": True})
 
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the vectors that the optimizer keeps, each of theta's shape and initially zero."""
@@ -53,6 +57,15 @@ class Optimizer:
         for label, value in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
             if value is not None:
                 check_number(f"{name}: {label}", value, 0.0, low_open=True)
+        try:
+            pairs = tuple(sorted(dict(self.factors).items()))
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{name}: factors must map names to numbers, as {{'b': 2}}, got {self.factors!r}"
+            ) from None
+        object.__setattr__(
+            self, "factors", tuple((k, check_number(f"{name}: factors[{k!r}]", v, 0.0)) for k, v in pairs)
+        )
 
     def rates(self, steps: range) -> HostArray:
         """Return the learning rate of each step of `steps`, counted from 0."""
@@ -68,7 +81,10 @@ class Optimizer:
         return rates
 
     def scalars(self, t: HostArray, rate: HostArray) -> dict[str, HostArray]:
-        """Return the numbers that `update` needs at steps `t`, given their learning rates."""
+        """Return the numbers that `update` needs at steps `t`, given their learning rates; the first in proportion.
+
+        With `factors` the first is an array of theta's shape in `update`.
+        """
         return {"rate": rate}
 
     def update(self, xp: Any, theta: Array, g: Array, *slots_and_scalars: Array) -> None:

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, closest
+
+T = TypeVar("T")
 
 
-def check_size(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int if it is an integer (a bool is not one) of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
-        raise ConfigError(f"{name} must be an integer >= {minimum}, got {value!r}")
+def named(kind: str, value: Any, registry: Mapping[str, Any], base: type[T], also: str = "") -> T:
+    """Return `value` if it is a `base`, or else what it names; the name of a class stands for its default instance.
+
+    `kind` says in the message what was looked for, and `also` what is accepted besides the names of the `registry`.
+    """
+    if isinstance(value, base):
+        return value
+    if isinstance(value, str) and value in registry:
+        found: T = registry[value]() if isinstance(registry[value], type) else registry[value]
+        return found
+    hint = f" (write xpnet.{value.__name__}(), with parentheses)" if isinstance(value, type) else ""
+    raise ConfigError(
+        f"unknown {kind} {value!r}{hint}; names are {', '.join(registry)}{also}.{closest(str(value), registry)}"
+    )
+
+
+def check_size(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return `value` as an int if it is an integer (a bool is not one) from `minimum` to `maximum`, if there is one."""
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= minimum
+    if not good or (maximum is not None and int(value) > maximum):
+        accepted = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ConfigError(f"{name} must be an integer {accepted}, got {value!r}")
     return int(value)
 
 

@@ -9,14 +9,15 @@ import pytest
 from labels import label
 
 import xpnet
-from xpnet.backends.cpu import borrowed as pieces
-from xpnet.backends.cpu import chain, openblas
+from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.replay import MOST, Replay
 from xpnet.backends.numpy import NumpyBackend
-from xpnet.backends.tape import plan
 from xpnet.backends.tape import record as tape
 
 pytest.importorskip("llvmlite", reason="the extra fast is not installed")
+
+from xpnet.backends.cpu import borrowed
+from xpnet.backends.cpu.chain import Chain, Piece
 
 DTYPES = ["float32", "float64"]
 
@@ -25,9 +26,25 @@ def bits(a: Any) -> bytes:
     return np.ascontiguousarray(a).tobytes()
 
 
-def run(made: list[chain.Piece] | None) -> None:
+def run(made: list[Piece] | None) -> None:
     assert made is not None
-    chain.Chain(made)()
+    Chain(made)()
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> list[Piece] | None:
+    return borrowed.build("matmul", np.matmul, (), [a, b], out)
+
+
+def function(ufunc: np.ufunc, operands: list[Any], out: np.ndarray) -> list[Piece] | None:
+    return borrowed.build("elementwise", ufunc, (), operands, out)
+
+
+def reduction(ufunc: np.ufunc, a: np.ndarray, axis: Any, out: np.ndarray) -> list[Piece] | None:
+    return borrowed.build("reduce", ufunc, (axis, a.dtype, False), [a], out)
+
+
+def selection(a: np.ndarray, indices: np.ndarray, axis: int, out: np.ndarray) -> list[Piece] | None:
+    return borrowed.build("take", np.take, (axis,), [a, indices], out)
 
 
 def laid_out(shape: tuple[int, int], dtype: str, how: str) -> np.ndarray:
@@ -64,7 +81,7 @@ def test_products_call_the_library_as_numpy_does(
     rows, inner, columns = shape
     a, b = laid_out((rows, inner), dtype, left), laid_out((inner, columns), dtype, right)
     out = np.full((rows, columns), np.nan, dtype)
-    made = pieces.product(a, b, out)
+    made = product(a, b, out)
     if made is None:  # a vector that does not lie in one piece
         assert 1 in (rows, columns)
         return
@@ -82,7 +99,7 @@ def test_products_that_numpy_does_in_another_way_are_left_to_it() -> None:
         (a[:0], np.ones((4, 2))),
     ]:
         out = np.zeros((first.shape[0], second.shape[1]), first.dtype)
-        assert pieces.product(first, second, out) is None
+        assert product(first, second, out) is None
 
 
 UNARY = ["exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sqrt", "floor", "cbrt", "arctan", "positive"]
@@ -96,10 +113,10 @@ def test_functions_of_one_number(name: str, dtype: str, size: int) -> None:
     rng = np.random.default_rng(2)
     x = np.concatenate([rng.normal(size=size) * 5, SPECIAL]).astype(dtype)
     out = np.zeros_like(x)
-    run(pieces.elementwise(getattr(np, name), [x], out))
+    run(function(getattr(np, name), [x], out))
     with np.errstate(all="ignore"):
         assert bits(out) == bits(getattr(np, name)(x))
-    run(pieces.elementwise(getattr(np, name), [x], x))  # in place
+    run(function(getattr(np, name), [x], x))  # in place
     assert bits(x) == bits(out)
 
 
@@ -107,22 +124,29 @@ def test_functions_of_one_number(name: str, dtype: str, size: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_functions_of_two_numbers(name: str, dtype: str) -> None:
     rng = np.random.default_rng(3)
-    function = getattr(np, name)
+    ufunc = getattr(np, name)
     a, b = rng.normal(size=(2, 9, 5)).astype(dtype)
     for first, second in [(a, b), (a, np.asarray(0.75, dtype)), (np.asarray(2.5, dtype), b)]:
         out = np.zeros((9, 5), dtype)
-        run(pieces.elementwise(function, [first, second], out))
+        run(function(ufunc, [first, second], out))
         with np.errstate(all="ignore"):
-            assert bits(out) == bits(function(first, second))
+            assert bits(out) == bits(ufunc(first, second))
 
 
-def test_functions_of_arrays_that_do_not_lie_in_order_are_left_to_numpy() -> None:
-    a = np.ones((4, 6), np.float32)
-    out = np.zeros_like(a)
-    assert pieces.elementwise(np.exp, [a.T.copy().T], out) is None
-    assert pieces.elementwise(np.power, [a, a[:1]], out) is None  # repeated along the rows
-    assert pieces.elementwise(np.exp, [a.astype(np.float64)], out) is None  # with a conversion
-    assert pieces.elementwise(np.exp, [a[:, :3]], np.zeros((4, 3), np.float32)) is None
+def test_functions_of_arrays_that_do_not_lie_in_order() -> None:
+    a, b = np.random.default_rng(9).normal(size=(2, 5, 4, 4)).astype(np.float32)
+    for first in (a[:, ::2], a[::-1, :2], a[:, 1:2]):
+        for second in (b[:, 2:], b.transpose(0, 2, 1)[:, :2], b[:, 3:, :], b[0, 1], b[:1, :2, :1], b[0, 0, 0]):
+            expected = np.hypot(first, second)
+            out = np.zeros((5, 4, 9), np.float32)[:, : expected.shape[1], 3:7]
+            run(function(np.hypot, [first, np.asarray(second)], out))
+            assert bits(out) == bits(expected)
+
+
+def test_functions_with_a_conversion_are_left_to_numpy() -> None:
+    a = np.ones((4, 6))
+    assert function(np.exp, [a], np.zeros((4, 6), np.float32)) is None
+    assert function(np.exp, [a[:0]], np.zeros((0, 6))) is None
 
 
 @pytest.mark.parametrize("ufunc", [np.add, np.maximum], ids=["sum", "max"])
@@ -137,7 +161,7 @@ def test_sums_and_maxima(ufunc: np.ufunc, dtype: str, shape: tuple[int, ...], ax
     for numbers in (a, np.where(np.arange(a.size).reshape(shape) == a.size // 2, np.nan, a).astype(dtype)):
         expected = ufunc.reduce(numbers, axis=axis)
         out = np.full(np.shape(expected), 7, dtype)
-        run(pieces.reduction(ufunc, numbers, axis, out))
+        run(reduction(ufunc, numbers, axis, out))
         assert bits(out) == bits(expected)
 
 
@@ -157,13 +181,32 @@ def test_long_sums_are_those_of_this_numpy(shape: tuple[int, ...]) -> None:
     assert bits(arrays["last"]) == bits(x.sum(axis=-1))
 
 
+AXES = [(0,), (1,), (2,), (3,), (0, 1, 2), (1, 2), (0, 3), (1, 3), (0, 2), (0, 1, 2, 3), (-1, 0)]
+
+
+@pytest.mark.parametrize("ufunc", [np.add, np.maximum], ids=["sum", "max"])
+@pytest.mark.parametrize("axes", AXES, ids=label)
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (7, 1, 2, 33), (1, 9, 16, 1), (40, 2, 1, 17)], ids=label)
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_reductions_along_any_axes(
+    ufunc: np.ufunc, axes: tuple[int, ...], shape: tuple[int, ...], keepdims: bool
+) -> None:  # fmt: skip
+    a = np.random.default_rng(10).normal(size=shape).astype(np.float32)
+    if ufunc is np.maximum:  # of two zeros it matters which comes first
+        a = np.where(a > 1, 0.0, np.where(a > 0, -0.0, a)).astype(np.float32)
+    options, expected = (axes, a.dtype, keepdims), np.asarray(ufunc.reduce(a, axis=axes, keepdims=keepdims))
+    out = np.full_like(expected, 7)
+    run(borrowed.build("reduce", ufunc, options, [a], out))
+    assert bits(out) == bits(expected)
+    assert borrowed._agrees("reduce", ufunc, options, tuple((x.dtype.char, x.shape, x.strides) for x in (a, out)))
+
+
 def test_other_reductions_are_left_to_numpy() -> None:
     a = np.ones((2, 3, 4))
-    assert pieces.reduction(np.add, a, 1, np.zeros((2, 4))) is None
-    assert pieces.reduction(np.multiply, a, None, np.zeros(())) is None
-    assert pieces.reduction(np.add, a[0].T, 0, np.zeros(3)) is None
-    assert pieces.reduction(np.add, a[0].astype(np.float32), 0, np.zeros(4)) is None
-    assert pieces.reduction(np.add, np.zeros((0, 3)), 0, np.zeros(3)) is None
+    assert reduction(np.multiply, a, None, np.zeros(())) is None
+    assert reduction(np.add, a[:, ::-1], 1, np.zeros((2, 4))) is None
+    assert reduction(np.add, a[0].astype(np.float32), 0, np.zeros(4)) is None
+    assert reduction(np.add, np.zeros((0, 3)), 0, np.zeros(3)) is None
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 10, 16, 63, 64, 65, 80, 784])
@@ -174,13 +217,21 @@ def test_rows_by_index(width: int, dtype: str) -> None:
     for count in (1, 2, 3, 40):
         indices = rng.integers(-50, 50, count)
         out = np.zeros((count, width), dtype)
-        run(pieces.rows_by_index(a, indices, 0, out))
+        run(selection(a, indices, 0, out))
         assert bits(out) == bits(a[indices])
+    for axis in (1, -1):
+        block = np.stack([a.T, a.T[::-1]]).copy()
+        moved, out = (
+            np.moveaxis(block, 2, axis).copy(),
+            np.zeros((2, 40, width) if axis == 1 else (2, width, 40), dtype),
+        )
+        run(selection(moved, indices, axis, out))
+        assert bits(out) == bits(np.take(moved, indices, axis=axis, mode="wrap"))
     vector, out = a[:, 0].copy(), np.zeros(40, dtype)
-    run(pieces.rows_by_index(vector, indices, 0, out))
+    run(selection(vector, indices, 0, out))
     assert bits(out) == bits(vector[indices])
-    assert width == 1 or pieces.rows_by_index(a.T, indices, 0, np.zeros((40, 50), dtype)) is None
-    assert pieces.rows_by_index(a, indices.astype(np.int32), 0, np.zeros((40, width), dtype)) is None
+    assert width == 1 or selection(a.T, indices, 0, np.zeros((40, 50), dtype)) is None
+    assert selection(a, indices.astype(np.int32), 0, np.zeros((40, width), dtype)) is None
 
 
 def network(loss: str, hidden: str, output: int) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -202,7 +253,7 @@ def test_a_whole_step_is_one_call(hidden: str, loss: str, output: int, batch: in
     for compiled in (False, True):
         net, x, t = network(loss, hidden, output)
         trainer = xpnet.Trainer(net, xpnet.Adam(1e-2), x, t, batch_size=batch, averaging=0.9)
-        recorded = tape.record(trainer._make_step(batch), net.backend.xp, trainer.arrays)
+        recorded = tape.record(trainer.make_step(batch), net.backend.xp, trainer.arrays)
         program = Replay(recorded)
         program._seconds = -np.inf
         if compiled:
@@ -220,7 +271,7 @@ def test_many_steps_are_asked_for_only_where_they_are_short() -> None:
     net, x, t = network("cross_entropy", "relu", 3)
     trainer = xpnet.Trainer(net, xpnet.SGD(0.1), x, t, batch_size=16)
     for seconds, several in ((1.0, 1), (1e-3, 5), (1e-9, MOST)):
-        recorded = tape.record(trainer._make_step(16), net.backend.xp, trainer.arrays)
+        recorded = tape.record(trainer.make_step(16), net.backend.xp, trainer.arrays)
         program = Replay(recorded)
         assert program.unroll == 1
         program.compile(recorded, seconds)
@@ -229,7 +280,9 @@ def test_many_steps_are_asked_for_only_where_they_are_short() -> None:
 
 def compiled_plan(step: Any, arrays: dict[str, np.ndarray]) -> list[Any]:
     recorded = tape.record(step, NumpyBackend.xp, arrays)
-    return plan.plan(recorded, native=True)
+    program = Replay(recorded)
+    program.compile(recorded)
+    return program._calls
 
 
 def a_step(xp: Any, a: Any) -> None:
@@ -242,13 +295,20 @@ def some_arrays() -> dict[str, np.ndarray]:
     return {"x": rng.normal(size=(6, 5)), "W": rng.normal(size=(5, 4)), "y": np.zeros((6, 4))}
 
 
+@pytest.fixture(autouse=True)
+def nothing_known() -> Any:
+    """What has been tried with other pieces is forgotten."""
+    borrowed._agrees.cache_clear()
+    yield
+    borrowed._agrees.cache_clear()
+
+
 @pytest.mark.parametrize("missing", ["library", "loops"])
 def test_what_cannot_be_called_directly_is_called_through_numpy(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     if missing == "library":
         monkeypatch.setattr(openblas, "of_numpy", lambda: None)
     else:
-        monkeypatch.setattr(pieces, "inner_loop", lambda ufunc, dtypes: None)
-    monkeypatch.setattr(pieces, "_known", {})
+        monkeypatch.setattr(borrowed, "inner_loop", lambda ufunc, dtypes: None)
     arrays = some_arrays()
     calls = compiled_plan(a_step, arrays)
     assert len(calls) > 1
@@ -260,14 +320,13 @@ def test_what_cannot_be_called_directly_is_called_through_numpy(monkeypatch: pyt
 
 def test_a_piece_that_gives_other_bits_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if NumPy had changed its ways: sums from the other end."""
-    monkeypatch.setattr(pieces, "_known", {})
-    right = pieces.reduction
+    right = borrowed.reduction
 
     def wrong(ufunc: np.ufunc, a: np.ndarray, axis: Any, out: np.ndarray) -> Any:
         made = right(ufunc, a, axis, out)
         return made and [*made[:-1], made[-1], made[-1]]  # adds up twice
 
-    monkeypatch.setattr(pieces, "reduction", wrong)
+    monkeypatch.setattr(borrowed, "reduction", wrong)
     arrays = some_arrays()
     calls = compiled_plan(a_step, arrays)
     assert len(calls) == 3  # before the sum, the sum, after it
@@ -277,15 +336,15 @@ def test_a_piece_that_gives_other_bits_is_not_used(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_loop_is_found_only_where_the_layout_is_the_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = pieces.inner_loop.__wrapped__
+    find = borrowed.inner_loop.__wrapped__
     assert find(np.exp, "f->f") is not None
     assert find(np.exp, "q->q") is None  # there is none
 
-    class Other(pieces.Ufunc):
-        nin = pieces.Ufunc.identity  # as if a field had come in between
+    class Other(borrowed.Ufunc):
+        nin = borrowed.Ufunc.identity  # as if a field had come in between
 
-    monkeypatch.setattr(pieces, "Ufunc", Other)
+    monkeypatch.setattr(borrowed, "Ufunc", Other)
     assert find(np.exp, "f->f") is None
     monkeypatch.undo()
-    monkeypatch.setattr(pieces.sys, "implementation", type("Other", (), {"name": "other"}))
+    monkeypatch.setattr(borrowed.sys, "implementation", type("Other", (), {"name": "other"}))
     assert find(np.exp, "f->f") is None

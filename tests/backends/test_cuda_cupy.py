@@ -117,6 +117,6 @@ def test_on_a_gpu_every_step_is_fused_and_right() -> None:
             made = trainer(name, backend)
             made.run(35)
             assert fusion == (" kernels" in backend.compiled), (name, backend.compiled)
-            outcomes.append({key: backend.to_numpy(a) for key, a in made.mutable().items()})
+            outcomes.append({key: backend.to_numpy(a) for key, a in made.arrays.carried.items()})
         for key, value in outcomes[1].items():  # cuBLAS may add up in another order
             np.testing.assert_allclose(outcomes[0][key], value, rtol=1e-3, atol=1e-4, err_msg=f"{name}: {key}")

@@ -20,9 +20,10 @@ import xpnet
 from xpnet.backends.cuda import kernels as cuda_kernels
 from xpnet.backends.cuda.kernels import FLOATING, PRELUDE, Kernel
 from xpnet.backends.cuda.program import FusedStep
-from xpnet.backends.tape import fusion as native
+from xpnet.backends.tape.fusion import fits, group, within
 from xpnet.backends.tape.hollow import Hollow
-from xpnet.backends.tape.plan import _inner, without_dead, write_in_place
+from xpnet.backends.tape.loop import Number
+from xpnet.backends.tape.plan import without_dead, write_in_place
 from xpnet.backends.tape.record import CannotRecord, record
 
 FLOATS = ["float32", "float64"]
@@ -36,15 +37,15 @@ class NotUsed:
 def kernels(step: Any, arrays: Mapping[str, Any]) -> list[Kernel]:
     tape = record(step, xp, arrays, NotUsed)
     operations, places = write_in_place(without_dead(tape.operations))
-    units = native.group(operations, places, cuda_kernels.fits)
-    inner = _inner(units, places)
-    return [cuda_kernels.write(unit, places, inner) for unit in units if cuda_kernels.fits(unit[0], places)]
+    units = group(operations, places, cuda_kernels.known)
+    inner = within(units, places)
+    return [cuda_kernels.write(unit, places, inner) for unit in units if fits(unit[0], places, cuda_kernels.known)]
 
 
 def kernels_of(name: str, dtype: str) -> list[Kernel]:
     with np.errstate(all="ignore"):
         made = trainer(name, dtype=dtype)
-        return kernels(made._make_step(8), made.arrays)
+        return kernels(made.make_step(8), made.arrays)
 
 
 # ------------------------------------------------------------------------------------------- NVIDIA's compiler
@@ -266,6 +267,41 @@ def test_views_and_shapes() -> None:
     assert_numpys(step, {name: rng.normal(size=shape) for name, shape in shapes.items()})
 
 
+@needs_compiler
+def test_a_square_array_and_its_transpose_are_told_apart() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["sum"][...] = a["W"] + a["W"].T
+        a["difference"][...] = (a["W"] - a["W"].T) * 0.5
+
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(7, 7)) for name in ("W", "sum", "difference")}
+    assert len(kernels(step, arrays)) == 1
+    assert_numpys(step, arrays)
+
+
+@needs_compiler
+def test_kernels_go_over_any_number_of_axes() -> None:
+    def step(xp: Any, a: Any) -> None:
+        x = a["x"]
+        a["y"][...] = (x - a["channel"]) * a["picture"] + xp.permute_dims(a["turned"], (3, 1, 2, 0))
+        a["padded"][:, 1:-1, 2:-2, ::-1] = x
+
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 5, 4, 3), "channel": (3,), "picture": (2, 1, 1, 1), "turned": (3, 5, 4, 2), "y": (2, 5, 4, 3),
+              "padded": (2, 7, 8, 3)}  # fmt: skip
+    assert_numpys(step, {name: rng.normal(size=shape) for name, shape in shapes.items()})
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_zero_in_a_kernel_has_its_sign(dtype: str) -> None:
+    def written(value: float) -> str:
+        return cuda_kernels.literal(Number(np.asarray(value, dtype).tobytes(), np.dtype(dtype)))
+
+    assert float(written(-0.0).strip("()f")) == 0.0
+    assert written(-0.0).startswith("(-0.0")
+    assert written(0.0).startswith("(0.0")
+
+
 def test_what_reads_its_neighbours_is_no_kernel() -> None:
     """One thread would read what another writes."""
 
@@ -376,10 +412,10 @@ def test_recording_a_large_network_takes_no_memory() -> None:
 def test_the_steps_of_xpnet_are_made_of_kernels(name: str) -> None:
     """What is left to CuPy are products, sums and the choice of a batch, and nothing else."""
     made = trainer(name)
-    tape = record(made._make_step(8), xp, made.arrays, NotUsed)
+    tape = record(made.make_step(8), xp, made.arrays, NotUsed)
     operations, places = write_in_place(without_dead(tape.operations))
-    units = native.group(operations, places, cuda_kernels.fits)
-    others = {op.kind for unit in units for op in unit if not cuda_kernels.fits(op, places)}
+    units = group(operations, places, cuda_kernels.known)
+    others = {op.kind for unit in units for op in unit if not fits(op, places, cuda_kernels.known)}
     assert others <= {"matmul", "reduce", "take"}
     assert len(units) < 0.8 * len(operations)
     assert isinstance(made.net, xpnet.Network)

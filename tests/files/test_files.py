@@ -262,6 +262,27 @@ def test_what_may_not_be_written_is_not(what: str) -> None:
         assert os.listdir(folder) == ["f"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
+def test_what_another_user_has_in_a_sticky_folder_is_left_alone() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "f").write_bytes(OLD)
+        (folder / "f").chmod(0o666)
+        folder.chmod(0o1777)
+        with as_nobody(), pytest.raises(CheckpointIOError, match="Operation not permitted") as caught:
+            write_atomically(folder / "f", [NEW])
+        assert caught.value.errno == errno.EPERM
+        assert (folder / "f").read_bytes() == OLD
+        assert os.listdir(folder) == ["f"]
+        (folder / "f").chmod(0o644)
+        write_atomically(folder / "f", [NEW])  # the owner
+        with as_nobody():
+            write_atomically(folder / "g", [NEW])
+            write_atomically(folder / "g", [OLD])
+        assert (folder / "f").read_bytes() == NEW
+        assert sorted(os.listdir(folder)) == ["f", "g"]
+
+
 # ---------------------------------------------------------------------------------- mode, owner, links
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtr
 
 import xpnet
-import xpnet.network
+import xpnet.model.core
 from xpnet.network import Network
 
 from .planting import EXACT, PARTS, PENALTY, Bug, backward_of, loss_delta, objective_gradient, scaled
@@ -20,24 +20,24 @@ def last_sample_dropped(loss, dy, y, t, weight):
 
 
 def penalty_again(network, theta, gradient):
-    gradient[: network._decayed] += network.l2 * theta[: network._decayed]
+    gradient[: network.layout.decayed] += network.l2 * theta[: network.layout.decayed]
 
 
 def penalty_missing(network, theta, gradient):
-    gradient[: network._decayed] -= network.l2 * theta[: network._decayed]
+    gradient[: network.layout.decayed] -= network.l2 * theta[: network.layout.decayed]
 
 
 def penalty_on_biases(network, theta, gradient):
-    gradient[network._decayed :] += network.l2 * theta[network._decayed :]
+    gradient[network.layout.decayed :] += network.l2 * theta[network.layout.decayed :]
 
 
 def penalty_by_batch(network, theta, gradient):
-    gradient[: network._decayed] -= 0.5 * network.l2 * theta[: network._decayed]
+    gradient[: network.layout.decayed] -= 0.5 * network.l2 * theta[: network.layout.decayed]
 
 
 def l1_without_sign(network, theta, gradient):
-    W = theta[: network._decayed]
-    gradient[: network._decayed] += network.l1 * (1.0 - np.sign(W))
+    W = theta[: network.layout.decayed]
+    gradient[: network.layout.decayed] += network.l1 * (1.0 - np.sign(W))
 
 
 def multiply(factor):
@@ -82,8 +82,8 @@ def backward_remembers(honest):
 def reuse_of_delta(honest):
     """The delta is not handed on: each layer gets the one of the layer after the next."""
 
-    def wrong(xp, layers, params, caches, dy, contexts, last=0, deltas=None):
-        dx, grads = honest(xp, layers, params, caches, dy, contexts, last, deltas)
+    def wrong(xp, layers, params, caches, dy, contexts, last=0):
+        dx, grads = honest(xp, layers, params, caches, dy, contexts, last)
         shapes = [k for k in range(len(layers)) if "b" in grads[k]]
         for k, after_k in itertools.pairwise(shapes):
             if grads[k]["b"].shape == grads[after_k]["b"].shape:
@@ -249,5 +249,5 @@ BUGS = {
         (*EXACT, "identities"),
     ),
     "the last input is remembered": Bug(xpnet.Linear, "backward", backward_remembers, PARTS),
-    "one delta for two layers": Bug(xpnet.network, "backward_pass", reuse_of_delta),
+    "one delta for two layers": Bug(xpnet.model.core, "backward_pass", reuse_of_delta),
 }

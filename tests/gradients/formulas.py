@@ -12,13 +12,14 @@ import inspect
 import re
 from dataclasses import dataclass
 
+import loops
 import numpy as np
 import scipy.special
 
 SHAPE = r"\((?:[A-Z1](?:, ?[A-Z1])*,?)?\)"
 LINE = re.compile(rf"^\s*(\w+) = (.+?)\s+({SHAPE}(?: = {SHAPE}(?: [@+*] {SHAPE})*)?)\s+\((\d+)('?)\)$")
 
-NAMES = "abs exp expm1 log log1p max maximum mean minimum pi sqrt sum tanh"
+NAMES = "abs argmax exp expm1 log log1p max maximum mean minimum ones_like pi sqrt sum tanh"
 FUNCTIONS = {name: getattr(np, name) for name in NAMES.split()}
 FUNCTIONS["normal_cdf"] = scipy.special.ndtr
 
@@ -72,3 +73,37 @@ def check_shape(text, actual, sizes, formula):
     for letter, size in zip(letters, actual, strict=True):
         expected = 1 if letter == "1" else sizes.setdefault(letter, size)
         assert size == expected, f"{formula}: {text} against {actual}"
+
+
+def of_windows(shape, size, stride, padding):
+    """Return the functions that formulas of windows speak of, by plain loops over a batch of `shape`.
+
+    The M windows of a sample are one axis, and so are the K places of a window.
+    """
+    axes = loops.axes_of(shape[1:], size, stride, padding)
+    sizes = [tuple(windows for *_, windows in axes), tuple(k for k, *_ in axes), shape[1:-1]]
+    sights = [
+        [np.ravel_multi_index(index, many) for index, many in zip(found, sizes, strict=True)]
+        for found in loops.sights(shape[1:], size, stride, padding)
+    ]
+    B, M, K, C = shape[0], np.prod(sizes[0]), np.prod(sizes[1]), shape[-1]
+
+    def windows(x):
+        P = np.zeros((B, M, K, C))
+        for window, place, pixel in sights:
+            P[:, window, place] = x.reshape(B, -1, C)[:, pixel]
+        return P
+
+    def add_windows(dP):
+        dx = np.zeros((B, np.prod(sizes[2]), C))
+        for window, place, pixel in sights:
+            dx[:, pixel] += dP[:, window, place]
+        return dx.reshape(B, -1)
+
+    return {
+        "windows": windows,
+        "add_windows": add_windows,
+        "patches": lambda x: windows(x).reshape(B, M, -1),
+        "add_patches": lambda dP: add_windows(dP.reshape(B, M, K, C)),
+        "one_hot": lambda place: np.moveaxis(np.eye(K)[place], -1, 2),
+    }

@@ -3,7 +3,7 @@
 import numpy as np
 
 import xpnet
-from xpnet.network import backward_pass, forward_pass
+from xpnet.layers import backward_pass, forward_pass
 
 from . import strategies
 
@@ -14,14 +14,21 @@ def options(entry):
     return {name: value for name, value in entry.items() if name not in ("kind", "targets")}
 
 
+def layer_of(entry):
+    """Return xpnet's layer for a dict, and for a dict with layers inside."""
+    inside = {name: [*map(layer_of, value)] for name, value in entry.items() if isinstance(value, list)}
+    return getattr(xpnet, entry["kind"])(**{**options(entry), **inside})
+
+
 def build(config, backend="numpy", dtype="float64"):
     """Return the network of `config`, with the parameters that belong to it."""
     net = xpnet.Network(
-        [getattr(xpnet, layer["kind"])(**options(layer)) for layer in config["layers"]],
+        [layer_of(layer) for layer in config["layers"]],
         loss=getattr(xpnet, config["loss"]["kind"])(**options(config["loss"])),
         backend=backend,
         dtype=dtype,
         seed=config["seed"],
+        input_shape=config.get("shape"),
         **{name: config[name] for name in ("l1", "l2", "penalize_biases")},
     )
     net.set_parameters(strategies.numbers(config)[0])
@@ -48,7 +55,7 @@ def gradients(net, x, t, weight=None, training=True):
     """Return `(value, {name: gradient})` as NumPy arrays, the input's under the name "x"."""
     value, grads = net.gradients(x, t, weight, training=training, step=STEP)
     named = {name: net.backend.to_numpy(g) for name, g in grads.items()}
-    xp, params = net.backend.xp, net.split(net.backend.xp, net.theta)
+    xp, params = net.backend.xp, net.layout.split(net.backend.xp, net.theta)
     x, t, weight = net.check_batch(x, t, weight)
     y, caches = forward_pass(xp, net.layers, params, x, contexts(net, training))
     _, dy = net.loss(xp, y, t, weight)
@@ -58,7 +65,7 @@ def gradients(net, x, t, weight=None, training=True):
 
 def outputs(net, x, training=True):
     """Return every layer's output as NumPy arrays."""
-    xp, params = net.backend.xp, net.split(net.backend.xp, net.theta)
+    xp, params = net.backend.xp, net.layout.split(net.backend.xp, net.theta)
     h, results = net.backend.asarray(x.astype(net.dtype)), []
     for layer, p, context in zip(net.layers, params, contexts(net, training), strict=True):
         h, _ = layer.forward(xp, p, h, context)
@@ -68,9 +75,9 @@ def outputs(net, x, training=True):
 
 def objective(net, theta, x, t, weight=None, training=True):
     """Return the value that the network computes for the parameters `theta`, from its own forward pass alone."""
-    xp, params = net.backend.xp, net.split(net.backend.xp, theta)
+    xp, params = net.backend.xp, net.layout.split(net.backend.xp, theta)
     x, t, weight = net.check_batch(x, t, weight)
     y, _ = forward_pass(xp, net.layers, params, x, contexts(net, training))
     value, _ = net.loss(xp, y, t, weight)
-    W = theta[: net._decayed]
+    W = theta[: net.layout.decayed]
     return float(value) + net.l1 * float(xp.sum(xp.abs(W))) + net.l2 / 2 * float(xp.sum(W * W))

@@ -4,6 +4,9 @@ import autograd.numpy as np
 from autograd import value_and_grad
 from autograd.scipy.special import erf, logsumexp
 
+from . import reference
+from . import reference_images as images
+
 
 def log_sigmoid(z):
     return -np.logaddexp(0.0, -z)
@@ -52,28 +55,42 @@ def sample_losses(kind, y, t, options):
         delta = options.get("delta", 1.0)
         inside = np.minimum(np.abs(y - t), delta)
         return np.sum(0.5 * inside**2 + delta * (np.abs(y - t) - inside), axis=1) / y.shape[1]
+    if kind == "HalfSquaredError":
+        return 0.5 * np.mean((y - t) ** 2, axis=1)
+    if kind == "PoissonDeviance":
+        return np.sum(t * np.log(np.maximum(t, 1e-30)) - t - t * y + np.exp(y), axis=1)
     if kind == "Poisson":
         return np.sum(np.exp(y) - t * y, axis=1) / y.shape[1]
     raise NotImplementedError(kind)
 
 
+def one(layer, own, h, mask=None):
+    kind = layer["kind"]
+    if kind == "Linear":
+        h = np.dot(h, own["W"])
+        return h + np.reshape(own["b"], (1, -1)) if layer["bias"] else h
+    if kind in images.KINDS:
+        return images.forward(layer, own, h, np, lambda P: getattr(P, "_value", P))
+    if kind == "Residual":
+        y, shortcut = h, h
+        for number, inner in enumerate(layer["layers"]):
+            y = one(inner, reference.own(own, number), y)
+        for number, inner in enumerate(layer["shortcut"]):
+            shortcut = one(inner, reference.own(own, f"shortcut.{number}"), shortcut)
+        return y + shortcut
+    if kind == "Dropout":
+        return np.where(mask > 0, h / (1 - layer["rate"]), 0.0)
+    return activate(kind, h, layer)
+
+
 def objective(config, arrays, t, weight, masks):
     h = arrays["x"]
-    penalty = 0.0
     for number, layer in enumerate(config["layers"]):
-        if layer["kind"] == "Linear":
-            W = arrays[f"{number}.W"]
-            h = np.dot(h, W)
-            penalty = penalty + config["l1"] * np.sum(np.abs(W)) + 0.5 * config["l2"] * np.sum(np.square(W))
-            if layer["bias"]:
-                b = arrays[f"{number}.b"]
-                h = h + np.reshape(b, (1, -1))
-                if config["penalize_biases"]:
-                    penalty = penalty + config["l1"] * np.sum(np.abs(b)) + 0.5 * config["l2"] * np.sum(np.square(b))
-        elif layer["kind"] == "Dropout":
-            h = np.where(masks[number] > 0, h / (1 - layer["rate"]), 0.0)
-        else:
-            h = activate(layer["kind"], h, layer)
+        h = one(layer, reference.own(arrays, number), h, (masks or {}).get(number))
+    penalty = 0.0
+    for name, p in arrays.items():
+        if name.endswith(".W") or (name.endswith(".b") and config["penalize_biases"]):
+            penalty = penalty + config["l1"] * np.sum(np.abs(p)) + 0.5 * config["l2"] * np.sum(np.square(p))
     losses = sample_losses(config["loss"]["kind"], h, t, config["loss"])
     return penalty + (np.mean(losses) if weight is None else np.sum(losses * weight) / np.sum(weight))
 

@@ -31,6 +31,8 @@ def sample_loss(y, t, kind, delta=1.0, targets=None):
     return {
         "SumSquaredError": lambda: ((y - t) ** 2).sum(),
         "MeanSquaredError": lambda: ((y - t) ** 2).mean(),
+        "HalfSquaredError": lambda: 0.5 * ((y - t) ** 2).mean(),
+        "PoissonDeviance": lambda: (t * jnp.log(jnp.maximum(t, 1e-30)) - t - t * y + jnp.exp(y)).sum(),
         "MeanAbsoluteError": lambda: jnp.abs(y - t).mean(),
         "Poisson": lambda: (jnp.exp(y) - t * y).mean(),
     }[kind]()

@@ -27,9 +27,52 @@ def sample_losses(kind, y, t, delta=1.0, targets=None):
         "MeanSquaredError": lambda: F.mse_loss(y, t, reduction="none"),
         "MeanAbsoluteError": lambda: F.l1_loss(y, t, reduction="none"),
         "Huber": lambda: F.huber_loss(y, t, reduction="none", delta=delta),
+        "HalfSquaredError": lambda: 0.5 * F.mse_loss(y, t, reduction="none"),
+        "PoissonDeviance": lambda: (torch.xlogy(t, t) - t - t * y + torch.exp(y)) * y.shape[1],
         "Poisson": lambda: F.poisson_nll_loss(y, t, log_input=True, reduction="none"),
     }
     return elementwise[kind]().mean(1)
+
+
+def one(layer, arrays, place, h, mask=None):
+    """Return the output of the layer at a place such as "3" or "3.shortcut.0"."""
+    options = {name: value for name, value in layer.items() if name != "kind"}
+    W, b = arrays.get(f"{place}.W"), arrays.get(f"{place}.b")
+    if layer["kind"] == "Linear":
+        return F.linear(h, W.T, b)
+    if layer["kind"] == "Dropout":
+        return h * torch.tensor(mask) / (1 - layer["rate"])
+    if layer["kind"] == "Flatten":
+        return h.flatten(1)
+    if layer["kind"] == "Residual":
+        y, shortcut = h, h
+        for number, inner in enumerate(layer["layers"]):
+            y = one(inner, arrays, f"{place}.{number}", y)
+        for number, inner in enumerate(layer["shortcut"]):
+            shortcut = one(inner, arrays, f"{place}.shortcut.{number}", shortcut)
+        return y + shortcut
+    if layer["kind"][-2:] in ("1D", "2D"):
+        return windowed(layer, h.movedim(-1, 1), W, b).movedim(1, -1)
+    return ACTIVATIONS[layer["kind"]](h, **options)
+
+
+def windowed(layer, h, W, b):
+    """Return a convolution or pool of (B, C, H, W) or (B, C, L)."""
+    kind, axes = layer["kind"][:-2], tuple(range(2, h.ndim))
+    if kind == "GlobalAveragePool":
+        return h.mean(axes)
+    if kind != "Conv":
+        pool = getattr(F, {"MaxPool": "max_pool", "AveragePool": "avg_pool"}[kind] + layer["kind"][-2:].lower())
+        return pool(h, layer["size"], layer["stride"])
+    size, stride, padding = (
+        v if isinstance(v, tuple) else (v,) * len(axes) for v in (layer["size"], layer["stride"], layer["padding"])
+    )
+    around = []
+    for n, k, s, p in zip(h.shape[2:], size, stride, padding, strict=True):
+        zeros = max((-(-n // s) - 1) * s + k - n, 0)
+        around = [*{"same": (zeros // 2, zeros - zeros // 2), "valid": (0, 0)}.get(p, (p, p)), *around]
+    convolve = F.conv1d if len(axes) == 1 else F.conv2d
+    return convolve(F.pad(h, around).contiguous(), W.movedim((-1, -2), (0, 1)).contiguous(), b, stride)
 
 
 def gradients(config, params, x, t, weight=None, masks=None):
@@ -37,16 +80,10 @@ def gradients(config, params, x, t, weight=None, masks=None):
     arrays = {name: torch.tensor(p, requires_grad=True) for name, p in {**params, "x": x}.items()}
     h, penalty = arrays["x"], torch.zeros((), dtype=torch.float64)
     for number, layer in enumerate(config["layers"]):
-        options = {name: value for name, value in layer.items() if name != "kind"}
-        if layer["kind"] == "Linear":
-            W, b = arrays[f"{number}.W"], arrays.get(f"{number}.b")
-            h = F.linear(h, W.T, b)
-            for p in [W] if b is None or not config["penalize_biases"] else [W, b]:
-                penalty = penalty + config["l1"] * p.abs().sum() + config["l2"] / 2 * p.square().sum()
-        elif layer["kind"] == "Dropout":
-            h = h * torch.tensor(masks[number]) / (1 - layer["rate"])
-        else:
-            h = ACTIVATIONS[layer["kind"]](h, **options)
+        h = one(layer, arrays, f"{number}", h, (masks or {}).get(number))
+    for name, p in arrays.items():
+        if name.endswith(".W") or (name.endswith(".b") and config["penalize_biases"]):
+            penalty = penalty + config["l1"] * p.abs().sum() + config["l2"] / 2 * p.square().sum()
     losses = sample_losses(y=h, t=torch.tensor(t), **config["loss"])
     weight = torch.ones(len(x), dtype=torch.float64) if weight is None else torch.tensor(weight)
     value = (losses * weight).sum() / weight.sum() + penalty

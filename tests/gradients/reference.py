@@ -12,6 +12,8 @@ import math
 import numpy as np
 from scipy.special import erf  # the one that takes complex numbers
 
+from . import reference_images as images
+
 STEP = 1e-30
 
 
@@ -55,21 +57,40 @@ def gelu_tanh(z):
     return 0.5 * z * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)))
 
 
+def own(params, number):
+    """Return the parameters of one layer by their short names."""
+    return {name.removeprefix(f"{number}."): p for name, p in params.items() if name.startswith(f"{number}.")}
+
+
+def one(layer, params, x, mask=None):
+    """Return the output of a layer with parameters `params` of its own."""
+    options = {name: value for name, value in layer.items() if name != "kind"}
+    if layer["kind"] == "Linear":
+        x = x @ params["W"]
+        return x + params["b"] if layer["bias"] else x
+    if layer["kind"] in images.KINDS:
+        return images.forward(layer, params, x)
+    if layer["kind"] == "Residual":
+        shortcut = chain(layer["shortcut"], own(params, "shortcut"), x)
+        return chain(layer["layers"], params, x) + shortcut
+    if layer["kind"] == "Dropout":
+        return x * mask / (1.0 - layer["rate"])
+    if options.pop("approximate", "none") == "tanh":
+        return gelu_tanh(x)
+    return ACTIVATIONS[layer["kind"]](x, **options)
+
+
+def chain(layers, params, x):
+    for number, layer in enumerate(layers):
+        x = one(layer, own(params, number), x)
+    return x
+
+
 def forward(config, params, x, masks=None):
     """Return the outputs of all layers."""
     outputs = []
     for number, layer in enumerate(config["layers"]):
-        options = {name: value for name, value in layer.items() if name != "kind"}
-        if layer["kind"] == "Linear":
-            x = x @ params[f"{number}.W"]
-            if layer["bias"]:
-                x = x + params[f"{number}.b"]
-        elif layer["kind"] == "Dropout":
-            x = x * masks[number] / (1.0 - layer["rate"])
-        elif options.pop("approximate", "none") == "tanh":
-            x = gelu_tanh(x)
-        else:
-            x = ACTIVATIONS[layer["kind"]](x, **options)
+        x = one(layer, own(params, number), x, (masks or {}).get(number))
         outputs.append(x)
     return outputs
 
@@ -92,6 +113,10 @@ def huber(y, t, delta=1.0):
 LOSSES = {  # one number a sample
     "SumSquaredError": lambda y, t: ((y - t) ** 2).sum(axis=1),
     "MeanSquaredError": lambda y, t: ((y - t) ** 2).mean(axis=1),
+    "HalfSquaredError": lambda y, t: ((y - t) ** 2).mean(axis=1) / 2,
+    "PoissonDeviance": lambda y, t: (
+        np.where(t > 0, t * np.log(np.maximum(t, 1e-300)), 0.0) - t - t * y + np.exp(y)
+    ).sum(axis=1),
     "MeanAbsoluteError": lambda y, t: absolute(y - t).mean(axis=1),
     "Huber": huber,
     "Poisson": lambda y, t: (np.exp(y) - t * y).mean(axis=1),

@@ -6,6 +6,7 @@ They stand here, apart from the tests that draw the networks, because the plante
 import numpy as np
 
 from . import library, oracle_autograd, reference, strategies
+from . import reference_images as images
 from .compare import assert_close, assert_same, assert_value, scale_of
 
 KINKED = ("ReLU", "LeakyReLU", "ELU")  # ELU with alpha = 1 is smooth once, but bends at zero
@@ -42,6 +43,8 @@ def sides(config, net, theta, x, t):
     moved.theta[...] = theta
     results = [x, *library.outputs(moved, x)]
     found = [results[k] > 0 for k, layer in enumerate(config["layers"]) if layer["kind"] in KINKED]
+    pools = [k for k, layer in enumerate(config["layers"]) if layer["kind"].startswith("MaxPool")]
+    found += [images.largest(images.windows(np, config["layers"][k], results[k])[0]) for k in pools]
     if config["loss"]["kind"] == "MeanAbsoluteError":
         found.append(results[-1] > t)
     if config["loss"]["kind"] == "Huber":
@@ -75,7 +78,7 @@ def central(config, h=1e-5):
         # Dropout scales up what it keeps, and with it every step that is taken before it.
         after = [layer for k, layer in enumerate(config["layers"]) if k > int(name.split(".")[0])]
         steps[name] = h * np.prod([1 - layer["rate"] for layer in after if layer["kind"] == "Dropout"])
-    places = net.named(np.arange(net.theta.size))
+    places = net.layout.named(np, np.arange(net.theta.size))
     checked = skipped = 0
     # Rounding of the two values, divided by 2 h, is all that a tiny gradient leaves to be seen.
     rounding = {name: 4 * np.finfo(float).eps * abs(value) / step for name, step in steps.items()}
@@ -191,7 +194,7 @@ def promises(config):
     net = library.build(config)
     _, x, _, _ = strategies.numbers(config)
     rng = np.random.default_rng(config["seed"])
-    xp, params = net.backend.xp, net.split(net.backend.xp, net.theta)
+    xp, params = net.backend.xp, net.layout.split(net.backend.xp, net.theta)
     h = x
     for k, (layer, p, context) in enumerate(zip(net.layers, params, library.contexts(net), strict=True)):
         what = f"layer {k} ({type(layer).__name__})"

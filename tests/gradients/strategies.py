@@ -28,7 +28,17 @@ activations = st.sampled_from(
 )
 losses = st.sampled_from(
     [
-        *({"kind": kind} for kind in ("SumSquaredError", "MeanSquaredError", "MeanAbsoluteError", "Poisson")),
+        *(
+            {"kind": kind}
+            for kind in (
+                "SumSquaredError",
+                "MeanSquaredError",
+                "MeanAbsoluteError",
+                "Poisson",
+                "HalfSquaredError",
+                "PoissonDeviance",
+            )
+        ),
         {"kind": "BinaryCrossEntropy"},
         *({"kind": "CrossEntropy", "targets": targets} for targets in ("classes", "rows")),
         *({"kind": "Huber", "delta": delta} for delta in (0.3, 1.0, 2.5)),
@@ -84,13 +94,18 @@ def architectures(strategy=None, part=1.0):
     return decorate
 
 
-def linear_sizes(config):
-    """Return `[(layer number, I, O, bias), ...]` of the Linear layers."""
-    return [
-        (number, layer["inputs"], layer["outputs"], layer["bias"])
-        for number, layer in enumerate(config["layers"])
-        if layer["kind"] == "Linear"
-    ]
+def parameter_shapes(layers, prefix=""):
+    """Yield `(name, fan-in, shape)` of every parameter of layers, those inside of layers included."""
+    for number, layer in enumerate(layers):
+        place = f"{prefix}{number}."
+        if layer["kind"] == "Residual":
+            yield from parameter_shapes(layer["layers"], place)
+            yield from parameter_shapes(layer["shortcut"], f"{place}shortcut.")
+        elif "inputs" in layer:
+            size = layer.get("size", ())
+            yield f"{place}W", layer["inputs"] * int(np.prod(size)), (*size, layer["inputs"], layer["outputs"])
+            if layer["bias"]:
+                yield f"{place}b", None, (layer["outputs"],)
 
 
 def numbers(config):
@@ -98,15 +113,12 @@ def numbers(config):
 
     Biases are not zero and the weights of samples are not equal, or a term that is missing would not show.
     """
-    rng = np.random.default_rng(config["seed"])
-    sizes, spread = linear_sizes(config), config.get("spread", 1.2)
+    rng, spread = np.random.default_rng(config["seed"]), config.get("spread", 1.2)
     params = {}
-    for number, inputs, outputs, bias in sizes:
-        params[f"{number}.W"] = rng.normal(0.0, spread / np.sqrt(inputs), (inputs, outputs))
-        if bias:
-            params[f"{number}.b"] = rng.normal(0.0, 0.5, outputs)
-    rows, outputs = config["batch"], sizes[-1][2]
-    x = rng.normal(0.0, 1.0, (rows, sizes[0][1]))
+    for name, fan_in, shape in parameter_shapes(config["layers"]):
+        params[name] = rng.normal(0.0, 0.5 if fan_in is None else spread / np.sqrt(fan_in), shape)
+    rows, outputs = config["batch"], shape[-1]
+    x = rng.normal(0.0, 1.0, (rows, *config.get("shape", (config["layers"][0].get("inputs"),))))
     weight = rng.uniform(0.2, 2.0, rows) if config["weighted"] else None
     return params, x, targets(rng, config["loss"], rows, outputs), weight
 
@@ -120,6 +132,6 @@ def targets(rng, loss, rows, outputs):
         return shares / shares.sum(axis=1, keepdims=True)
     if loss["kind"] == "BinaryCrossEntropy":
         return rng.uniform(0.0, 1.0, (rows, outputs)).round(rng.integers(0, 3))
-    if loss["kind"] == "Poisson":
+    if loss["kind"].startswith("Poisson"):
         return rng.poisson(2.0, (rows, outputs)).astype(float)
     return rng.normal(0.0, 1.5, (rows, outputs))

@@ -189,6 +189,12 @@ def test_losses_against_scipy(dtype, tolerance, rng):
         xpnet.MeanAbsoluteError(): [(y, real, np.mean(np.abs(y64 - real64), axis=1))],
         xpnet.Poisson(): [(y[:30], binary[:30] * 3, np.mean(np.exp(y64[:30]) - binary[:30] * 3 * y64[:30], axis=1))],
     }
+    counts = np.asarray([0.0, 0.3, 2.5])[rng.integers(0, 3, (30, 5))].astype(dtype)
+    deviance = scipy.special.xlogy(counts.astype(float), counts.astype(float)) - counts - counts * y64[:30]
+    cases |= {
+        xpnet.HalfSquaredError(): [(y, real, np.mean((y64 - real64) ** 2, axis=1) / 2)],
+        xpnet.PoissonDeviance(): [(y[:30], counts, np.sum(deviance + np.exp(y64[:30]), axis=1))],
+    }
     assert {type(loss) for loss in cases} == set(xpnet.losses.LOSSES.values())
     for loss, examples in cases.items():
         for outputs, t, want in examples:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.training.fit import epoch_order
+from xpnet.training.feed import epoch_order
 
 from . import devices, reference, reference_optimizers
 

@@ -130,9 +130,11 @@ def test_names():
     assert set(xpnet.losses.LOSSES) == {
         "mean_squared_error",
         "sum_squared_error",
+        "half_squared_error",
         "mean_absolute_error",
         "huber",
         "poisson",
+        "poisson_deviance",
         "binary_cross_entropy",
         "cross_entropy",
     }
@@ -185,10 +187,10 @@ def test_only_weights_decay():
 def test_laws_of_initial_values_are_asked_for_the_right_shapes(rng):
     asked = []
 
-    def law(rng, inputs, outputs):
-        asked.append((inputs, outputs))
-        return rng.normal(size=(inputs, outputs))
+    def law(rng, shape, fan_in, fan_out):
+        asked.append((shape, fan_in, fan_out))
+        return rng.normal(size=shape)
 
     params = xpnet.Linear(2, 3, weight_init=law, bias_init=law).init(rng)
-    assert asked == [(2, 3), (1, 3)]
+    assert asked == [((2, 3), 2, 3), ((3,), 1, 3)]
     assert {name: value.shape for name, value in params.items()} == {"W": (2, 3), "b": (3,)}

@@ -16,7 +16,17 @@ ACTIVATIONS = [
     {"kind": "GELU", "approximate": "tanh"},
 ]
 LOSSES = [
-    *({"kind": kind} for kind in ("SumSquaredError", "MeanSquaredError", "MeanAbsoluteError", "Poisson")),
+    *(
+        {"kind": kind}
+        for kind in (
+            "SumSquaredError",
+            "MeanSquaredError",
+            "MeanAbsoluteError",
+            "Poisson",
+            "HalfSquaredError",
+            "PoissonDeviance",
+        )
+    ),
     {"kind": "Huber", "delta": 0.7},
     {"kind": "BinaryCrossEntropy"},
     {"kind": "CrossEntropy", "targets": "classes"},

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 import pytest
+from explained import run
 from labels import label
 
 import xpnet
-from xpnet.inspection.explain import explain, summary_html
+from xpnet.inspection.explain import explain
 from xpnet.inspection.latex import latex
 from xpnet.inspection.numbers import Statistics, measure
 from xpnet.inspection.trace import _percent
@@ -260,22 +261,6 @@ def test_a_delta_that_is_not_finite():
 # ------------------------------------------------------------------------------------------ explain
 
 
-def run(net, text, x, t, weight):
-    """Execute what explain wrote and return every name."""
-    import scipy.special
-
-    names = dict(vars(np))
-    names |= {"normal_cdf": scipy.special.ndtr, "x": x, "t": t, "w": weight[:, None], "xp": np}
-    names |= {f"{name.split('.')[1]}{name.split('.')[0]}": np.asarray(a) for name, a in net.parameters.items()}
-    for k, layer in enumerate(net.layers):
-        if isinstance(layer, xpnet.Dropout):
-            names[f"m{k}"] = 1.0
-        if isinstance(layer, xpnet.Activation):
-            names |= {f"f{k}": layer.f, f"df{k}": layer.df}
-    exec(text, names)
-    return names
-
-
 @pytest.mark.parametrize("loss", LOSSES, ids=label)
 def test_the_explanation_computes_the_gradients(loss):
     sine = xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")
@@ -399,18 +384,17 @@ def test_latex_shows_names_as_they_are():
 
 def test_html_of_a_network():
     net = small()
-    page = summary_html(net)
+    page = net._repr_html_()
     assert page.count("<tr>") == 4
     cells = re.findall(r'text-align: (\w+); [^"]+">([^<]*)</td>', page)
     assert cells[2:4] == [("left", "(B, 8)"), ("right", "48")]
     assert page.endswith("<p>CrossEntropy; 75 parameters, 300 bytes in float32, on numpy</p>")
     named = xpnet.Network([xpnet.Linear(5, 3), xpnet.Activation(np.sin, np.cos, name="<b>")], loss="mean_squared_error")
-    assert "Activation(name=&#x27;&lt;b&gt;&#x27;)</td>" in summary_html(named)
-    assert "<b>" not in summary_html(named)
+    assert "Activation(name=&#x27;&lt;b&gt;&#x27;)</td>" in named._repr_html_()
+    assert "<b>" not in named._repr_html_()
 
 
 def test_a_network_explains_itself():
     net = small()
     assert net.explain() == explain(net)
     assert net.explain("latex") == explain(net, "latex") != net.explain("markdown")
-    assert net._repr_html_() == summary_html(net)

@@ -22,9 +22,17 @@ NORMAL = {
 UNIFORM = {"he_uniform": sqrt(6 / I), "glorot_uniform": sqrt(6 / (I + O)), "lecun_uniform": sqrt(3 / I)}
 
 
+def law(name):
+    return initializers.normal(0.3) if name == "normal" else name
+
+
 def draw(name, inputs=I, outputs=O, seed=0):
-    law = initializers.normal(0.3) if name == "normal" else name
-    return initializers.initialize(law, np.random.default_rng(seed), inputs, outputs)
+    """Draw through the layer, which says what its shape and its fans are."""
+    return xpnet.Linear(inputs, outputs, weight_init=law(name)).init(np.random.default_rng(seed))["W"]
+
+
+def draw_shape(name, shape, fan_in=36, fan_out=72, seed=0):
+    return initializers.initialize(law(name), np.random.default_rng(seed), shape, fan_in, fan_out)
 
 
 @pytest.mark.parametrize(("name", "std"), NORMAL.items())
@@ -55,6 +63,42 @@ def test_orthogonal_matrices(inputs, outputs):
     assert_allclose(product, np.eye(min(inputs, outputs)), atol=1e-14)
 
 
+KERNELS = {
+    "he_normal": sqrt(2 / 36),
+    "he_uniform": sqrt(2 / 36),
+    "glorot_normal": sqrt(2 / 108),
+    "glorot_uniform": sqrt(2 / 108),
+    "lecun_normal": sqrt(1 / 36),
+    "lecun_uniform": sqrt(1 / 36),
+    "normal": 0.3,
+    "zeros": 0.0,
+}
+
+
+@pytest.mark.parametrize(("name", "std"), KERNELS.items())
+def test_the_fans_need_not_be_the_shape(name, std):
+    values = draw_shape(name, (30, 30, 4, 8))  # as many numbers as 100 kernels have, of 3 x 3 and 4 channels to 8
+    assert values.shape == (30, 30, 4, 8)
+    assert values.std() == pytest.approx(std, rel=0.02)
+    assert abs(values.mean()) <= 5 * std / sqrt(values.size)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 8), (2, 3, 40), (6,), (5, 1)])
+def test_orthogonal_arrays_are_matrices_of_their_last_axis(shape):
+    W = draw_shape("orthogonal", shape)
+    assert W.shape == shape
+    matrix = W.reshape(-1, shape[-1])
+    product = matrix.T @ matrix if len(matrix) >= shape[-1] else matrix @ matrix.T
+    assert_allclose(product, np.eye(min(matrix.shape)), atol=1e-14)
+
+
+@pytest.mark.parametrize("name", [*NORMAL, *UNIFORM, "orthogonal"])
+def test_no_two_rows_are_equal(name):
+    W = draw(name, 1024, 3)
+    assert len(np.unique(W, axis=0)) == 1024
+    assert len(np.unique(W)) == W.size
+
+
 def test_orthogonal_matrices_prefer_no_direction():
     entries = np.asarray([draw("orthogonal", 3, 3, seed)[0, 0] for seed in range(1000)])
     assert stats.kstest((entries + 1) / 2, "uniform").pvalue > 1e-3  # Archimedes: a coordinate on the sphere
@@ -64,6 +108,18 @@ def test_orthogonal_matrices_prefer_no_direction():
 
 def test_zeros():
     assert not draw("zeros").any()
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("he_normal", [0.1257302210933933, -0.1321048632913019, 0.6404226504432821]),
+        ("glorot_uniform", [0.30006802263971943, -0.5043720396356872, -1.0056766217290054]),
+        ("orthogonal", [0.14891146369604535, 0.7584992170718539, -0.6344322766704784]),
+    ],
+)
+def test_the_numbers_of_a_seed_stay(name, row):
+    assert draw(name, 2, 3)[0] == pytest.approx(row, rel=1e-14)
 
 
 @pytest.mark.parametrize("name", [*initializers.INITIALIZERS, "normal"])
@@ -86,7 +142,7 @@ def test_each_layer_may_have_its_own_law():
     net = xpnet.Network(
         [
             xpnet.Linear(3, 4, weight_init="zeros", bias_init=initializers.normal(1.0)),
-            xpnet.Linear(4, 2, weight_init=lambda rng, i, o: rng.uniform(5, 6, (i, o)), bias_init="zeros"),
+            xpnet.Linear(4, 2, weight_init=lambda rng, shape, i, o: rng.uniform(5, 6, shape), bias_init="zeros"),
         ],
         loss="huber",
     )
@@ -103,13 +159,16 @@ def test_each_layer_may_have_its_own_law():
         (5, r"unknown initializer 5; names are he_normal"),
         (None, r"unknown initializer None; names are he_normal"),
         ([1], r"unknown initializer \[1\]; names are he_normal"),
-        (lambda rng, i, o: np.zeros(i), r"returned shape \(4,\), expected \(4, 3\)"),
-        (lambda rng, i, o: np.full((i, o), np.inf), r"returned NaN or infinity"),
+        (lambda rng, shape, i, o: np.zeros(i), r"returned shape \(4,\), expected \(4, 3\)"),
+        (lambda rng, shape, i, o: np.full(shape, np.inf), r"returned NaN or infinity"),
+        (lambda rng, i, o: np.zeros((i, o)), r"must take \(rng, shape, fan_in, fan_out\).*: too many positional"),
+        (lambda: 1, r"must take \(rng, shape, fan_in, fan_out\) and return an array of that shape"),
+        (initializers.normal, r"must take \(rng, shape, fan_in, fan_out\)"),
     ],
 )
 def test_impossible_laws(law, message):
     with pytest.raises(ConfigError, match=message):
-        initializers.initialize(law, np.random.default_rng(0), 4, 3)
+        xpnet.Linear(4, 3, weight_init=law).init(np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("std", [-1.0, float("nan"), float("inf"), "a"])
@@ -120,4 +179,4 @@ def test_impossible_standard_deviation(std):
 
 def test_biases_are_drawn_as_of_a_layer_with_one_input():
     drawn = xpnet.Linear(3, 4, weight_init="zeros", bias_init="he_normal").init(np.random.default_rng(0))
-    np.testing.assert_array_equal(drawn["b"], initializers.he_normal(np.random.default_rng(0), 1, 4)[0])
+    np.testing.assert_array_equal(drawn["b"], initializers.he_normal(np.random.default_rng(0), (4,), 1, 4))

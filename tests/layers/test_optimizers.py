@@ -3,6 +3,7 @@
 from math import sqrt
 
 import cases
+import mpmath
 import numpy as np
 import pytest
 from labels import label
@@ -101,6 +102,20 @@ def test_scalars_do_not_depend_on_which_steps_are_asked_together(optimizer):
     for k, step in enumerate(steps):
         alone = optimizer.scalars(np.asarray([step + 1.0]), optimizer.rates(range(step, step + 1)))
         assert {name: column[k] for name, column in together.items()} == {name: c[0] for name, c in alone.items()}
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.99999), (0.0, 0.999999)], ids=str)
+@pytest.mark.parametrize("optimizer", [xpnet.Adam, xpnet.AdamW])
+def test_the_corrections_of_adam_never_end(optimizer, betas):
+    steps = np.asarray([1.0, 2.0, 10.0, 1e3, 1e4, 1e6])
+    got = optimizer(0.25, beta1=betas[0], beta2=betas[1]).scalars(steps, np.full(len(steps), 0.25))
+    with mpmath.workdps(50):
+        beta1, beta2 = map(mpmath.mpf, betas)
+        scale = [float(mpmath.mpf(0.25) / (1 - beta1 ** int(t))) for t in steps]
+        correction = [float(1 / mpmath.sqrt(1 - beta2 ** int(t))) for t in steps]
+    assert got["scale"] == pytest.approx(scale, rel=1e-14)
+    assert got["correction"] == pytest.approx(correction, rel=1e-10)  # 1 - beta2 ** t cancels in the first steps
+    assert got["correction"][3:] == pytest.approx(correction[3:], rel=1e-12)
 
 
 # -------------------------------------------------------------------------------- a whole step of a training

@@ -29,6 +29,11 @@ KNOWN = [
     (CosineDecay(1.0, steps=2, final=0.2), [1.0, 0.6, 0.2, 0.2]),
     (WarmUp(4, 0.8), [0.2, 0.4, 0.6, 0.8, 0.8, 0.8]),
     (WarmUp(2, StepDecay(1.0, every=2)), [0.5, 1.0, 1.0, 1.0, 0.1, 0.1]),
+    # The rise goes straight to the first value of what follows, which itself begins to fall only then.
+    (
+        WarmUp(3, CosineDecay(0.2, 5)),
+        [0.2 / 3, 0.4 / 3, 0.2, 0.2, *(0.1 * (1 + cos(pi * k / 5)) for k in (1, 2, 3, 4)), 0.0, 0.0],
+    ),
     (OneCycle(1.0, steps=11, rise=0.5, divide=10.0, final_divide=100.0), [0.1, None, None, None, None, 1.0]),
 ]
 

@@ -7,11 +7,15 @@ import array_api_strict
 import numpy as np
 import pytest
 import scipy.sparse
-from array_backends import make
+from array_backends import make, strict_backend
+from labels import label
 from numpy.testing import assert_array_equal
 
 import xpnet
+import xpnet.model.core
+import xpnet.training.samples
 from xpnet.errors import BackendMismatchError, ConfigError, DataError, DTypeError, PrecisionWarning, ShapeError
+from xpnet.model.data import check_targets
 
 N, I, O = 40, 3, 4  # noqa: E741  # samples, inputs, classes
 
@@ -448,3 +452,56 @@ def test_class_weights_need_integer_classes():
 def test_class_weights(weight, expected):
     t = np.asarray([0, 1, 0, 2, 1, 0])
     assert_array_equal(xpnet.model.data.class_weights(weight, t, 4), np.asarray(expected)[t])
+
+
+# ------------------------------------------------------------------------------------------ data on a device
+
+ON_A_DEVICE = {
+    "classes": ("cross_entropy", np.array([0, 2, 1, 2])),
+    "rows": ("cross_entropy", np.array([[0.2, 0.3, 0.5]] * 4)),
+    "decisions": ("binary_cross_entropy", np.array([[0.0, 1.0, 0.5]] * 4)),
+    "counts": ("poisson", np.array([[3.0, 0.0, 1.0]] * 4)),
+    "values": ("mean_squared_error", np.array([[-3.0, 0.0, 1.0]] * 4)),
+}
+WRONG = {
+    "classes": np.array([0, 3, 1, 2]),
+    "rows": np.array([[0.2, 0.3, 0.9]] * 4),
+    "decisions": np.array([[0.0, 1.5, 0.5]] * 4),
+    "counts": np.array([[3.0, -1.0, 1.0]] * 4),
+    "values": np.array([[np.nan, 0.0, 1.0]] * 4),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_DEVICE)
+def test_targets_on_a_device_do_not_go_to_the_host_and_back(name, monkeypatch):
+    loss, t = ON_A_DEVICE[name]
+    backend = strict_backend("device1")
+    net = xpnet.mlp([2, 3], loss=loss, backend=backend)
+    x, there = backend.asarray(np.ones((4, 2), dtype=np.float32)), backend.asarray(t)
+    monkeypatch.setattr(type(backend), "to_numpy", lambda self, a: pytest.fail("an array goes to the host"))
+    checked = check_targets(there, 4, 3, net.loss, backend, "float32")
+    assert backend.owns(checked)
+    monkeypatch.undo()
+    assert_array_equal(backend.to_numpy(checked), check_targets(t, 4, 3, net.loss, xpnet.backends.get(), "float32"))
+    with pytest.raises(DataError) as here:
+        net.fit(backend.to_numpy(x), WRONG[name])
+    with pytest.raises(DataError) as elsewhere:
+        net.fit(x, backend.asarray(WRONG[name]))
+    assert str(here.value) == str(elsewhere.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"validation_split": 0.5}, {"precision": "float16"}], ids=label)
+def test_data_is_checked_once_on_its_way_into_a_training(options, monkeypatch):
+    seen = []
+    for name in ("check_inputs", "check_targets"):
+        honest = getattr(xpnet.training.samples, name)
+        monkeypatch.setattr(
+            xpnet.training.samples, name, lambda *a, honest=honest, name=name, **k: seen.append(name) or honest(*a, **k)
+        )
+        monkeypatch.setattr(
+            xpnet.model.core, name, lambda *a, honest=honest, name=name, **k: seen.append(name) or honest(*a, **k)
+        )
+    xpnet.mlp([2, 2]).fit(
+        np.ones((4, 2), dtype=np.float32), [0, 1, 0, 1], epochs=2, batch_size=2, verbose=False, **options
+    )
+    assert seen == ["check_inputs", "check_targets"]

@@ -223,8 +223,8 @@ def test_a_layer_larger_than_the_machine_is_refused_before_anything_is_drawn(mon
 
 def test_a_failed_initializer_names_itself():
     for law, message in (
-        (lambda rng, i, o: np.zeros((o, i)), r"returned shape \(2, 3\), expected \(3, 2\)"),
-        (lambda rng, i, o: np.full((i, o), np.nan), r"returned NaN or infinity"),
+        (lambda rng, shape, i, o: np.zeros((o, i)), r"returned shape \(2, 3\), expected \(3, 2\)"),
+        (lambda rng, shape, i, o: np.full(shape, np.nan), r"returned NaN or infinity"),
     ):
         with pytest.raises(ConfigError, match=message):
             xpnet.mlp([3, 2], weight_init=law)

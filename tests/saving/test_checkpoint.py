@@ -114,8 +114,8 @@ def cube_slope(xp, x):
     return 3 * x * x
 
 
-def constant_weights(rng, inputs, outputs):
-    return np.full((inputs, outputs), 0.5)
+def constant_weights(rng, shape, fan_in, fan_out):
+    return np.full(shape, 0.5)
 
 
 # ------------------------------------------------------------------------------------------------- round trip
@@ -424,8 +424,20 @@ DESCRIPTIONS = {
     "a layer as function": (
         "layers",
         [{"class": "Activation", "f": {"class": "ReLU"}, "df": 1, "name": ""}],
-        "refuses",
+        "layers[0].f is ReLU(), which is no function of an activation",
     ),
+    **{
+        f"a {name} as a function": (
+            "layers",
+            [{"class": "Activation", "f": item, "df": item, "name": ""}],
+            "which is no function of an activation",
+        )
+        for name, item in {
+            "law": {"function": "zeros"},
+            "law with a number": {"class": "normal", "std": 0.1},
+            "schedule": {"class": "ExponentialDecay", "initial": 0.1, "steps": 9, "factor": 0.5},
+        }.items()
+    },
     "unknown loss": ("loss", {"class": "os.system"}, "loss: unknown loss type 'os.system'"),
     "a layer as loss": ("loss", {"class": "ReLU"}, "unknown loss type 'ReLU'"),
     "loss null": ("loss", None, "loss must be a loss, got None"),

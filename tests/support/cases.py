@@ -43,7 +43,42 @@ LAYERS = [
     LayerCase(xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")),
     LayerCase(xpnet.Dropout(0.4)),
     LayerCase(xpnet.Dropout(0.4), training=True, by_sample=False),
-]
+    LayerCase(xpnet.Reshape((2, 3, 1)), (6,)),
+    LayerCase(xpnet.Flatten(), (2, 3, 2)),
+    LayerCase(xpnet.Conv2D(2, 3), (4, 5, 2)),
+    LayerCase(xpnet.Conv2D(2, 1, size=(3, 2), stride=(2, 1), padding=(0, 1), bias=False), (6, 3, 2)),
+    LayerCase(xpnet.Conv1D(2, 3, size=4, stride=3), (7, 2)),
+    LayerCase(xpnet.MaxPool2D(), (5, 4, 2)),
+    LayerCase(xpnet.MaxPool2D(size=(3, 2), stride=(2, 1)), (6, 4, 2)),
+    LayerCase(xpnet.MaxPool1D(size=3, stride=2), (6, 2)),
+    LayerCase(xpnet.AveragePool2D(size=(3, 2), stride=(2, 1)), (6, 4, 2)),
+    LayerCase(xpnet.AveragePool1D(), (5, 2)),
+    LayerCase(xpnet.GlobalAveragePool2D(), (3, 4, 2)),
+    LayerCase(xpnet.GlobalAveragePool1D(), (5, 2)),
+    LayerCase(xpnet.Sequence([xpnet.Linear(3, 4), xpnet.Tanh(), xpnet.Linear(4, 2, bias=False)])),
+    LayerCase(xpnet.Sequence([xpnet.Tanh(), xpnet.Identity()])),
+    LayerCase(xpnet.Residual([xpnet.Identity()])),
+    LayerCase(xpnet.Residual([xpnet.Softplus(), xpnet.Linear(3, 4)], shortcut=[xpnet.Linear(3, 4), xpnet.ELU()])),
+    LayerCase(xpnet.Residual([xpnet.Sequence([xpnet.Residual([xpnet.Linear(3, 3)]), xpnet.Tanh()]), xpnet.Softmax()])),
+    LayerCase(
+        xpnet.Residual([xpnet.Dropout(0.4), xpnet.Linear(3, 3), xpnet.Dropout(0.4)], [xpnet.Dropout(0.2)]),
+        training=True, by_sample=False,
+    ),
+    LayerCase(xpnet.BatchNorm(3)),
+    LayerCase(xpnet.BatchNorm(3), training=True, by_sample=False),
+    LayerCase(xpnet.BatchNorm(2, momentum=0.3, eps=0.1), (3, 5, 2), training=True, by_sample=False),
+    LayerCase(xpnet.LayerNorm(3)),
+    LayerCase(xpnet.LayerNorm(2, eps=0.1), (3, 5, 2)),
+    LayerCase(xpnet.RMSNorm(3)),
+    LayerCase(xpnet.RMSNorm(2, eps=0.1), (5, 2)),
+    LayerCase(xpnet.GroupNorm(2, 6), (6,)),
+    LayerCase(xpnet.GroupNorm(2, 4, eps=0.1), (3, 5, 4)),
+    *(
+        LayerCase(layer, (3, 4, 2), training, by_sample=not training)
+        for layer in (xpnet.RandomFlip(), xpnet.RandomShift(2), xpnet.RandomCutout(2))
+        for training in (False, True)
+    ),
+]  # fmt: skip
 
 
 def _values(rng, rows, outputs):
@@ -70,14 +105,18 @@ def _counts(rng, rows, outputs):
 LOSSES = [
     (xpnet.MeanSquaredError(), _values),
     (xpnet.SumSquaredError(), _values),
+    (xpnet.HalfSquaredError(), _values),
     (xpnet.MeanAbsoluteError(), _values),
     (xpnet.Huber(), _values),
     (xpnet.Huber(0.3), _values),
     (xpnet.Poisson(), _counts),
+    (xpnet.PoissonDeviance(), _counts),
     (xpnet.BinaryCrossEntropy(), _decisions),
     (xpnet.BinaryCrossEntropy(), lambda rng, rows, outputs: rng.uniform(size=(rows, outputs))),
     (xpnet.CrossEntropy(), _classes),
     (xpnet.CrossEntropy(), _probabilities),
+    (xpnet.CrossEntropy(0.1), _classes),
+    (xpnet.CrossEntropy(0.1), _probabilities),
 ]
 
 OPTIMIZERS = [
@@ -106,7 +145,8 @@ def public(base):
     while left:
         for cls in left.pop().__subclasses__():
             left.append(cls)
-            if cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators."):
+            inside = cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators.")
+            if inside and not cls.__name__.startswith("_"):
                 found.add(cls)
     exported = (vars(xpnet).get(name) for name in xpnet.__all__)
     return found | {cls for cls in exported if isinstance(cls, type) and issubclass(cls, base) and cls is not base}

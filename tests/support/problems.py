@@ -3,7 +3,7 @@
 import numpy as np
 
 import xpnet
-from xpnet.training.trainer import epoch_order
+from xpnet.training.feed import epoch_order
 
 N = 23  # samples: no multiple of the batch sizes in the tests
 

@@ -52,7 +52,7 @@ def trained(backend, x, t, steps, optimizer, **options):
 
 
 def state(trainer):
-    return {name: trainer.net.backend.to_numpy(a).copy() for name, a in trainer.mutable().items()}
+    return {name: trainer.net.backend.to_numpy(a).copy() for name, a in trainer.arrays.carried.items()}
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 10])

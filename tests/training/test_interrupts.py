@@ -66,7 +66,7 @@ def trainer_of(backend="numpy", bad=False):
 
 def fingerprint(trainer):
     """Return everything that later steps depend on, as bytes; and the counts."""
-    arrays = {name: trainer.net.backend.to_numpy(a).tobytes() for name, a in trainer.mutable().items()}
+    arrays = {name: trainer.net.backend.to_numpy(a).tobytes() for name, a in trainer.arrays.carried.items()}
     return (trainer.epoch, trainer.position, trainer.step), arrays
 
 

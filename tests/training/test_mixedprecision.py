@@ -16,10 +16,12 @@ from array_backends import EagerBackend, make, strict_backend
 from test_steps import EVERYTHING, RUNS
 
 import xpnet
-from xpnet.backends.numpy import NumpyBackend, Replay
+from xpnet.backends.cpu.replay import Replay
+from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape.record import record
 from xpnet.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from xpnet.files.tensors import read_tensors, write_tensors
+from xpnet.training import feed
 from xpnet.training import fit as training
 from xpnet.training import precision as mixedprecision
 
@@ -53,7 +55,7 @@ def network(backend: Any = "numpy", **options: Any) -> xpnet.Network:
 
 
 def state(trainer: xpnet.Trainer) -> dict[str, np.ndarray]:
-    return {name: trainer.net.backend.to_numpy(a).copy() for name, a in trainer.mutable().items()}
+    return {name: trainer.net.backend.to_numpy(a).copy() for name, a in trainer.arrays.carried.items()}
 
 
 def assert_same_state(one: dict[str, np.ndarray], two: dict[str, np.ndarray], but: tuple[str, ...] = ()) -> None:
@@ -100,7 +102,7 @@ def reference(theta: np.ndarray, x: np.ndarray, setting: Setting, steps: int) ->
     length = -(-ROWS // BATCH)
     for k in range(steps):
         if k % length == 0:
-            order, loss = training.epoch_order(3, k // length, ROWS), 0.0
+            order, loss = feed.epoch_order(3, k // length, ROWS), 0.0
         rows = order[k % length * BATCH :][:BATCH]
         xb, tb, B = x[rows].astype(HALF), T[rows], len(rows)
         w, total = np.full(B, 1.0 / B, FULL), float(B)
@@ -247,7 +249,7 @@ def test_a_step_reads_nothing_back(half_is_full: None, monkeypatch: pytest.Monke
         sample_weight=WEIGHTS,
     )  # fmt: skip
     trainer._begin_epoch()
-    step, before = trainer._make_step(BATCH), net.theta + 0.0
+    step, before = trainer.make_step(BATCH), net.theta + 0.0
 
     def look(self: Any, *_: Any) -> Any:
         raise AssertionError("a value is read back to the host")
@@ -600,9 +602,9 @@ def test_an_interrupt_leaves_whole_steps(scaling: Any, calls: int) -> None:
 
 
 PLAIN_TAPE = (
-    "add take take take matmul add tanh matmul add maximum subtract exp add equal copyto divide subtract multiply "
-    "multiply log subtract multiply add matmul matmul matmul absolute multiply exp add divide multiply multiply "
-    "multiply matmul matmul copyto copyto copyto copyto take multiply subtract multiply add add add add"
+    "add take take take matmul add tanh matmul add maximum subtract maximum exp add equal copyto divide subtract "
+    "multiply multiply log subtract multiply add matmul matmul matmul absolute multiply exp add divide multiply "
+    "multiply multiply matmul matmul copyto copyto copyto copyto take multiply subtract multiply add add add add"
 )
 """What a step without a precision does, as it was when there was none to choose."""
 
@@ -612,7 +614,7 @@ def test_without_a_precision_the_step_is_what_it_was() -> None:
     for options in ({}, {"precision": None}, {"precision": "float16"}):
         trainer = xpnet.Trainer(network(), xpnet.SGD(0.1), X, T, batch_size=BATCH, **options)
         trainer._begin_epoch()
-        tape = record(trainer._make_step(BATCH), trainer.net.backend.xp, trainer.arrays)
+        tape = record(trainer.make_step(BATCH), trainer.net.backend.xp, trainer.arrays)
         tapes.append(" ".join(op.function.__name__ for op in tape.operations))
         assert not options.get("precision") or {op.target.dtype for op in tape.operations} >= {np.dtype(HALF)}
     assert tapes[0] == tapes[1] == PLAIN_TAPE
@@ -624,14 +626,14 @@ def test_without_a_precision_the_step_is_what_it_was() -> None:
 
 def test_the_data_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked, alive = [], []
-    prepare = training.prepare
+    check = training.check_samples
 
     def watched(*arguments: Any) -> Any:
-        data = prepare(*arguments)
+        data = check(*arguments)
         checked.append(weakref.ref(data.x))
         return data
 
-    monkeypatch.setattr(training, "prepare", watched)
+    monkeypatch.setattr(training, "check_samples", watched)
     for precision in (None, "float16"):
         network().fit(
             X.astype(int), T, epochs=1, verbose=False, precision=precision,

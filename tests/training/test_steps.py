@@ -12,7 +12,6 @@ from problems import classifier, flat
 
 import xpnet
 from xpnet.backends.cpu.replay import Replay
-from xpnet.training.trainer import make_step
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_a_step_reads_nothing_back_to_the_host(monkeypatch, optimizer, loss):
     trainer = xpnet.Trainer(net, optimizer, np.ones((8, 3), dtype=np.float32), t, batch_size=4, averaging=0.5,
                             sample_weight=np.ones(8))  # fmt: skip
     trainer._begin_epoch()
-    step = make_step(net, optimizer, 4)
+    step = trainer.make_step(4)
 
     def look(self, *_):
         raise AssertionError("a value is read back to the host")

@@ -11,7 +11,7 @@ from problems import N, classifier, flat, loop, neuron
 
 import xpnet
 from xpnet.errors import ConfigError, DataError
-from xpnet.training.trainer import epoch_order
+from xpnet.training.feed import epoch_order
 
 
 @pytest.fixture
@@ -285,3 +285,13 @@ def test_impossible_options_change_nothing(problem, options, error, message):
         net.fit(*problem, **{"epochs": 1, "verbose": False, "batch_size": 4} | options)
     assert_array_equal(flat(net), before)
     net.fit(*problem, epochs=1, verbose=False, batch_size=4)  # it can still be trained
+
+
+@pytest.mark.parametrize("size", [1e308, 1e-310, 5e-324, 3.0])
+def test_weights_of_any_size_are_weights(size):
+    x, t = np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2
+    nets = [xpnet.mlp([2, 3, 2], dtype="float64") for _ in range(2)]
+    for net, weight in zip(nets, (np.full(20, size), np.ones(20)), strict=True):
+        net.fit(x, t, epochs=2, batch_size=8, sample_weight=weight, verbose=False)
+    assert (nets[0].theta == nets[1].theta).all()
+    assert nets[0].evaluate(x, t, np.full(20, size)) == nets[1].evaluate(x, t)

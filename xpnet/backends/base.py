@@ -55,12 +55,15 @@ class Backend:
         The device in the library's own terms; creation functions take it.
     asynchronous : bool
         Whether the device works behind the host's back, so that looking at a number stalls both.
+    at_once : int
+        How many numbers a layer that works part by part takes at a time: on a CPU as many as its cache holds.
     """
 
     name: str
     xp: Any
     device: Any
     asynchronous: bool = False
+    at_once: int = 2**18
 
     def asarray(self, a: Any, dtype: str | None = None) -> Array:
         """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""

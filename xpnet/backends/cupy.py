@@ -92,6 +92,7 @@ class CupyBackend(Backend):
     """
 
     asynchronous = True
+    at_once = 2**24
     fusion = True
     compiled = ""
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 import queue
-import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from xpnet.datasets.idx import check_sha256, decode_idx, encode_header, read_idx
 from xpnet.errors import DataError, DownloadError, IDXFormatError, IntegrityError
+from xpnet.files.atomic import write_atomically
 
 T = TypeVar("T")
 
@@ -72,7 +71,7 @@ def load(
 
     # Deflate never makes data longer by more than a few bytes in each 16 KiB.
     array = fetch(f"{file.name}.gz", mirrors, decode, limit=file.size + file.size // 1024 + 1024, **fetching)
-    store(folder / file.name, (encode_header(array.shape), array.data))
+    store(folder / file.name, (encode_header(array.shape), array.reshape(-1).data))
     return array
 
 
@@ -101,29 +100,13 @@ def fetch(
     pause: float = PAUSE,
     get: Callable[[str, int, float], bytes] | None = None,
 ) -> T:
-    """Return `decode(content, url)` of the first mirror that delivers what `decode` accepts.
+    """Return `decode(content, url)` of the first mirror that delivers what `decode` accepts; it refuses by a DataError.
 
-    Parameters
-    ----------
-    filename : str
-        Name of the file, appended to each mirror's address.
-    mirrors : sequence of str
-        Addresses that end in a slash, in the order of preference; all are tried up to three times.
-    decode : callable
-        Takes the bytes and the address they came from; raises `DataError` for anything but the right file.
-    limit : int
-        Most bytes that the file can have; a longer answer is cut off there and refused.
-    seconds : float, default 60
-        Time for everything together. A mirror may use the share that leaves as much to each one after it.
-    pause : float, default 0.5
-        Seconds of rest before the second round, twice as many before the third.
-    get : callable, optional
-        `get(url, limit, seconds) -> bytes`; https through pooch if left out.
-
-    Raises
-    ------
-    DownloadError
-        No mirror delivered; names each mirror's last failure.
+    The mirrors are addresses that end in a slash, in the order of preference. All are tried up to three times, with
+    `pause` seconds of rest before the second round and twice as many before the third. `seconds` are the time for
+    everything together; a mirror may use the share that leaves as much to each one after it. An answer longer than
+    `limit` bytes is cut off there and refused. `get(url, limit, seconds)` is https through pooch if left out. If no
+    mirror delivers, a DownloadError names each one's last failure.
     """
     get = get or _get
     start = time.monotonic()
@@ -148,26 +131,11 @@ def fetch(
     )
 
 
-def store(path: Path, content: Sequence[bytes | memoryview]) -> None:
-    """Write the pieces to `path` so that there is at every moment the whole file or none.
-
-    Raises
-    ------
-    DownloadError
-        The operating system refused; nothing is left behind.
-    """
-    # In the same folder, because a rename is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+def store(path: Path, content: Iterable[bytes | memoryview]) -> None:
+    """Write the pieces to `path`, whole or not at all; a DownloadError if the system refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial, "xb") as file:
-                file.writelines(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomically(path, content)
     except OSError as error:
         raise DownloadError(
             f"{path}: downloaded, but could not be stored: {error}; pass a writable directory="

@@ -9,9 +9,9 @@ MLPClassifier(backend='numpy', dropout=0.1)
 
 from xpnet.estimators.arrays import FittedElsewhereError
 from xpnet.estimators.classifier import MLPClassifier
-from xpnet.estimators.losses import HalfSquaredError, PoissonDeviance
 from xpnet.estimators.regressor import MLPRegressor
 from xpnet.estimators.stochastic import DivergenceError
+from xpnet.losses import HalfSquaredError, PoissonDeviance
 
 __all__ = [
     "DivergenceError",

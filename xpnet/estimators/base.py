@@ -69,6 +69,10 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
     }
     _numeric_targets: ClassVar[bool]
 
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Make a constructor's arguments attributes, each as it came, which is all that scikit-learn lets it do."""
+        self.__dict__.update({name: value for name, value in arguments.items() if name != "self"})
+
     # What the two kinds of estimator answer differently.
 
     @abstractmethod

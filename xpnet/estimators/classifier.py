@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from xpnet.errors import ConfigError
 from xpnet.estimators.arrays import backend_of, to_host
-from xpnet.estimators.classifier_parameters import ClassifierParameters
+from xpnet.estimators.parameters import ClassifierParameters
 from xpnet.estimators.predicting import log_softmax
 from xpnet.estimators.sampling import Samples
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss

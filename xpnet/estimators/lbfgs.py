@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -13,12 +13,10 @@ from sklearn.exceptions import ConvergenceWarning
 from xpnet.errors import ConfigError
 from xpnet.estimators.predicting import ROWS
 from xpnet.estimators.sampling import Samples, dense, is_sparse, rows_between
+from xpnet.estimators.tasks import Estimator
 from xpnet.layers import Dropout
 from xpnet.network import Network
 from xpnet.typing import HostArray
-
-if TYPE_CHECKING:
-    from xpnet.estimators.base import BaseMultilayerPerceptron
 
 
 def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: float) -> tuple[float, HostArray]:
@@ -32,10 +30,10 @@ def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: f
     step = ROWS if is_sparse(samples.x) else max(len(samples), 1)  # sparse rows become dense a few at a time
     with backend.active():
         vector = backend.asarray(np.array(theta, dtype=net.dtype))
-        W = vector[: net._decayed]
+        W = vector[: net.layout.decayed]
         value = 0.5 * alpha / total * xp.sum(W * W)
         gradient = xp.zeros_like(vector)
-        g = gradient[: net._decayed]
+        g = gradient[: net.layout.decayed]
         g += (alpha / total) * W
         part = xp.zeros_like(vector)
         for start in range(0, len(samples), step):
@@ -48,7 +46,7 @@ def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: f
         return float(value), backend.to_numpy(gradient).astype(np.float64)
 
 
-def fit(est: BaseMultilayerPerceptron, net: Network, samples: Samples, context: Any) -> None:
+def fit(est: Estimator, net: Network, samples: Samples, context: Any) -> None:
     """Minimise the objective; the network has the parameters of the last whole iteration at any time."""
     if any(isinstance(layer, Dropout) for layer in net.layers):
         raise ConfigError("dropout needs a stochastic solver: its masks change with every step; got solver='lbfgs'")

@@ -18,7 +18,7 @@ def outputs(net: Network, x: Any) -> Array:
     """Return the last layer's output (N, O) for samples that `to_device` returned."""
     with net.backend.active():
         parts = [
-            net._output(dense(rows_between(x, start, start + ROWS), net.backend, net.dtype))
+            net.output(dense(rows_between(x, start, start + ROWS), net.backend, net.dtype))
             for start in range(0, max(int(x.shape[0]), 1), ROWS)
         ]
         return parts[0] if len(parts) == 1 else net.backend.xp.concat(parts, axis=0)

@@ -12,10 +12,9 @@ from sklearn.utils.metaestimators import available_if
 
 from xpnet.errors import ConfigError, DataError, DTypeError
 from xpnet.estimators.arrays import to_host
-from xpnet.estimators.losses import HalfSquaredError, PoissonDeviance
-from xpnet.estimators.regressor_parameters import RegressorParameters
+from xpnet.estimators.parameters import RegressorParameters
 from xpnet.estimators.sampling import Samples, is_sparse
-from xpnet.losses import Loss, Poisson
+from xpnet.losses import HalfSquaredError, Loss, Poisson, PoissonDeviance
 from xpnet.network import Network
 from xpnet.typing import Array, HostArray
 

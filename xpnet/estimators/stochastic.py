@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
 from xpnet.errors import NonFiniteError
 from xpnet.estimators.sampling import Samples
 from xpnet.estimators.solvers import MomentumSGD, ShortAdam, SolverState
+from xpnet.estimators.tasks import Estimator
 from xpnet.estimators.trainer import EpochTrainer
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
-
-if TYPE_CHECKING:
-    from xpnet.estimators.base import BaseMultilayerPerceptron
 
 SMALLEST_RATE = 1e-6
 """At this learning rate the schedule "adaptive" gives up."""
@@ -26,7 +24,7 @@ class DivergenceError(NonFiniteError, ValueError):
     """Training produced NaN or infinity; the network has the parameters of the last finite step."""
 
 
-def make_optimizer(est: BaseMultilayerPerceptron) -> Optimizer:
+def make_optimizer(est: Estimator) -> Optimizer:
     """Return the optimizer that the estimator's parameters ask for."""
     if isinstance(est.solver, Optimizer):
         return est.solver
@@ -53,7 +51,7 @@ class Fit:
     """
 
     def __init__(
-        self, est: BaseMultilayerPerceptron, net: Network, train: Samples, validation: Samples | None,
+        self, est: Estimator, net: Network, train: Samples, validation: Samples | None,
         batch_size: int, incremental: bool,
     ) -> None:  # fmt: skip
         self.est, self.net, self.validation, self.incremental = est, net, validation, incremental

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from xpnet.estimators.base import BaseMultilayerPerceptron
+Estimator: TypeAlias = Any
+"""An `MLPClassifier` or `MLPRegressor`: its attributes, most of which scikit-learn gives it, have no static types."""
 
 
 class Tasks:
@@ -20,7 +20,7 @@ class Tasks:
         The largest number of epochs or iterations.
     """
 
-    def __init__(self, est: BaseMultilayerPerceptron, X: Any, y: Any, sample_weight: Any, epochs: int) -> None:
+    def __init__(self, est: Estimator, X: Any, y: Any, sample_weight: Any, epochs: int) -> None:
         self.est = est
         metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
         self.data = {"estimator": est, "X": X, "y": y, "metadata": metadata}

@@ -76,7 +76,7 @@ def draw(units: Sequence[int], activation: Any, rng: np.random.RandomState) -> l
 def write(net: Network, coefs: Sequence[Any], intercepts: Sequence[Any]) -> None:
     """Give the linear layers of `net` these weights and biases."""
     linear = [k for k, layer in enumerate(net.layers) if isinstance(layer, Linear)]
-    views = net.split(net.backend.xp, net.theta)
+    views = net.layout.split(net.backend.xp, net.theta)
     for k, W, b in zip(linear, coefs, intercepts, strict=True):
         for name, value in (("W", W), ("b", b)):
             place = views[k][name]
@@ -91,7 +91,7 @@ def weights(net: Network, on_host: bool) -> tuple[list[Array], list[Array]]:
     They are views of `net.theta`, so that a change of one changes the network; but read-only copies if the
     network computes elsewhere and they are wanted on the host.
     """
-    views = net.split(net.backend.xp, net.theta)
+    views = net.layout.split(net.backend.xp, net.theta)
     linear = [views[k] for k, layer in enumerate(net.layers) if isinstance(layer, Linear)]
     coefs, intercepts = [view["W"] for view in linear], [view["b"] for view in linear]
     if not on_host or isinstance(net.theta, np.ndarray):

@@ -5,24 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import struct
+import re
+from collections.abc import Container, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
 from xpnet.errors import CheckpointError
-from xpnet.files.json import MAX_NAME, Scanner
+from xpnet.files.json import Limits, fail, parse
+from xpnet.typing import HostArray, Shape
 
 FORMAT = 1
 """The version of the format that this xpnet writes, and the newest that it reads."""
 
 MAX_TENSORS = 10_000
 MAX_DIMENSIONS = 64
-LISTED = 10
-"""How many names an error lists at most."""
-_MAX_DESCRIPTION = 192 << 10  # bytes of the description in the header
-_BUDGET = 384 << 10  # bytes of the objects that the description becomes
+MAX_NAME = 1024
+"""Bytes that a tensor's name may have in UTF-8."""
+_MAX_SIZE = 2**63 - 1
+_LISTED = 10  # names in an error
+# A tensor and its checksum are 7 strings, 6 brackets and a few commas; the longest string is the description.
+_LIMITS = Limits(characters=192 << 10, items=MAX_TENSORS + 8, tokens=17 * MAX_TENSORS)
+_DESCRIPTION_LIMITS = Limits(characters=4096, items=50_000, tokens=50_000)
 
 DTYPES = {
     name: np.dtype(code)
@@ -32,15 +36,11 @@ DTYPES = {
     )
 }
 
-# Names are kept as 8-byte digests while the header is checked: 10,000 strings would need more memory than the file.
-_TENSOR_ROW = np.dtype([("key", "<u8"), ("begin", "<i8"), ("end", "<i8"), ("position", "<i8")])
-_CHECKSUM_ROW = np.dtype([("key", "<u8"), ("position", "<i8"), ("sha256", "V32")])
-
 
 class Entry(NamedTuple):
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: Shape
     begin: int
     end: int
 
@@ -48,205 +48,110 @@ class Entry(NamedTuple):
 class Header:
     """The header, checked: `description` and, once the data is there, `arrays`."""
 
-    def __init__(self, text: bytes, where: str, data_size: int, start: int = 8) -> None:
-        self.text = text
-        self._scanner = Scanner(text, where, start)
-        self._data_size = data_size
-        self._version: str | None = None
-        self._description = b""
-        self._description_sha256 = ""
-        checksums = bytearray()
-        rows = bytearray()
-        for name, at in self._scanner.members():
-            if name == "__metadata__":
-                self._read_metadata(checksums, at)
-                continue
-            if len(rows) == MAX_TENSORS * _TENSOR_ROW.itemsize:
-                self._fail(f"more than {MAX_TENSORS} tensors", at)
-            entry = self._read_entry(name, at)
-            rows += struct.pack("<Qqqq", _key(name), entry.begin, entry.end, at)
-        self._scanner.end()
-        if self._version is None:
-            self._fail("no 'xpnet_format' in the metadata, as in a safetensors file of another program", 0)
-        self._rows: npt.NDArray[Any] = np.frombuffer(rows, _TENSOR_ROW)
+    def __init__(self, text: bytes, where: str, data_size: int) -> None:
+        self._where, self._data_start, self._data_size = where, 8 + len(text), data_size
+        content = parse(text, f"{where}, header", _LIMITS, start=8)
+        if not isinstance(content, dict):
+            self._fail("it must be an object of JSON")
+        metadata = content.pop("__metadata__", None)
+        if len(content) > MAX_TENSORS:
+            self._fail(f"more than {MAX_TENSORS} tensors")
+        if not isinstance(metadata, dict) or "xpnet_format" not in metadata:
+            self._fail("no 'xpnet_format' in the metadata, as in a safetensors file of another program")
+        self._check_version(metadata.pop("xpnet_format"))
+        entries = [self._entry(name, fields) for name, fields in content.items()]
+        self._entries = sorted(entries, key=lambda entry: (entry.begin, entry.end))
         self._check_layout()
-        self._match_checksums(np.frombuffer(checksums, _CHECKSUM_ROW))
-        self.description: Any = self._parse_description()
+        self.description = self._description(metadata.pop("description", None), metadata.pop("description_sha256", ""))
+        self._checksums = metadata
+        self._match_checksums()
 
-    def arrays(self, data: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    def arrays(self, data: HostArray) -> dict[str, HostArray]:
         """Return the arrays as views of `data`, each checked against its SHA-256."""
-        damaged: list[Entry] = []
-        for row, index in zip(self._rows, self._checksum_index, strict=True):
-            entry = self._entry_at(row)
-            piece = data[entry.begin : entry.end]
-            if tensor_sha256(entry, piece) != self._checksums["sha256"][index].tobytes():
-                damaged = [*damaged, entry][:LISTED]
-            elif entry.dtype == "BOOL" and piece.max(initial=0) > 1:
-                position = len(self.text) + entry.begin
-                self._fail(f"tensor {entry.name!r:.80} has truth values other than 0 and 1", position)
+        pieces = {entry: data[entry.begin : entry.end] for entry in self._entries}
+        damaged = [e for e, piece in pieces.items() if tensor_sha256(e, piece) != self._checksums[f"sha256:{e.name}"]]
         if damaged:
-            others = _listed(" and of ", [entry.name for entry in damaged[1:]])
-            self._fail(f"sha256 of tensor {damaged[0].name!r:.80}{others} differs", len(self.text) + damaged[0].begin)
-        entries = (self._entry_at(row) for row in self._rows)
-        return {e.name: data[e.begin : e.end].view(DTYPES[e.dtype]).reshape(e.shape) for e in entries}
+            self._fail(f"sha256 of tensor {_listed((entry.name for entry in damaged), ' and of ')} differs", damaged[0])
+        for entry, piece in pieces.items():
+            if entry.dtype == "BOOL" and piece.max(initial=0) > 1:
+                self._fail(f"tensor {entry.name!r:.80} has truth values other than 0 and 1", entry)
+        return {entry.name: piece.view(DTYPES[entry.dtype]).reshape(entry.shape) for entry, piece in pieces.items()}
 
-    def _fail(self, reason: str, position: int | None = None) -> NoReturn:
-        self._scanner.fail(reason, position)
+    def _fail(self, reason: str, at: Entry | None = None) -> NoReturn:
+        place = "header" if at is None else f"byte {self._data_start + at.begin}"
+        fail(f"{self._where}, {place}", reason)
 
-    def _read_metadata(self, checksums: bytearray, position: int) -> None:
-        scanner = self._scanner
-        if self._version is not None:
-            self._fail("the name '__metadata__' appears twice", position)
-        seen = set()
-        for key, at in scanner.members():
-            if key.startswith("sha256:"):
-                checksums += struct.pack("<Qq32s", _key(key[7:]), at, self._read_sha256(at))
-                continue
-            if key in seen or key not in ("xpnet_format", "description", "description_sha256"):
-                self._fail(f"metadata {key!r:.80} is unknown or appears twice", at)
-            seen.add(key)
-            if key == "xpnet_format":
-                self._version = self._read_version(at)
-            elif key == "description":
-                self._description = scanner.quoted_json(_MAX_DESCRIPTION)
-            else:
-                self._description_sha256 = self._read_sha256(at).hex()
-
-    def _read_version(self, position: int) -> str:
-        version = self._scanner.string(16)
-        if not (version.isascii() and version.isdigit() and version[0] != "0"):
-            self._fail(f"metadata 'xpnet_format' must be a positive integer, got {version!r}", position)
+    def _check_version(self, version: Any) -> None:
+        if not isinstance(version, str) or not re.fullmatch("[1-9][0-9]{0,15}", version):
+            self._fail(f"metadata 'xpnet_format' must be a positive integer in a string, got {version!r:.80}")
         if int(version) > FORMAT:
             raise CheckpointError(
-                f"{self._scanner.where}: written by format {version}, this xpnet reads <= {FORMAT}; upgrade xpnet"
+                f"{self._where}: written by format {version}, this xpnet reads <= {FORMAT}; upgrade xpnet"
             )
-        return version
 
-    def _read_sha256(self, position: int) -> bytes:
-        text = self._scanner.string(64)
-        try:
-            result = bytes.fromhex(text)
-        except ValueError:
-            result = b""
-        if len(result) != 32 or result.hex() != text:
-            self._fail(f"a SHA-256 must be 64 digits 0-9a-f, got {text!r}", position)
-        return result
-
-    def _read_entry(self, name: str, position: int) -> Entry:
-        scanner = self._scanner
-        dtype: str | None = None
-        shape: tuple[int, ...] | None = None
-        offsets: tuple[int, ...] | None = None
-        for field, at in scanner.members():
-            if field == "dtype" and dtype is None:
-                dtype = scanner.string(64)
-                if dtype not in DTYPES:
-                    self._fail(f"tensor {name!r:.80} has the dtype {dtype!r}; accepted are {', '.join(DTYPES)}", at)
-            elif field == "shape" and shape is None:
-                shape = self._read_integers(name, field, MAX_DIMENSIONS)
-            elif field == "data_offsets" and offsets is None:
-                offsets = self._read_integers(name, field, 2)
-            else:
-                self._fail(f"tensor {name!r:.80}: field {field!r:.80} is unknown or appears twice", at)
-        if dtype is None or shape is None or offsets is None or len(offsets) != 2:
-            self._fail(f"tensor {name!r:.80} needs a dtype, a shape and two data_offsets", position)
-        begin, end = offsets
-        itemsize = DTYPES[dtype].itemsize
-        if math.prod(filter(None, shape)) * itemsize >= 2**63:
-            self._fail(f"tensor {name!r:.80} has the impossible shape {shape}", position)
+    def _entry(self, name: str, fields: Any) -> Entry:
+        """Return one tensor's place and shape, checked by themselves."""
+        title, fields = f"tensor {name!r:.80}", fields if isinstance(fields, dict) else {}
+        dtype, shape, offsets = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
+        if len(name.encode()) > MAX_NAME:
+            self._fail(f"{title} has a name of {len(name.encode())} bytes; at most {MAX_NAME} are accepted")
+        if len(fields) != 3 or not _sizes(shape, range(MAX_DIMENSIONS + 1)) or not _sizes(offsets, (2,)):
+            self._fail(
+                f"{title} needs a dtype, a shape and two data_offsets, integers from 0 to 2^63 - 1, and nothing else, "
+                f"got {fields!r:.80}"
+            )
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            self._fail(f"{title} has the dtype {dtype!r:.80}; accepted are {', '.join(DTYPES)}")
+        (begin, end), itemsize = offsets, DTYPES[dtype].itemsize
+        if math.prod(filter(None, shape)) * itemsize > _MAX_SIZE:
+            self._fail(f"{title} has the impossible shape {shape!r:.80}")
         if end - begin != math.prod(shape) * itemsize:
-            self._fail(f"tensor {name!r:.80}: {shape} of {dtype} does not fit {end - begin} bytes of data", position)
+            self._fail(f"{title}: {tuple(shape)!r:.80} of {dtype} does not fit {end - begin} bytes of data")
         if end > self._data_size:
-            missing = end - self._data_size
-            self._fail(f"the data of tensor {name!r:.80} goes {missing} bytes past the end of the file", position)
+            self._fail(f"the data of {title} goes {end - self._data_size} bytes past the end of the file")
         if begin % itemsize:
-            self._fail(f"tensor {name!r:.80} begins at {begin}, which is no multiple of {itemsize}", position)
-        return Entry(name, dtype, shape, begin, end)
-
-    def _read_integers(self, name: str, field: str, limit: int) -> tuple[int, ...]:
-        result: list[int] = []
-        for _ in self._scanner.elements():
-            if len(result) == limit:
-                self._fail(f"tensor {name!r:.80}: {field} has more than {limit} numbers")
-            result.append(self._scanner.integer())
-            if result[-1] < 0:
-                self._fail(f"tensor {name!r:.80}: {field} has the negative number {result[-1]}")
-        return tuple(result)
-
-    def _entry_at(self, row: Any) -> Entry:
-        self._scanner.position = position = int(row["position"])
-        name = self._scanner.string(MAX_NAME)
-        self._scanner.expect(b":")
-        return self._read_entry(name, position)
+            self._fail(f"{title} begins at {begin}, which is no multiple of {itemsize}")
+        return Entry(name, dtype, tuple(shape), begin, end)
 
     def _check_layout(self) -> None:
         """Check that the tensors cover the data: each byte once."""
-        rows = self._rows[np.lexsort((self._rows["end"], self._rows["begin"]))]
-        expected = np.zeros_like(rows["begin"])
-        expected[1:] = rows["end"][:-1]
-        for i in np.flatnonzero(rows["begin"] != expected)[:1]:
-            begin, previous = int(rows["begin"][i]), int(expected[i])
-            kind = "overlaps the one before" if begin < previous else "leaves a hole"
-            name = self._entry_at(rows[i]).name
-            self._fail(
-                f"tensor {name!r:.80} begins at {begin} of the data, not at {previous}: it {kind}",
-                int(rows["position"][i]),
-            )
-        rest = self._data_size - (int(rows["end"][-1]) if len(rows) else 0)
-        if rest:
-            self._fail(f"{rest} bytes after the last tensor", len(self.text) + self._data_size - rest)
+        end = 0
+        for entry in self._entries:
+            if entry.begin != end:
+                kind = "overlaps the one before" if entry.begin < end else "leaves a hole"
+                self._fail(f"tensor {entry.name!r:.80} begins at {entry.begin} of the data, not at {end}: it {kind}")
+            end = entry.end
+        if end != self._data_size:
+            self._fail(f"{self._data_size - end} bytes after the last tensor")
 
-    def _match_checksums(self, checksums: npt.NDArray[Any]) -> None:
-        """Find each tensor's checksum, and see that no name is there twice."""
-        order = np.argsort(self._rows["key"], kind="stable")
-        keys = self._rows["key"][order]
-        for i in np.flatnonzero(keys[1:] == keys[:-1])[:1]:
-            row = self._rows[order[i + 1]]
-            self._fail(f"the tensor name {self._entry_at(row).name!r:.80} appears twice", int(row["position"]))
-        checksum_order = np.argsort(checksums["key"], kind="stable")
-        checksum_keys = checksums["key"][checksum_order]
-        if len(checksum_keys) != len(keys) or (checksum_keys != keys).any():
-            missing = [self._entry_at(self._rows[order[i]]).name for i in _absent(keys, checksum_keys)]
-            unused = [
-                self._checksum_name(checksums["position"][checksum_order[i]]) for i in _absent(checksum_keys, keys)
-            ]
-            reasons = (_listed("no sha256 of tensor ", missing), _listed("a sha256 of no tensor: ", unused))
-            self._fail("; ".join(filter(None, reasons)) or "the metadata has the sha256 of a tensor twice", 0)
-        self._checksums = checksums
-        self._checksum_index = np.empty_like(order)
-        self._checksum_index[order] = checksum_order
+    def _match_checksums(self) -> None:
+        """Check that what is left of the metadata are the checksums, one for each tensor."""
+        keys = {f"sha256:{entry.name}" for entry in self._entries}
+        if missing := sorted(keys - self._checksums.keys()):
+            self._fail(f"no {_listed(missing)} in the metadata, the checksum of a tensor")
+        if unknown := sorted(self._checksums.keys() - keys):
+            self._fail(f"metadata {_listed(unknown)} is unknown, or the checksum of no tensor")
 
-    def _checksum_name(self, position: Any) -> str:
-        self._scanner.position = int(position)
-        return self._scanner.string(MAX_NAME).removeprefix("sha256:")
-
-    def _parse_description(self) -> Any:
-        if hashlib.sha256(self._description).hexdigest() != self._description_sha256:
-            self._fail("sha256 of the description differs, or the description is missing", 0)
-        scanner = Scanner(self._description, f"{self._scanner.where}, description", budget=_BUDGET)
-        result = scanner.value()
-        scanner.end()
-        self._description = b""
-        return result
+    def _description(self, text: Any, sha256: Any) -> Any:
+        if not isinstance(text, str) or not text.isascii():
+            self._fail("metadata 'description' is missing, or no JSON in a string of plain ASCII")
+        if hashlib.sha256(text.encode()).hexdigest() != sha256:
+            self._fail("sha256 of the description differs")
+        return parse(text.encode(), f"{self._where}, description", _DESCRIPTION_LIMITS)
 
 
-def _key(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+def _sizes(value: Any, counts: Container[int]) -> bool:
+    """Say whether `value` is a list of sizes, as many as one of `counts`."""
+    return (
+        isinstance(value, list) and len(value) in counts and all(type(n) is int and 0 <= n <= _MAX_SIZE for n in value)
+    )
 
 
-def _absent(keys: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return where the first sorted `keys` stand that are not among the sorted `others`."""
-    found = np.zeros(len(keys), bool)
-    if len(others):
-        found = others[np.minimum(np.searchsorted(others, keys), len(others) - 1)] == keys
-    return np.flatnonzero(~found)[:LISTED]
+def _listed(names: Iterable[str], separator: str = ", ") -> str:
+    return separator.join(f"{name!r:.80}" for name, _ in zip(names, range(_LISTED), strict=False))
 
 
-def _listed(before: str, names: list[str]) -> str:
-    return before + ", ".join(f"{name!r:.80}" for name in names) if names else ""
-
-
-def tensor_sha256(entry: Entry, data: npt.NDArray[np.uint8]) -> bytes:
+def tensor_sha256(entry: Entry, data: HostArray) -> str:
     digest = hashlib.sha256(json.dumps([entry.name, entry.dtype, entry.shape]).encode())
     digest.update(data.data)
-    return digest.digest()
+    return digest.hexdigest()

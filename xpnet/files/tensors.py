@@ -36,10 +36,7 @@ _FOREIGN = {
     b"\x89HDF": "an HDF5 file",
     b"\x93NUM": "a NumPy .npy file",
     b"\x1f\x8b": "a gzip file",
-    b"\x80\x02": "a Python pickle",
-    b"\x80\x03": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
+    **{bytes([0x80, protocol]): "a Python pickle" for protocol in range(2, 6)},
 }
 
 
@@ -82,16 +79,18 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.ArrayL
         begin = 0
         for name, array in arrays:
             entry = Entry(name, _NAMES[array.dtype], array.shape, begin, begin + array.nbytes)
-            metadata[f"sha256:{name}"] = tensor_sha256(entry, array.reshape(-1).view(np.uint8)).hex()
+            metadata[f"sha256:{name}"] = tensor_sha256(entry, array.reshape(-1).view(np.uint8))
             header[name] = {"dtype": entry.dtype, "shape": array.shape, "data_offsets": [begin, entry.end]}
             begin = entry.end
         encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"cannot write {os.fspath(path)!r}: not expressible in JSON: {error}") from error
     encoded += b" " * (-len(encoded) % 8)
-    where = f"cannot write {os.fspath(path)!r}: header"
+    where = f"cannot write {os.fspath(path)!r}"
     if len(encoded) > MAX_HEADER:
-        raise CheckpointError(f"{where}: {len(encoded)} bytes, at most {MAX_HEADER} are accepted; use fewer tensors")
+        raise CheckpointError(
+            f"{where}: a header of {len(encoded)} bytes, at most {MAX_HEADER} are accepted; use fewer tensors"
+        )
     if Header(encoded, where, begin).description != description:
         raise CheckpointError(f"{where}: the description must be made of JSON's own types (lists, no tuples)")
     data = (array.reshape(-1).view(np.uint8).data for _, array in arrays if array.size)
@@ -102,7 +101,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[An
     """Read what `write_tensors` wrote.
 
     The file may come from anybody: it is checked whole before anything is returned, in time proportional to its size
-    and in memory of at most its size plus 1 MiB. Nothing in it is imported, unpickled or run.
+    and in memory of at most its size plus 16 MiB. Nothing in it is imported, unpickled or run.
 
     Returns
     -------

@@ -28,6 +28,8 @@ def diagnose(
         return "It is not finite."
     if not analytic.any():
         return "It is zero everywhere: was it ever computed?"
+    if close(analytic, right, float(np.finfo(np.float32).eps)):
+        return "It is right to the precision of float32 alone: something in backward is cast to it."
     if analytic.ndim == 2 and close(analytic.T, right, tolerance):
         return "It is the transpose of the right one: a .T is missing, or the product is the wrong way round."
     if problem.weight is not None and close(analytic * problem.weight[:, None], right, tolerance):
@@ -57,7 +59,7 @@ def factor(analytic: HostArray, right: HostArray, rows: int, tolerance: float) -
         return f"It is {rows} times too large, the number of rows: a mean over the batch is missing."
     if rows > 1 and abs(ratio * rows - 1.0) < tolerance:
         return f"It is {rows} times too small, the number of rows: it is divided by the batch once too often."
-    return f"It is {ratio:.6g} times the right one: a factor is missing or superfluous."
+    return f"It is {ratio:.9g} times the right one: a factor is missing or superfluous."
 
 
 def transposed(problem: Problem, name: str, analytic: HostArray, tolerance: float) -> str:

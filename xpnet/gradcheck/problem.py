@@ -42,9 +42,10 @@ class Problem:
         """Return the central difference of L along `move`, a bound of its rounding error, and d(evaluate)."""
         above, below, width = self.both_sides(self.evaluate, name, move, h)
         change = above - below
-        # An output that has not moved has no rounding error either.
-        rounding = np.abs(self.upstream) * (np.abs(above) + np.abs(below)) * (change != 0)
-        noise = 4.0 * float(np.finfo(np.float64).eps) * float(np.sum(rounding)) / width
+        # An output that has not moved has no rounding error, but a change of one unit of the largest may have hidden.
+        sizes = np.abs(self.upstream) * (np.abs(above) + np.abs(below))
+        rounding = max(float(np.sum(sizes * (change != 0))), float(np.max(sizes, initial=0.0)))
+        noise = 4.0 * float(np.finfo(np.float64).eps) * rounding / width
         return float(np.sum(self.upstream * change)) / width, noise, change / width
 
     def on_kink(self, name: str, move: HostArray) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpnet.errors import GradientError
+from xpnet.inspection.tables import text_table
 
 HEADINGS = ("array", "of", "shape", "checked", "skipped", "largest error", "at", "analytic", "numeric", "verdict")
 
@@ -125,9 +126,7 @@ class GradientReport:
             )
             for row in self.arrays
         ]
-        widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-        lines = [f"Gradient check of {self.target}"]
-        lines += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (HEADINGS, *rows)]
+        lines = [f"Gradient check of {self.target}", *text_table([HEADINGS, *rows])]
         checked, skipped = sum(row.checked for row in self.arrays), sum(row.skipped for row in self.arrays)
         wrong = self.findings or self.parts or any(row.verdict == "WRONG" for row in self.arrays)
         verdict = "passed" if self.passed else "FAILED" if wrong else "incomplete"

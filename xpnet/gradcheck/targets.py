@@ -10,10 +10,12 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import ConfigError, GradientError
 from xpnet.gradcheck.problem import Point, Problem
+from xpnet.layers import backward_pass, forward_pass
 from xpnet.layers.activations import Activation
-from xpnet.layers.base import Context, Layer
+from xpnet.layers.base import Context, Layer, under
+from xpnet.layers.shapes import every_layer
 from xpnet.losses import Loss
-from xpnet.network import Network, backward_pass, forward_pass
+from xpnet.model.core import Model
 from xpnet.typing import HostArray
 
 
@@ -62,48 +64,59 @@ def of_layer(
         state = {name: backend.asarray(s, "float64") for name, s in layer.init_state().items()}
         context = Context(training, 12345, backend.asarray(np.zeros(1, np.uint32)), state)
 
-    def run(point: Point) -> tuple[Any, Any]:
-        own = {name: backend.asarray(a) for name, a in point.items()}
-        return layer.forward(xp, {name: own[name] for name in parameters}, own["x"], context)
+    def run(point: Point) -> tuple[dict[str, Any], HostArray, Any]:
+        """Return the arrays that the layer was given, which it may have changed, its output and its cache."""
+        own = {name: backend.asarray(a.copy()) for name, a in point.items()}
+        y, cache = layer.forward(xp, {name: own[name] for name in parameters}, own["x"], context)
+        return own, np.array(backend.to_numpy(y)), cache
 
     def evaluate(point: Point) -> HostArray:
-        output: HostArray = backend.to_numpy(run(point)[0])
-        return output
+        return run(point)[1]
 
-    own = {name: backend.asarray(a.copy()) for name, a in arrays.items()}
-    params = {name: own[name] for name in parameters}
-    y, cache = layer.forward(xp, params, own["x"], context)
-    dy = np.asarray(rng.standard_normal(backend.to_numpy(y).shape))
+    own, y, cache = run(arrays)
+    dy = np.asarray(rng.standard_normal(y.shape))
+    findings = differing = _differing(owner, y, evaluate(arrays))
     run({**arrays, "x": arrays["x"][::-1]})  # a layer that remembers its last input now remembers another one
     upstream = backend.asarray(dy.copy())
 
-    def backward(need_dx: bool) -> tuple[Any, Mapping[str, Any]]:
-        pair: tuple[Any, Mapping[str, Any]] = call_backward(
+    def backward(need_dx: bool = True) -> dict[str, HostArray]:
+        params = {name: own[name] for name in parameters}
+        dx, grads = call_backward(
             owner, lambda: layer.backward(xp, params, cache, upstream, context, need_dx), dy.shape, Mapping
         )
-        return pair
+        found = {**grads, "x": dx if need_dx else None}
+        return {name: np.array(backend.to_numpy(g)) for name, g in found.items() if g is not None}
 
-    def on_host(dx: Any, grads: Mapping[str, Any]) -> dict[str, HostArray]:
-        return {n: np.array(backend.to_numpy(v)) for n, v in {**grads, "x": dx}.items() if v is not None}
-
-    found = on_host(*backward(True))
-    findings = [
-        f"{owner}: {name} was changed in place."
-        for name, now in {**own, "dy": upstream}.items()
-        if not np.array_equal(backend.to_numpy(now), arrays.get(name, dy))
-    ]
+    found = backward()
+    findings = findings + _changed(owner, {**own, "dy": upstream}, {**arrays, "dy": dy}, backend)
     if not findings:
-        findings += _repeated(owner, found, on_host(*backward(True)), on_host(None, backward(False)[1]))
-    gradients = {name: found[name] for name in arrays if name in found}
-    findings += _unfit(owner, arrays, found)
-    if findings:
-        gradients = {n: g for n, g in gradients.items() if g.shape == arrays[n].shape and g.dtype == np.float64}
+        findings += _repeated(owner, found, backward(), backward(need_dx=False))
+    findings += _unfit(owner, arrays, found, dy)
+    gradients = {} if differing else _comparable(arrays, found)
     owners = dict.fromkeys(arrays, owner)
     return Problem(owner, arrays, owners, evaluate, lambda p: [evaluate(p)], dy, gradients, len(dy), None, findings)
 
 
-def _unfit(owner: str, arrays: Mapping[str, HostArray], found: Mapping[str, HostArray]) -> list[str]:
-    """Say which gradients are missing or superfluous, or have another shape or type than their array."""
+def _differing(owner: str, first: HostArray, again: HostArray) -> list[str]:
+    """Say whether two forward passes of the same arrays gave two results."""
+    if np.array_equal(first, again, equal_nan=True):
+        return []
+    return [f"{owner}: forward gives another result at the second call with the same arrays: it has no derivative."]
+
+
+def _changed(owner: str, now: Mapping[str, Any], before: Mapping[str, HostArray], backend: Backend) -> list[str]:
+    """Say which arguments are not what they were."""
+    return [
+        f"{owner}: {name} was changed in place."
+        for name, value in now.items()
+        if not np.array_equal(backend.to_numpy(value), before[name], equal_nan=True)
+    ]
+
+
+def _unfit(
+    owner: str, arrays: Mapping[str, HostArray], found: Mapping[str, HostArray], upstream: HostArray
+) -> list[str]:
+    """Say which gradients are missing or superfluous, or have another shape or precision than their array."""
     extra = sorted(found.keys() - arrays.keys())
     findings = [f"{owner}: backward returns a gradient for {name!r}, which is no parameter." for name in extra]
     for name, array in arrays.items():
@@ -114,7 +127,24 @@ def _unfit(owner: str, arrays: Mapping[str, HostArray], found: Mapping[str, Host
             findings.append(f"{owner}: d{name} has shape {found[name].shape}, but {name} has shape {array.shape}.")
         elif found[name].dtype != np.float64:
             findings.append(f"{owner}: d{name} is {found[name].dtype}, though every argument is float64.")
+        elif _single(found[name]) and not _single(upstream):
+            findings.append(f"{owner}: every number of d{name} is one of float32: it was cast on the way.")
     return findings
+
+
+def _single(values: HostArray) -> bool:
+    """Say whether all numbers are such as float32 has; random numbers are not."""
+    with np.errstate(over="ignore"):
+        return bool(values.any() and np.array_equal(values, values.astype(np.float32)))
+
+
+def _comparable(arrays: Mapping[str, HostArray], found: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """Return the gradients that have the shape and the type of their arrays."""
+    return {
+        name: found[name]
+        for name, array in arrays.items()
+        if name in found and (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
+    }
 
 
 def _repeated(
@@ -137,32 +167,39 @@ def of_loss(loss: Loss, y: Any, t: Any, sample_weight: Any, backend: Backend, rn
     if t is None:
         raise ConfigError(f"check_gradients: {owner} needs t, the targets")
     t = np.asarray(t)
-    target = backend.asarray(t if t.dtype.kind in "iu" else t.astype(np.float64))
+    t = t if t.dtype.kind in "iu" else t.astype(np.float64)
     raw = rng.uniform(0.5, 1.5, len(host)) if sample_weight is None else to_float(owner, "sample_weight", sample_weight)
-    weight = raw / raw.sum()
+    weight, other = raw / raw.sum(), raw * np.arange(1.0, len(raw) + 1.0)
+    arrays = {"y": host}
 
-    def run(point: Point) -> Any:
-        return loss(backend.xp, backend.asarray(point["y"]), target, backend.asarray(weight))
+    def run(point: Point, weight: HostArray = weight) -> tuple[dict[str, Any], HostArray, HostArray]:
+        """Return the arrays that the loss was given, which it may have changed, its value and its delta."""
+        own = {name: backend.asarray(a.copy()) for name, a in {**point, "t": t, "weight": weight}.items()}
+        value, dy = call_backward(owner, lambda: loss(backend.xp, *own.values()), host.shape)
+        return own, np.array(backend.to_numpy(value)), np.array(backend.to_numpy(dy))
 
     def evaluate(point: Point) -> HostArray:
-        output: HostArray = backend.to_numpy(run(point)[0])
-        return output
+        return run(point)[1]
 
-    value, dy = call_backward(owner, lambda: run({"y": host}), host.shape)
-    dy, findings = backend.to_numpy(dy), []
-    if backend.to_numpy(value).shape != ():
-        findings.append(f"{owner}: the value has shape {backend.to_numpy(value).shape}; it must be one number.")
-    if dy.shape != host.shape:
-        findings.append(f"{owner}: the delta has shape {dy.shape}, but y has shape {host.shape}.")
-    gradients = {} if findings else {"y": dy}
+    own, value, dy = run(arrays)
+    findings = _differing(owner, value, evaluate(arrays))
+    gradients = {} if findings or value.shape else _comparable(arrays, {"y": dy})
+    findings = findings + _changed(owner, own, {**arrays, "t": t, "weight": weight}, backend)
+    if value.shape:
+        findings.append(f"{owner}: the value has shape {value.shape}; it must be one number.")
+    findings += _unfit(owner, arrays, {"y": dy}, weight)
+    if dy.any() and not np.allclose(other / other.sum(), weight):
+        _, moved, turned = run(arrays, other / other.sum())
+        if np.array_equal(value, moved) and np.array_equal(dy, turned):
+            findings.append(f"{owner}: other weights of the samples give the same value and the same delta.")
     return Problem(
-        owner, {"y": host}, {"y": owner}, evaluate, lambda p: [evaluate(p)], np.ones(()), gradients, len(host), weight,
+        owner, arrays, {"y": owner}, evaluate, lambda p: [evaluate(p)], np.ones(()), gradients, len(host), weight,
         findings,
     )  # fmt: skip
 
 
 def of_network(
-    network: Network, x: Any, t: Any, sample_weight: Any, training: bool, jitter: float, rng: np.random.Generator
+    network: Model, x: Any, t: Any, sample_weight: Any, training: bool, jitter: float, rng: np.random.Generator
 ) -> list[Problem]:
     """Set up the objective of a float64 copy of `network`, and then each layer and the loss by itself."""
     if x is None or t is None:
@@ -178,50 +215,56 @@ def of_network(
     arrays = {"x": backend.to_numpy(inputs)}
     arrays |= {name: np.array(backend.to_numpy(p)) for name, p in net.parameters.items()}
 
-    def split(point: Point) -> tuple[Any, list[dict[str, Any]]]:
-        params: list[dict[str, Any]] = [{} for _ in net.layers]
-        for name, value in point.items():
-            k, _, short = name.partition(".")
-            if short:
-                params[int(k)][short] = backend.asarray(value)
-        return backend.asarray(point["x"]), params
-
     def evaluate(point: Point) -> HostArray:
         moved = net.copy()
         moved.set_parameters({name: value for name, value in point.items() if name != "x"})
         scratch = xp.zeros_like(net.theta)
-        value, _ = net.objective(xp, moved.theta, scratch, backend.asarray(point["x"]), targets, weight, contexts)
+        value, _ = net.objective(
+            xp, moved.theta, scratch, backend.asarray(point["x"].copy()), targets, weight, contexts
+        )
         host: HostArray = backend.to_numpy(value)
         return host
 
-    def outputs(point: Point) -> list[Any]:
-        h, params = split(point)
-        results = [h]
-        for layer, p, context in zip(net.layers, params, contexts, strict=True):
-            results.append(layer.forward(xp, p, results[-1], context)[0])
-        return results
+    def passed(point: Point) -> dict[str, Any]:
+        """Return every layer's input and output by names such as "3.0.x" and "3.0.y"."""
+        seen: dict[str, Any] = {}
+
+        def watch(place: str, name: str, array: Any) -> None:
+            seen[f"{place}.{name}"] = array
+
+        own = {name: backend.asarray(value.copy()) for name, value in point.items()}
+        params = [under(str(k), own) for k in range(len(net.layers))]
+        forward_pass(xp, net.layers, params, own["x"], net.contexts(training, step, watch=watch))
+        return seen
 
     def inner(point: Point) -> list[HostArray]:
-        return [*map(backend.to_numpy, outputs(point)), evaluate(point)]
+        return [*(backend.to_numpy(a) for name, a in passed(point).items() if name.endswith(".y")), evaluate(point)]
 
+    def context(place: str) -> Context:
+        k, _, rest = place.partition(".")
+        return contexts[int(k)].child(rest) if rest else contexts[int(k)]
+
+    layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+    names = {place: f"layer {place} ({title(layer)})" for place, layer in layers.items()}
     with backend.active():
-        names = [f"layer {k} ({title(layer)})" for k, layer in enumerate(net.layers)]
-        results, (_, params) = outputs(arrays), split(arrays)
+        seen = passed(arrays)
         parts = [
-            of_layer(layer, backend.to_numpy(h), {n: backend.to_numpy(p) for n, p in own.items()}, training, backend,
-                     rng, name, context)
-            for layer, h, own, name, context in zip(net.layers, results, params, names, contexts, strict=False)
+            of_layer(layers[place], backend.to_numpy(seen[f"{place}.x"]), under(place, arrays), training, backend, rng,
+                     names[place], context(place))
+            for place in (name.removesuffix(".y") for name in seen if name.endswith(".y"))  # what is inside comes first
         ]  # fmt: skip
-        parts.append(of_loss(net.loss, backend.to_numpy(results[-1]), backend.to_numpy(targets),
-                             backend.to_numpy(weight), backend, rng))  # fmt: skip
+        y = seen[f"{len(net.layers) - 1}.y"]
+        parts.append(of_loss(net.loss, backend.to_numpy(y), backend.to_numpy(targets), backend.to_numpy(weight),
+                             backend, rng))  # fmt: skip
         gradients = {}
         if not any(part.findings for part in parts):  # or the pass through the network could not even be made
+            params = net.layout.split(xp, net.theta)
             y, caches = forward_pass(xp, net.layers, params, inputs, contexts)
             _, dy = net.loss(xp, y, targets, weight)
             dx, _ = backward_pass(xp, net.layers, params, caches, dy, contexts, last=-1)
             _, grads = net.gradients(x, t, sample_weight, training=training)
             gradients = {"x": backend.to_numpy(dx)} | {name: backend.to_numpy(g) for name, g in grads.items()}
-    owners = {name: names[0 if name == "x" else int(name.partition(".")[0])] for name in arrays}
+    owners = {name: names[name.rpartition(".")[0] or "0"] for name in arrays}
     target = f"Network of {len(net.layers)} layers with {title(net.loss)}"
     whole = Problem(target, arrays, owners, evaluate, inner, np.ones(()), gradients, inputs.shape[0])
     return [whole, *parts]

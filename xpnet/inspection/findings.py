@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from xpnet.inspection.layertrace import LayerTrace
+from xpnet.inspection.numbers import Statistics
 from xpnet.layers import Dropout, Sigmoid, Tanh
 from xpnet.typing import Array
-
-if TYPE_CHECKING:
-    from xpnet.inspection.trace import LayerTrace, Trace
-
 
 DEAD_SAMPLES = 16
 """A unit that gives 0 for every sample is called dead only in a batch of at least so many samples."""
@@ -24,20 +22,24 @@ OUT_OF_SCALE = 1e3
 
 def is_activation(item: LayerTrace) -> bool:
     """Say whether a layer transforms each number alone: its y has the shape of x, and it has no parameters."""
-    return not item.parameters and item.x.shape == item.y.shape and not isinstance(item.layer, Dropout)
+    alone = not item.parameters and not item.layer.chains and not isinstance(item.layer, Dropout)
+    return alone and item.x.shape == item.y.shape
 
 
-def find(trace: Trace) -> Iterator[str]:
+Numbers = Sequence[Mapping[str, Statistics]]
+
+
+def find(xp: Any, layers: Sequence[LayerTrace], numbers: Numbers) -> Iterator[str]:
     """Yield a sentence for each thing that is amiss; what is not finite makes everything else moot."""
-    bad = _not_finite(trace)
+    bad = _not_finite(layers, numbers)
     if bad:
         yield bad
         return
-    xp, activations = trace.backend.xp, [item for item in trace.layers if is_activation(item)]
+    activations = [item for item in layers if is_activation(item)]
     dead = [place for item in activations for place in _dead(xp, item)]
     if dead:
         yield (
-            f"Dead units: {', '.join(dead)} give 0 for all {trace[0].x.shape[0]} samples, so that no delta passes "
+            f"Dead units: {', '.join(dead)} give 0 for all {layers[0].x.shape[0]} samples, so that no delta passes "
             "through them. If it lasts: a smaller learning rate, He's initial weights, or a LeakyReLU."
         )
     saturated = [place for item in activations for place in _saturated(xp, item)]
@@ -46,15 +48,15 @@ def find(trace: Trace) -> Iterator[str]:
             f"Saturation: at {', '.join(saturated)} the slope is below {SATURATED_SLOPE:.0%} of its largest value, so "
             "that little delta passes. Scale the inputs, or the initial weights, down."
         )
-    yield from _out_of_scale(trace)
+    yield from _out_of_scale(layers, numbers)
 
 
-def _not_finite(trace: Trace) -> str:
+def _not_finite(layers: Sequence[LayerTrace], numbers: Numbers) -> str:
     """Name the first quantity that is not finite, in the order in which they were computed."""
-    forward = [(k, name) for k in range(len(trace)) for name in ("x", "y")]
-    backward = [(k, name) for k in reversed(range(len(trace))) for name in trace.statistics[k] if name not in "xy"]
+    forward = [(k, name) for k in range(len(layers)) for name in ("x", "y")]
+    backward = [(k, name) for k in reversed(range(len(layers))) for name in numbers[k] if name not in "xy"]
     for k, name in forward + backward:
-        share, item = trace.statistics[k][name].nonfinite, trace[k]
+        share, item = numbers[k][name].nonfinite, layers[k]
         if share:
             array = item.gradients[name[1:]] if name not in ("x", "y", "delta") else getattr(item, name)
             what = {"x": "the input", "y": "the output", "delta": "the delta"}.get(name, f"the gradient {name}")
@@ -71,7 +73,8 @@ def _count(xp: Any, mask: Array) -> int:
 
 def _dead(xp: Any, item: LayerTrace) -> Iterator[str]:
     if item.x.shape[0] >= DEAD_SAMPLES:
-        silent = xp.all(item.y == 0.0, axis=0) & xp.any(item.x != 0.0, axis=0)
+        places = tuple(range(item.y.ndim - 1))  # the units of an image are its channels
+        silent = xp.all(item.y == 0.0, axis=places) & xp.any(item.x != 0.0, axis=places)
         dead = _count(xp, silent)
         if dead:
             yield f"{dead} of {silent.size} units of layer {item.name}"
@@ -89,14 +92,14 @@ def _saturated(xp: Any, item: LayerTrace) -> Iterator[str]:
         yield f"{share:.0%} of the outputs of layer {item.name}"
 
 
-def _out_of_scale(trace: Trace) -> Iterator[str]:
+def _out_of_scale(layers: Sequence[LayerTrace], numbers: Numbers) -> Iterator[str]:
     """Compare the typical delta at the first and at the last layer with parameters."""
-    trainable = [k for k, item in enumerate(trace.layers) if item.parameters]
+    trainable = [k for k, item in enumerate(layers) if item.parameters]
     if len(trainable) < 2:
         return
     first, last = trainable[0], trainable[-1]
-    small, large = (trace.statistics[k]["delta"].rms for k in (first, last))
-    places = f"from {large:.2g} at layer {trace[last].name} to {small:.2g} at layer {trace[first].name}"
+    small, large = (numbers[k]["delta"].rms for k in (first, last))
+    places = f"from {large:.2g} at layer {layers[last].name} to {small:.2g} at layer {layers[first].name}"
     if small * OUT_OF_SCALE < large:
         factor = f"by a factor of {large / small:.1g}" if small else "to nothing"
         yield (

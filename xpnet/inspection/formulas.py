@@ -30,13 +30,16 @@ def formulas(owner: Any, method: Callable[..., Any]) -> list[Formula]:
     """Return the formulas of a method that hold for the object `owner`, in order; none if there are none.
 
     A number with a prime belongs to a variant, which takes the place of the formulas for the same names and of those
-    that it makes superfluous; GELU's approximation is the one layer that has such. Without a bias, b is left out.
+    that it makes superfluous; GELU's approximation is the one layer that has such. Without a bias, b is left out,
+    and without smoothing the smoothed targets are.
     """
     variant = isinstance(owner, GELU) and owner.approximate == "tanh"
     found = [_LINE.match(line) for line in (inspect.getdoc(method) or "").splitlines()]
     lines = [m for m in found if m]
     chosen = [m for m in lines if bool(m[4]) == variant] or [m for m in lines if not m[4]]
     result = [Formula(m[1], m[2], m[3]) for m in chosen]
+    if not getattr(owner, "label_smoothing", True):
+        result = [f for f in result if f.left != "t"]
     if getattr(owner, "bias", True):
         return result
     kept = [f for f in result if f.left != "db"]

@@ -16,7 +16,7 @@ _SPECIAL = str.maketrans(
     {c: "\\" + c for c in "{}$&#_%"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 )
-_AXES = {0: "_{\\text{samples}}", 1: "_{\\text{outputs}}", None: ""}
+_AXES = {0: "_{\\text{samples}}", 1: "_{\\text{outputs}}", 2: "_{\\text{places}}", None: ""}
 
 
 def latex(expression: str, symbols: Mapping[str, str]) -> str:
@@ -56,7 +56,7 @@ class _Writer:
                 return _number(value), _ATOM
             case ast.Name(id=name):
                 return self.symbols.get(name, r"\pi" if name == "pi" else name), _ATOM
-            case ast.Attribute(value=inner, attr="T"):
+            case ast.Attribute(value=inner, attr="T" | "mT"):
                 return self.within(inner, _ATOM) + r"^{\top}", _POWER
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return "-" + self.within(operand, _PRODUCT), _SUM
@@ -114,7 +114,7 @@ class _Writer:
                     args[0]
                 ), _REDUCTION
             case _:
-                symbol = self.symbols.get(name, _FUNCTIONS.get(name, rf"\operatorname{{{name}}}"))
+                symbol = self.symbols.get(name, _FUNCTIONS.get(name, rf"\operatorname{{{escaped(name)}}}"))
                 return rf"{symbol}\left({', '.join(inner)}\right)", _ATOM
 
     def _body(self, node: ast.expr) -> str:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from xpnet.network import Network
-from xpnet.training.precision import PREFIX
+from xpnet.layers.shapes import every_layer
+from xpnet.model.core import Model
+from xpnet.training.arrays import DATA, Arrays
+from xpnet.training.trainer import Trainer
 from xpnet.typing import Array, HostArray
 
-if TYPE_CHECKING:
-    from xpnet.training.trainer import Trainer
-
-
-TAKEN = ("theta", "step", "slot.", "state.", PREFIX)
-"""What the step starts from, by the beginnings of the names of the trainer's arrays."""
-COUNTED = ("cursor", "position", "loss", "seen")
-"""What begins at zero each time."""
 MEASURES = 4
 """Numbers for each quantity: sum, sum of squares, largest absolute value, number of zeros."""
 
@@ -39,16 +32,22 @@ def measures_of_parts(xp: Any, a: Array, parts: Mapping[str, tuple[int, int]]) -
     }
 
 
-def quantities(net: Network, rows: int) -> dict[str, int]:
+def gradient_of(name: str) -> str:
+    """Return the name of a parameter's gradient: "3.0.dW" for "3.0.W"."""
+    place, _, short = name.rpartition(".")
+    return f"{place}.d{short}"
+
+
+def quantities(net: Model, rows: int) -> dict[str, int]:
     """Return the names of what a record has of a network, and the number of entries of each."""
-    sizes, shape = {}, net.input_shape
-    for k, layer in enumerate(net.layers):
-        shape = layer.output_shape(shape)
-        sizes[f"{k}.y"] = rows * prod(shape)
-        if k >= net._first_trainable:  # below, no delta is computed
-            sizes[f"{k}.delta"] = rows * prod(shape)
-        for name, own in layer.parameter_shapes().items():
-            sizes |= {f"{k}.{name}": prod(own), f"{k}.d{name}": prod(own)}
+    sizes = {}
+    for item in every_layer(net.layers, net.input_shape):
+        sizes[f"{item.place}.y"] = rows * prod(item.after)
+        if item.reached:  # below, no delta is computed
+            sizes[f"{item.place}.delta"] = rows * prod(item.after)
+        if not item.layer.chains:  # the layers inside have them
+            for name, shape in item.layer.parameter_shapes().items():
+                sizes |= {f"{item.place}.{name}": prod(shape), f"{item.place}.d{name}": prod(shape)}
     return sizes
 
 
@@ -59,7 +58,7 @@ class Probe:
 
     Attributes
     ----------
-    net : Network
+    net : Model
     sizes : dict
         The number of entries of each quantity, by its name.
     """
@@ -68,12 +67,10 @@ class Probe:
         net = self.net = trainer.net
         self._trainer, backend = trainer, net.backend
         self._seen: dict[str, Array] = {}
-        self._parts = {f"{p.layer}.{p.name}": (p.start, p.stop) for p in net._layout}
-        rows = np.random.default_rng([net.seed, 0x0B5E]).permutation(trainer.samples)[: trainer.batch_size]
+        self._parts = {p.key: (p.start, p.stop) for p in sorted(net.layout.places, key=lambda p: p.start)}
+        rows = np.random.default_rng([net.seed, 0x0B5E]).permutation(trainer.feed.samples)[: trainer.feed.batch_size]
         self.sizes = quantities(net, len(rows))
-        watched = copy.copy(trainer)
-        watched.net = self._watched_network()
-        train = watched._make_step(len(rows))
+        train = trainer.make_step(len(rows), self._watch)
 
         def step(xp: Any, a: Mapping[str, Array]) -> None:
             own = {name[4:]: array for name, array in a.items() if name.startswith("own.")}
@@ -90,35 +87,37 @@ class Probe:
             self._own = self._arrays(np.sort(rows))
             self._result = backend.asarray(np.zeros(MEASURES * len(self.sizes) + len(self._parts), dtype=net.dtype))
             arrays = {f"own.{name}": array for name, array in self._own.items()} | {"record": self._result}
-            arrays |= {f"from.{name}": a for name, a in trainer.arrays.items() if name.startswith(TAKEN)}
-            changes = [a for name, a in self._own.items() if name in COUNTED or name.startswith((*TAKEN, "gradient"))]
+            arrays |= {f"from.{name}": trainer.arrays[name] for name in self._own.carried if name not in self._counts}
+            changes = [a for name, a in self._own.items() if self._own.kinds[name] != DATA]
             self._program = backend.compile(step, arrays, [*changes, self._result])
 
-    def _watched_network(self) -> Network:
-        """Return the network with layers that note what passes through them."""
-        shadow = Network.__new__(Network)  # copy.copy would make new arrays
-        layers = [_Watched(k, layer, self._seen) for k, layer in enumerate(self.net.layers)]
-        shadow.__dict__.update(self.net.__dict__, layers=layers)
-        return shadow
+    def _watch(self, place: str, name: str, array: Array) -> None:
+        if name in ("y", "delta"):
+            self._seen[f"{place}.{name}"] = array
 
-    def _arrays(self, rows: HostArray) -> dict[str, Array]:
+    @property
+    def _counts(self) -> list[str]:
+        """What begins at zero each time."""
+        return [name for name, kind in self._own.kinds.items() if kind.by_epoch]
+
+    def _arrays(self, rows: HostArray) -> Arrays:
         """Return the step's own arrays: those of the trainer, with these samples alone as the data."""
-        backend, xp, given = self.net.backend, self.net.backend.xp, self._trainer.arrays
+        backend, xp, given, own = self.net.backend, self.net.backend.xp, self._trainer.arrays, Arrays()
         index = backend.asarray(rows)
-        data = [name for name in given if name in ("x", "t", "weight")]
-        own = {name: xp.take(given[name], index, axis=0) for name in data}
-        own |= {name: xp.zeros_like(given[name]) for name in given if name.startswith((*TAKEN, "gradient", *COUNTED))}
-        own["order"] = backend.asarray(np.arange(len(rows), dtype=np.int64))
-        own["scalars"] = backend.asarray(self._scalars())
+        own.declare(DATA, {name: xp.take(given[name], index, axis=0) for name in ("x", "t", "weight") if name in given})
+        own.declare(DATA, {"order": backend.asarray(np.arange(len(rows))), "scalars": backend.asarray(self._scalars())})
+        for name, kind in given.kinds.items():
+            if kind != DATA and name != "average":
+                own.declare(kind, {name: xp.zeros_like(given[name])})
         return own
 
     def _scalars(self) -> HostArray:
         """Return the coming step's row of the trainer's table of learning rates and the like."""
-        return self._trainer._table(range(self._trainer.step, self._trainer.step + 1))
+        return self._trainer.table(range(self._trainer.step, self._trainer.step + 1))
 
     def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
         """Return the numbers of the record of a step that led from `theta` to `own`, with deltas scaled by `scale`."""
-        gradients = {name.replace(".", ".d"): part for name, part in self._parts.items()}
+        gradients = {gradient_of(name): part for name, part in self._parts.items()}
         seen = self._seen
         if scale is not None:  # from half precision, in which sums of squares would overflow
             seen = {name: xp.astype(a, theta.dtype) for name, a in seen.items()}
@@ -145,26 +144,8 @@ class Probe:
 
     def __call__(self) -> Array:
         """Do the step, and return the record: an array that the next call writes anew."""
-        for name in COUNTED:
-            if name in self._own:
-                self._own[name][...] = 0
+        for name in self._counts:
+            self._own[name][...] = 0
         self._own["scalars"][...] = self.net.backend.asarray(self._scalars())
         self._program(1)
         return self._result
-
-
-class _Watched:
-    """A layer that notes its output and its delta, under its position."""
-
-    def __init__(self, k: int, layer: Any, seen: dict[str, Array]) -> None:
-        self._k, self._layer, self._seen = k, layer, seen
-        self.update_state = layer.update_state
-
-    def forward(self, xp: Any, params: Any, x: Array, context: Any) -> Any:
-        y, cache = self._layer.forward(xp, params, x, context)
-        self._seen[f"{self._k}.y"] = y
-        return y, cache
-
-    def backward(self, xp: Any, params: Any, cache: Any, dy: Array, context: Any, need_dx: bool = True) -> Any:
-        self._seen[f"{self._k}.delta"] = dy
-        return self._layer.backward(xp, params, cache, dy, context, need_dx=need_dx)

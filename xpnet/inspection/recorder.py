@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet.errors import ConfigError, closest
 from xpnet.inspection.probe import Probe
+from xpnet.layers.shapes import every_layer
+from xpnet.model.core import Model
 from xpnet.training.callbacks import Callback
+from xpnet.training.run import Run
+from xpnet.training.trainer import Trainer
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_size
-
-if TYPE_CHECKING:
-    from xpnet.network import Network
-    from xpnet.training.fit import Run
-    from xpnet.training.trainer import Trainer
 
 
 class Curves(NamedTuple):
@@ -47,8 +46,8 @@ def default_every(trainer: Trainer) -> int:
     and its matrix products, a record 60 microseconds a layer and two and a half steps. So 37 to 44 steps for each step
     that a record is worth keep it at 2 to 3 %. Steps that are not compiled take longer, and recording a smaller share.
     """
-    products = 6e-5 * trainer.net.parameter_count * trainer.batch_size  # microseconds at 100 GFLOP/s
-    calls = 0.6 * len(trainer.net.layers)
+    products = 6e-5 * trainer.net.parameter_count * trainer.feed.batch_size  # microseconds at 100 GFLOP/s
+    calls = 0.6 * len(list(every_layer(trainer.net.layers, trainer.net.input_shape)))
     extra: int = round(3700.0 * calls / (calls + products))
     return 110 + extra
 
@@ -63,7 +62,7 @@ class Recorder(Callback):
 
     ``recorder["0.delta"]`` are the `Curves` of the delta of layer 0. The names of the quantities of layer k are:
     ``k.y`` (its output), ``k.delta`` (dL/dy), and for each parameter ``k.W`` and ``k.dW``, the gradient as the
-    optimizer gets it, penalties included and clipped.
+    optimizer gets it, penalties included and clipped. Those of the first layer inside of layer 3 begin with ``3.0.``.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ class Recorder(Callback):
         return np.asarray(self._steps, dtype=np.int64)
 
     @property
-    def net(self) -> Network:
+    def net(self) -> Any:
         """The network whose training was recorded, as it is now."""
         return self._recorded().net
 
@@ -148,19 +147,19 @@ class Recorder(Callback):
     def parameters(self, name: str) -> HostArray:
         """Return the values of the parameter `name` at each record, of shape (R, ...)."""
         net, thetas = self._kept()
-        for p in net._layout:
-            if f"{p.layer}.{p.name}" == name:
+        for p in net.layout.places:
+            if p.key == name:
                 return np.stack([net.backend.to_numpy(theta[p.start : p.stop]).reshape(p.shape) for theta in thetas])
         raise KeyError(f"{name!r} is no parameter; names are {', '.join(net.parameters)}")
 
-    def network(self, record: int) -> Network:
+    def network(self, record: int) -> Any:
         """Return a copy of the network as it was at a record, counted from 0 or, if negative, from the end."""
         net, thetas = self._kept()
         clone = net.copy()
         clone.theta[...] = thetas[record]
         return clone
 
-    def _kept(self) -> tuple[Network, list[Array]]:
+    def _kept(self) -> tuple[Model, list[Array]]:
         net = self._recorded().net
         if not self.keep_parameters:
             raise ConfigError("the parameters were not kept; use Recorder(parameters=True)")
@@ -211,5 +210,9 @@ class Recorder(Callback):
     def set_state(self, state: dict[str, Any]) -> None:
         asarray = self._recorded().net.backend.asarray
         self._steps = [int(step) for step in state["steps"]]
-        self._rows = [asarray(row) for row in np.asarray(state["records"])]
-        self._thetas = [asarray(theta) for theta in np.asarray(state.get("parameters", ()))]
+        records, thetas = np.asarray(state["records"]), np.asarray(state.get("parameters", ()))
+        count, theta = len(self._steps), self._recorded().net.theta
+        wanted = (count, *self._rows[0].shape), (count, *theta.shape) if self.keep_parameters else (0,)
+        if not count or (records.shape, thetas.shape) != wanted:
+            raise ValueError(f"records of shapes {records.shape} and {thetas.shape}, expected {wanted}")
+        self._rows, self._thetas = [asarray(row) for row in records], [asarray(theta) for theta in thetas]

@@ -6,53 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.inspection import findings
-from xpnet.inspection.explain import equations
+from xpnet.inspection.equations import at, equations
 from xpnet.inspection.formulas import formulas
+from xpnet.inspection.layertrace import LayerTrace
 from xpnet.inspection.numbers import Statistics, measure
 from xpnet.inspection.tables import html_table, text_table
-from xpnet.layers.base import Layer
+from xpnet.layers.base import joined
+from xpnet.layers.shapes import every_layer
+from xpnet.model.core import Model
 from xpnet.typing import Array
 
-if TYPE_CHECKING:
-    from xpnet.network import Network
-
 _NUMBERS = range(2, 7)  # the columns of the table that have numbers
-
-
-@dataclass(frozen=True, repr=False)
-class LayerTrace:
-    """One layer of a `Trace`.
-
-    Attributes
-    ----------
-    name : str
-        Position and kind, for instance "0 Linear".
-    layer : Layer
-    x, y : array
-        The layer's input and output for the batch.
-    delta : array
-        dL/dy, of y's shape.
-    dx : array
-        dL/dx, of x's shape; the delta of the layer before.
-    parameters, gradients : dict
-        The parameters and dL/d(parameter), by their short names.
-    """
-
-    name: str
-    layer: Layer
-    x: Array
-    y: Array
-    delta: Array
-    dx: Array
-    parameters: dict[str, Array]
-    gradients: dict[str, Array]
-
-    def __repr__(self) -> str:
-        return f"<LayerTrace of {self.name}: {', '.join(_quantities(self))}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +32,9 @@ class Trace:
     spread (standard deviation) and the largest absolute value of the finite entries, and the shares of entries that
     are exactly zero and that are NaN or infinite. What is amiss is said below in words; `xpnet.inspection.findings`
     has the thresholds.
+
+    Layers inside of another one stand before it, in the order in which outputs are computed; ``trace["3.0"]`` is the
+    first layer inside of layer 3.
 
     Attributes
     ----------
@@ -78,8 +49,13 @@ class Trace:
     layers: tuple[LayerTrace, ...]
     backend: Backend = field(compare=False)
 
-    def __getitem__(self, k: int) -> LayerTrace:
-        return self.layers[k]
+    def __getitem__(self, place: int | str) -> LayerTrace:
+        if isinstance(place, str):
+            found = [item for item in self.layers if item.place == place]
+            if not found:
+                raise KeyError(f"no layer is at {place!r}; places are {', '.join(item.place for item in self.layers)}")
+            return found[0]
+        return [item for item in self.layers if item.place.isdigit()][place]
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -90,7 +66,7 @@ class Trace:
     @cached_property
     def statistics(self) -> tuple[dict[str, Statistics], ...]:
         """For each layer, the statistics of its x, y, delta and gradients, by these names (a gradient's is "dW")."""
-        xp, items = self.backend.xp, [_quantities(item) for item in self.layers]
+        xp, items = self.backend.xp, [item.quantities for item in self.layers]
         with self.backend.active():
             rows = xp.stack([measure(xp, a) for quantities in items for a in quantities.values()])
         numbers = iter(self.backend.to_numpy(rows).tolist())  # one look for all of them
@@ -100,26 +76,26 @@ class Trace:
     def findings(self) -> tuple[str, ...]:
         """A sentence for each thing that is amiss: NaN and infinities, dead units, saturation, deltas out of scale."""
         with self.backend.active():
-            return tuple(findings.find(self))
+            return tuple(findings.find(self.backend.xp, self.layers, self.statistics))
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
         """The table as strings, its headings first; a layer's own line has two entries, its name and equation."""
         rows: list[tuple[str, ...]] = [("", "shape", "mean", "spread", "largest", "zeros", "not finite")]
         for k, (item, numbers) in enumerate(zip(self.layers, self.statistics, strict=True)):
-            rows.append((item.name, _equation(item, k)))
-            labels = {
-                "x": "x",
-                "y": f"z = y{k}" if self._feeds_activation(k) else f"y{k}",
-                "delta": f"delta{k} = dL/dy{k}",
-            }
-            for name, array in _quantities(item).items():
+            rows.append((item.name, _equation(item)))
+            if item.layer.chains and item.y is self.layers[k - 1].y:
+                continue  # its numbers are those of the last layer inside
+            y, delta = at("y", item.place), at("delta", item.place)
+            labels = {"x": "x", "y": f"z = {y}" if self._feeds_activation(k) else y, "delta": f"{delta} = dL/d{y}"}
+            for name, array in item.quantities.items():
                 if name == "x" and k > 0:
-                    continue  # it is the output above
+                    continue  # it is an output above
                 s = numbers[name]
                 sizes = (f"{s.mean: .3g}", f"{s.spread:.3g}", f"{s.largest:.3g}")
                 shares = (_percent(s.zeros), _percent(s.nonfinite))
-                rows.append((f"  {labels.get(name, f'{name}{k}')}", str(tuple(array.shape)), *sizes, *shares))
+                label = labels.get(name, at(name, item.place))
+                rows.append((f"  {label}", str(tuple(array.shape)), *sizes, *shares))
         return rows
 
     def _feeds_activation(self, k: int) -> bool:
@@ -142,16 +118,12 @@ class Trace:
         return html_table(self.rows, self._notes, _NUMBERS)
 
 
-def _quantities(item: LayerTrace) -> dict[str, Array]:
-    """Return what is measured of a layer, by name."""
-    return {"x": item.x, "y": item.y, "delta": item.delta} | {f"d{name}": a for name, a in item.gradients.items()}
-
-
-def _equation(item: LayerTrace, k: int) -> str:
-    """Return the formulas of layer k, with the names of `Network.explain`."""
+def _equation(item: LayerTrace) -> str:
+    """Return the formulas of a layer, with the names of `Network.explain`; if they are long, the last alone."""
     found = formulas(item.layer, item.layer.forward)
-    lines = equations(k, item.layer, found, item.x.shape[1:], item.y.shape[1:])
-    return "; ".join(f"{line.left} = {line.right}" for line in lines)
+    lines = equations(item.place, item.layer, found, tuple(item.x.shape[1:]), tuple(item.y.shape[1:]))
+    whole = "; ".join(f"{line.left} = {line.right}" for line in lines)
+    return whole if len(item.name) + len(whole) <= 94 else f"{lines[-1].left} = {lines[-1].right}"
 
 
 def _percent(share: float) -> str:
@@ -159,25 +131,23 @@ def _percent(share: float) -> str:
     return "<1%" if 0.0 < share < 0.005 else ">99%" if 0.995 < share < 1.0 else f"{share:.0%}"
 
 
-def trace(net: Network, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
+def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
     """Run one forward and one backward pass and keep everything; see `Network.trace`."""
     x, t, weight = net.check_batch(x, t, sample_weight)
     xp = net.backend.xp
+    seen: dict[str, dict[str, Array]] = {}
+    order: list[str] = []
+
+    def watch(place: str, name: str, array: Array) -> None:
+        seen.setdefault(place, {})[name] = array
+        if name == "y":
+            order.append(place)
+
     with net.backend.active():
-        params, contexts = net.split(xp, net.theta), net.contexts(training, net._step_array(step))
-        inputs, caches = [x], []
-        for k, layer in enumerate(net.layers):
-            y, cache = layer.forward(xp, params[k], inputs[-1], contexts[k])
-            inputs.append(y)
-            caches.append(cache)
-        value, delta = net.loss(xp, inputs[-1], t, weight)
-        found: list[LayerTrace] = []
-        for k in range(len(net.layers) - 1, -1, -1):
-            layer = net.layers[k]
-            dx, grads = layer.backward(xp, params[k], caches[k], delta, contexts[k])
-            name = f"{k} {type(layer).__name__}"
-            found.insert(0, LayerTrace(name, layer, inputs[k], inputs[k + 1], delta, dx, params[k], grads))
-            delta = dx
-        W = net.theta[: net._decayed]
-        penalty = 0.5 * net.l2 * float(xp.sum(W * W)) + net.l1 * float(xp.sum(xp.abs(W)))
-        return Trace(float(value) + penalty, tuple(found), net.backend)
+        params, contexts = net.layout.split(xp, net.theta), net.contexts(training, net.step_array(step), watch=watch)
+        value, _, _ = net.differentiate(xp, params, x, t, weight, contexts, last=-1)
+        value = net.penalize(xp, value, net.theta, xp.zeros_like(net.theta))
+        layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+        named = joined({str(k): own for k, own in enumerate(params)})
+        found = [LayerTrace.of(layers[place], place, seen[place], named) for place in order]
+        return Trace(float(value), tuple(found), net.backend)

@@ -12,10 +12,25 @@ from xpnet.layers.activations import (
     Softplus,
     Tanh,
 )
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.augmentation import RandomCutout, RandomFlip, RandomShift
+from xpnet.layers.base import INFERENCE, Context, Layer, Watch
+from xpnet.layers.convolution import Conv1D, Conv2D
 from xpnet.layers.dropout import Dropout
 from xpnet.layers.gelu import GELU
+from xpnet.layers.layernorm import GroupNorm, LayerNorm, RMSNorm
 from xpnet.layers.linear import Linear
+from xpnet.layers.normalization import BatchNorm
+from xpnet.layers.pooling import (
+    AveragePool1D,
+    AveragePool2D,
+    GlobalAveragePool1D,
+    GlobalAveragePool2D,
+    MaxPool1D,
+    MaxPool2D,
+)
+from xpnet.layers.sequence import Residual, Sequence
+from xpnet.layers.shape import Flatten, Reshape
+from xpnet.layers.walk import backward_pass, forward_pass
 
 __all__ = [
     "ACTIVATIONS",
@@ -24,18 +39,40 @@ __all__ = [
     "INFERENCE",
     "LAYERS",
     "Activation",
+    "AveragePool1D",
+    "AveragePool2D",
+    "BatchNorm",
     "Context",
+    "Conv1D",
+    "Conv2D",
     "Dropout",
+    "Flatten",
+    "GlobalAveragePool1D",
+    "GlobalAveragePool2D",
+    "GroupNorm",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "MaxPool1D",
+    "MaxPool2D",
+    "RMSNorm",
+    "RandomCutout",
+    "RandomFlip",
+    "RandomShift",
     "ReLU",
+    "Reshape",
+    "Residual",
+    "Sequence",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "Tanh",
+    "Watch",
+    "backward_pass",
+    "forward_pass",
 ]
 
 ACTIVATIONS: dict[str, type[Layer]] = {
@@ -52,5 +89,20 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Linear, Dropout, *ACTIVATIONS.values())}
+IMAGES: tuple[type[Layer], ...] = (
+    *(Reshape, Flatten, Conv1D, Conv2D),
+    *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
+)
+"""Layers for images and signals."""
+
+NORMS: tuple[type[Layer], ...] = (BatchNorm, LayerNorm, RMSNorm, GroupNorm)
+"""Layers that give numbers a mean and a spread."""
+
+AUGMENTATIONS: tuple[type[Layer], ...] = (RandomFlip, RandomShift, RandomCutout)
+"""Layers that change images in training."""
+
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (Linear, Dropout, Sequence, Residual, *IMAGES, *NORMS, *AUGMENTATIONS, *ACTIVATIONS.values())
+}
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeAlias, TypeVar
+from zlib import crc32
 
 import numpy as np
 
 from xpnet.typing import Array, HostArray, Params, Shape
+
+T = TypeVar("T")
+Watch: TypeAlias = Callable[[str, str, Array], None]
 
 
 @dataclass(frozen=True)
@@ -19,17 +24,52 @@ class Context:
     training : bool
         True inside a training step, False for predictions.
     key : int
-        A 32-bit number made of the network's seed and the layer's position.
+        A 32-bit number made of the network's seed and the layer's place.
     step : array (1,) of uint32, or None
         The number of the training step, on the device.
     state : mapping of arrays
         The layer's running statistics; empty for most layers.
+    place : str
+        The layer's place in the network, such as "3"; "3.0" for the first layer inside of layer 3.
+    watch : callable (place, name, array), optional
+        Is shown what passes through the layer; see `forward_pass` and `backward_pass`.
+    at_once : int
+        How many numbers to take at a time where a layer works part by part.
     """
 
     training: bool = False
     key: int = 0
     step: Array | None = None
     state: Params = field(default_factory=dict)
+    place: str = ""
+    watch: Watch | None = None
+    at_once: int = 2**18
+
+    def show(self, name: str, array: Array) -> None:
+        """Show an array of the layer to whoever watches."""
+        if self.watch is not None:
+            self.watch(self.place, name, array)
+
+    def child(self, name: str) -> Context:
+        """Return what the layer called `name` inside of this one is told: a key, a state and a place of its own.
+
+        ``child("0.1")`` is ``child("0").child("1")``.
+        """
+        key = self.key
+        for part in name.split("."):
+            key = crc32(f"{key} {part}".encode())
+        return replace(self, key=key, state=under(name, self.state), place=f"{self.place}.{name}".lstrip("."))
+
+
+def under(place: str, named: Mapping[str, T]) -> dict[str, T]:
+    """Return those whose names begin with a place and a dot, by the rest of their names."""
+    prefix = f"{place}."
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+
+
+def joined(named: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """Return those of several places by one name each: the place, a dot, and the name there."""
+    return {f"{place}.{name}": value for place, own in named.items() for name, value in own.items()}
 
 
 INFERENCE = Context()
@@ -51,12 +91,28 @@ class Layer:
     """Names of the parameters that penalties and weight decay act on (biases are left out)."""
 
     @property
+    def chains(self) -> Mapping[str, Sequence[Layer]]:
+        """The layers inside of a composite layer: chains, each fed with its input, by what their places begin with."""
+        return {}
+
+    @property
     def input_shape(self) -> Shape | None:
-        """The shape of one sample that the layer requires, or None if it takes any."""
+        """The shape of one sample that the layer requires, or None if it takes several."""
         return None
 
+    @property
+    def usual_shape(self) -> Shape | None:
+        """The shape of one sample that the layer takes at the beginning of a network that is not told any."""
+        return self.input_shape
+
     def output_shape(self, shape: Shape) -> Shape:
-        """Return the shape of one output sample for input samples of `shape`."""
+        """Return the shape of one output sample for input samples of `shape`.
+
+        Raises
+        ------
+        ShapeError
+            The layer takes none of this shape. The message begins with the layer, and says what it takes.
+        """
         return shape
 
     def init(self, rng: np.random.Generator) -> dict[str, HostArray]:
@@ -64,8 +120,8 @@ class Layer:
         return {}
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Return the shape of each parameter without making it."""
-        return {}
+        """Return the shape of each parameter; a layer that does not override this is asked to draw them."""
+        return {name: value.shape for name, value in self.init(np.random.default_rng(0)).items()}
 
     def init_state(self) -> dict[str, HostArray]:
         """Return the initial running statistics, which are stored but not trained."""

@@ -26,7 +26,8 @@ class Linear(Layer):
         Whether there is a bias b; without it y = x W.
     weight_init, bias_init : str or callable
         The law of the initial values, a name of `xpnet.initializers` or a function
-        ``(rng, inputs, outputs) -> array``; see there. `xpnet.mlp` chooses by the activation.
+        ``(rng, shape, fan_in, fan_out) -> array``; see there. `xpnet.mlp` chooses by the activation. The fans of W
+        are I and O, those of b are 1 and O.
 
     Notes
     -----
@@ -67,9 +68,9 @@ class Linear(Layer):
         return {"W": (self.inputs, self.outputs)} | ({"b": (self.outputs,)} if self.bias else {})
 
     def init(self, rng: np.random.Generator) -> dict[str, HostArray]:
-        params = {"W": initialize(self.weight_init, rng, self.inputs, self.outputs)}
+        params = {"W": initialize(self.weight_init, rng, (self.inputs, self.outputs), self.inputs, self.outputs)}
         if self.bias:
-            params["b"] = initialize(self.bias_init, rng, 1, self.outputs)[0]
+            params["b"] = initialize(self.bias_init, rng, (self.outputs,), 1, self.outputs)
         return params
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,36 +24,15 @@ from xpnet.layers import (
     Softmax,
     Softplus,
 )
+from xpnet.layers import Sequence as Composite
+from xpnet.layers.base import joined
+from xpnet.layers.sequence import check_layers
+from xpnet.layers.shapes import first_shape, shape_after
 from xpnet.losses import LOSSES, Loss
 from xpnet.typing import HostArray, Shape
 from xpnet.validation import check_size
 
 DTYPES = ("float32", "float64")
-
-
-class Place(NamedTuple):
-    """Where a parameter lies in the flat vector."""
-
-    layer: int
-    name: str
-    start: int
-    stop: int
-    shape: Shape
-
-
-def check_layers(layers: Any) -> tuple[Layer, ...]:
-    """Return the layers as a tuple, or raise `ConfigError`."""
-    if isinstance(layers, Layer) or not isinstance(layers, Sequence) or isinstance(layers, str):
-        raise ConfigError(
-            f"layers must be a sequence of layers, e.g. [xpnet.Linear(2, 3), xpnet.ReLU()], got {layers!r}"
-        )
-    if not layers:
-        raise ConfigError("layers is empty; a network needs at least one layer, e.g. xpnet.Linear(2, 1)")
-    for k, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            hint = " (write xpnet.ReLU(), with parentheses)" if isinstance(layer, type) else ""
-            raise ConfigError(f"layers[{k}] must be a layer, got {layer!r}{hint}")
-    return tuple(layers)
 
 
 def check_loss(loss: Any) -> Loss:
@@ -76,31 +55,53 @@ def activation_layer(activation: Any) -> Layer:
     raise ConfigError(f"unknown activation {activation!r}; names are {known}.{closest(str(activation), ACTIVATIONS)}")
 
 
-def infer_shapes(layers: Sequence[Layer], loss: Loss) -> tuple[Shape, Shape]:
+def network_layers(layers: Any) -> tuple[Layer, ...]:
+    """Return the layers of a network as a tuple, or raise `ConfigError`."""
+    if not (found := check_layers("layers", layers)):
+        raise ConfigError("layers is empty; a network needs at least one layer, e.g. xpnet.Linear(2, 1)")
+    return found
+
+
+def infer_shapes(layers: Sequence[Layer], loss: Loss, input_shape: Any = None) -> tuple[Shape, Shape]:
     """Return the shapes of one input and one output sample, or raise where two layers do not fit."""
-    first = next((k for k, layer in enumerate(layers) if layer.input_shape is not None), None)
-    if first is None:
-        raise ConfigError("no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3)")
-    start = layers[first].input_shape
-    assert start is not None  # by the choice of `first`
-    shape = start
-    for k, layer in enumerate(layers):
-        needed = layer.input_shape
-        if needed is not None and needed != shape:
-            raise ShapeError(
-                f"layers[{k}] {layer} takes {prod(needed)} inputs, but layers[{k - 1}] {layers[k - 1]} before it "
-                f"gives {prod(shape)}"
-            )
-        shape = layer.output_shape(shape)
-    if loss.takes_logits and isinstance(layers[-1], Softmax | Sigmoid):
-        name = type(loss).__name__
-        raise ConfigError(f"loss {name} takes logits; remove the {type(layers[-1]).__name__} layer at the end")
-    if loss.kind == "classification" and prod(shape) < 2:
+    start = first_shape(layers) if input_shape is None else check_shape(input_shape)
+    if start is None:
         raise ConfigError(
-            f"{type(loss).__name__} needs at least 2 outputs, one a class, got {prod(shape)}; for one output use "
-            "BinaryCrossEntropy"
+            "no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3), or give the shape of "
+            "one sample, e.g. input_shape=(28, 28, 1)"
         )
+    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.input_shape is not None)
+    try:
+        shape_after(layers[:known], start)
+    except ShapeError as error:  # what a later layer requires is not what comes in here
+        raise ShapeError(f"{error}; give the shape of one sample, e.g. input_shape=(28, 28, 1)") from None
+    shape = shape_after(layers, start)
+    _check_end(layers, loss, shape)
     return start, shape
+
+
+def check_shape(shape: Any) -> Shape:
+    """Return the shape of one sample as a tuple of integers."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not shape:
+        raise ConfigError(f"input_shape must be the shape of one sample, e.g. (28, 28, 1), got {shape!r}")
+    return tuple(check_size(f"input_shape[{k}]", n) for k, n in enumerate(shape))
+
+
+def _check_end(layers: Sequence[Layer], loss: Loss, shape: Shape) -> None:
+    """Raise unless the loss can take what the last layer gives."""
+    name, last = type(loss).__name__, layers[-1]
+    while type(last) is Composite:
+        last = last.layers[-1]
+    if len(shape) != 1:
+        raise ShapeError(
+            f"the network gives {shape} for a sample, but {name} takes a row of numbers: put Flatten() at the end"
+        )
+    if loss.takes_logits and isinstance(last, Softmax | Sigmoid):
+        raise ConfigError(f"loss {name} takes logits; remove the {type(last).__name__} layer at the end")
+    if loss.kind == "classification" and shape[0] < 2:
+        raise ConfigError(
+            f"{name} needs at least 2 outputs, one a class, got {shape[0]}; for one output use BinaryCrossEntropy"
+        )
 
 
 def check_dtype(dtype: Any) -> str:
@@ -145,8 +146,9 @@ def check_memory(layers: Sequence[Layer], dtype: str) -> None:
             # Initial values are drawn, and put together, in float64.
             total += size + 2 * prod(shape) * np.dtype(np.float64).itemsize
             if total > available:
+                place, _, short = f"{k}.{name}".rpartition(".")
                 raise OutOfMemoryError(
-                    f"layer {k} {name} needs {readable(size)} for {shape} {dtype}; this machine has "
+                    f"layer {place} {short} needs {readable(size)} for {shape} {dtype}; this machine has "
                     f"{readable(available)} of memory. Make the layer smaller."
                 )
 
@@ -164,27 +166,12 @@ def readable(size: int) -> str:
 def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:
     """Return each layer's initial parameters, drawn in order from one generator, and the initial running statistics."""
     rng = np.random.default_rng(seed)
-    values = [layer.init(rng) for layer in layers]
-    state = {f"{k}.{name}": value for k, layer in enumerate(layers) for name, value in layer.init_state().items()}
-    return values, state
+    return [layer.init(rng) for layer in layers], state(layers)
 
 
-def layout(layers: Sequence[Layer], values: list[dict[str, HostArray]], all_decayed: bool) -> tuple[list[Place], int]:
-    """Return every parameter's place in the flat vector, and how many entries at its front are decayed.
-
-    The decayed parameters come first, so that penalties and weight decay are operations on one slice.
-    """
-    places: list[Place] = []
-    position = decayed = 0
-    for wanted in (True, False):
-        for k, layer in enumerate(layers):
-            for name, value in values[k].items():
-                if (all_decayed or name in layer.decayed) == wanted:
-                    places.append(Place(k, name, position, position + value.size, value.shape))
-                    position += value.size
-        if wanted:
-            decayed = position
-    return places, decayed
+def state(layers: Sequence[Layer]) -> dict[str, HostArray]:
+    """Return the initial running statistics by names such as "1.mean"."""
+    return joined({str(k): layer.init_state() for k, layer in enumerate(layers)})
 
 
 RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)

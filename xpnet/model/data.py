@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import array_api_compat
@@ -19,7 +20,7 @@ from xpnet.errors import (
     ShapeError,
     warn_user,
 )
-from xpnet.losses import Loss, Poisson
+from xpnet.losses import Loss, Poisson, PoissonDeviance
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
 
@@ -112,20 +113,15 @@ def check_inputs(
     allow_nonfinite: bool = False,
     warn: bool = False,
 ) -> Array:
-    """Return `x` (samples, features) on the device in the network's data type, or raise."""
+    """Return `x`, samples of this shape, on the device in the network's data type, or raise."""
     own = _stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
     if array.ndim != len(shape) + 1:
-        hint = (
-            f" Reshape your data: {name}.reshape(-1, 1) if it has a single feature, {name}.reshape(1, -1) if it is a "
-            "single sample."
-            if array.ndim == 1
-            else f" Reshape your data, e.g. {name}.reshape(len({name}), -1)."
-        )
         raise ShapeError(
-            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {tuple(array.shape)}.{hint}"
+            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {tuple(array.shape)}."
+            f" Reshape your data{_way(name, tuple(array.shape), shape)}"
         )
     if array.shape[0] < minimum:
         raise DataError(
@@ -134,6 +130,8 @@ def check_inputs(
         )
     if 0 in array.shape[1:]:
         raise DataError(f"{name} has 0 feature(s) (shape={tuple(array.shape)}) while a minimum of 1 is required")
+    if tuple(array.shape[1:]) != shape and len(shape) > 1:
+        raise ShapeError(f"{name} has samples of shape {tuple(array.shape[1:])}, but the network takes {shape}")
     if tuple(array.shape[1:]) != shape:
         raise ShapeError(
             f"{name.upper()} has {array.shape[1]} features, but Network is expecting {shape[0]} features as input"
@@ -151,6 +149,17 @@ def check_inputs(
     return array
 
 
+def _way(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Say how an array of this shape becomes one of samples of the shape that is wanted."""
+    if len(wanted) == 1 and len(shape) == 1:
+        return f": {name}.reshape(-1, 1) if it has a single feature, {name}.reshape(1, -1) if it is a single sample."
+    if len(wanted) == 1:
+        return f", e.g. {name}.reshape(len({name}), -1)."
+    if shape == wanted:
+        return f": {name}[None, ...] if it is a single sample."
+    return f", e.g. {name}.reshape(-1, {', '.join(map(str, wanted))})." if prod(shape[1:]) == prod(wanted) else "."
+
+
 def check_targets(
     t: Any, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str, *, name: str = "t"
 ) -> Array:
@@ -159,6 +168,10 @@ def check_targets(
     Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
     output and its data type. A vector serves where there is one output.
     """
+    if _stays(t, backend):
+        found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
+        if found is not None:
+            return found  # else they are looked at on the host, which says what is wrong
     array = on_host(name, t, backend)
     if array.ndim == 0 or array.shape[0] != samples:
         count = "no samples" if array.ndim == 0 else f"{array.shape[0]} samples"
@@ -181,10 +194,35 @@ def check_targets(
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a binary target lies between 0 and 1")
-    if isinstance(loss, Poisson) and (values < 0).any():
+    if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a Poisson target is a count, at least 0")
     return backend.asarray(values)
+
+
+def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str) -> Array | None:
+    """Return targets that lie on the device and are as the loss takes them, after one look at a number; else None."""
+    xp = backend.xp
+    with backend.active():
+        if t.ndim == 1 and outputs == 1 and loss.kind != "classification":
+            t = t[:, None]
+        if loss.kind == "classification" and t.ndim == 1:
+            if t.shape != (samples,) or not xp.isdtype(t.dtype, "integral"):
+                return None
+            good = (t >= 0) & (t < outputs)
+            t = xp.astype(t, xp.int64)
+        else:
+            if t.shape != (samples, outputs) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
+                return None
+            t = xp.astype(t, getattr(xp, dtype))
+            good = xp.isfinite(t)
+            if loss.kind != "regression":
+                good = good & (t >= 0) & (t <= 1)
+            if loss.kind == "classification":
+                good = good & (xp.abs(xp.sum(t, axis=1, keepdims=True) - 1) <= 1e-3)
+            if isinstance(loss, Poisson | PoissonDeviance):
+                good = good & (t >= 0)
+        return t if bool(xp.all(good)) else None
 
 
 def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepted: str) -> None:
@@ -215,11 +253,13 @@ def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: st
     if array.shape != (samples,):
         raise ShapeError(f"{name} has shape {array.shape}, expected ({samples},): one weight a sample")
     result = array.astype(np.float64)
-    if not np.isfinite(result).all() or (result < 0).any() or not result.sum() > 0:
+    if not np.isfinite(result).all() or (result < 0).any() or not result.any():
         raise DataError(
             f"{name} must be finite, not negative and not all zero; smallest {result.min()}, sum {result.sum()}"
         )
-    return result
+    # Only ratios matter: numbers whose sum, or its inverse, is out of range are scaled; all others stay as they are.
+    with np.errstate(over="ignore"):
+        return result if 1e-200 < result.sum() < 1e200 else result / result.max()
 
 
 def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:

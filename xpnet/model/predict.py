@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import Any
 
 import numpy as np
 
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.layers.shapes import every_layer
+from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets
 from xpnet.model.memory import explained
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_size
 
-if TYPE_CHECKING:
-    from xpnet.network import Network
+
+def rows_at_once(net: Model, batch_size: int | None) -> int:
+    """Return how many rows are computed at a time if not `batch_size`: 512 on a host, whose cache then holds them.
+
+    A device that works ahead of the host is given as many as 64 MiB hold of the widest layer's numbers.
+    """
+    if batch_size is not None or not net.backend.asynchronous:
+        return 512 if batch_size is None else check_size("batch_size", batch_size)
+    widest = max(
+        prod(shape) for item in every_layer(net.layers, net.input_shape) for shape in (item.before, item.after)
+    )
+    return max(512, (64 << 20) // (widest * np.dtype(net.dtype).itemsize))
 
 
-def _batches(net: Network, x: Array, batch_size: int) -> Iterator[Array]:
+def _batches(net: Model, x: Array, size: int) -> Iterator[Array]:
     """Yield the network's output for a slice of rows at a time."""
-    size = check_size("batch_size", batch_size)
     for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
-        yield net._output(x[start : min(start + size, x.shape[0]), ...])
+        yield net.output(x[start : min(start + size, x.shape[0]), ...])
 
 
-def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba: bool) -> HostArray:
+def outputs(net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool) -> HostArray:
     """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
     x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
     xp = net.backend.xp
-    with net.backend.active(), explained(net.backend, "prediction", batch_size):
-        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, batch_size)]
+    size = rows_at_once(net, batch_size)
+    with net.backend.active(), explained(net.backend, "prediction", size):
+        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size)]
         result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
     if not allow_nonfinite and not np.isfinite(result).all():
         row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
@@ -40,7 +53,7 @@ def outputs(net: Network, x: Any, batch_size: int, allow_nonfinite: bool, proba:
     return result
 
 
-def predict(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
+def predict(net: Model, x: Any, *, batch_size: int | None, allow_nonfinite: bool) -> HostArray:
     """See `Network.predict`."""
     if net.loss.kind == "regression":
         return outputs(net, x, batch_size, allow_nonfinite, proba=True)
@@ -55,7 +68,7 @@ def predict(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> 
     return decisions[:, 0] if decisions.shape[1] == 1 else decisions
 
 
-def predict_proba(net: Network, x: Any, *, batch_size: int, allow_nonfinite: bool) -> HostArray:
+def predict_proba(net: Model, x: Any, *, batch_size: int | None, allow_nonfinite: bool) -> HostArray:
     """See `Network.predict_proba`."""
     if net.loss.kind == "regression":
         raise ConfigError(
@@ -68,7 +81,7 @@ def predict_proba(net: Network, x: Any, *, batch_size: int, allow_nonfinite: boo
     return p
 
 
-def correct(net: Network, y: Array, t: Array) -> Array:
+def correct(net: Model, y: Array, t: Array) -> Array:
     """Return 1.0 for every sample whose label is predicted right, else 0.0, on the device (B,)."""
     xp = net.backend.xp
     if net.loss.kind == "binary":
@@ -77,16 +90,17 @@ def correct(net: Network, y: Array, t: Array) -> Array:
     return xp.astype(xp.argmax(y, axis=1) == label, y.dtype)
 
 
-def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) -> dict[str, float]:
+def score(net: Model, x: Array, t: Array, weight: HostArray, batch_size: int | None) -> dict[str, float]:
     """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end."""
     xp, backend = net.backend.xp, net.backend
     weight = weight * (len(weight) / weight.sum())  # ones, unless weighted: then counts of hits are exact
     totals: list[Array] = []
-    with backend.active(), explained(backend, "evaluation", batch_size):
-        start = 0
-        for y in _batches(net, x, batch_size):
+    size = rows_at_once(net, batch_size)
+    with backend.active(), explained(backend, "evaluation", size):
+        start, weights = 0, backend.asarray(weight.astype(net.dtype))
+        for y in _batches(net, x, size):
             stop = start + y.shape[0]
-            w = backend.asarray(weight[start:stop].astype(net.dtype))
+            w = weights[start:stop]
             target = t[start:stop] if t.ndim == 1 else t[start:stop, ...]
             loss, _ = net.loss(xp, y, target, w)
             parts = [loss]
@@ -101,7 +115,7 @@ def score(net: Network, x: Array, t: Array, weight: HostArray, batch_size: int) 
     return result
 
 
-def evaluate(net: Network, x: Any, t: Any, sample_weight: Any, *, batch_size: int) -> dict[str, float]:
+def evaluate(net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None) -> dict[str, float]:
     """See `Network.evaluate`."""
     x = check_inputs(x, net.input_shape, net.backend, net.dtype)
     t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)

@@ -61,7 +61,7 @@ def errors(x: Any, t: Any, predicted: Any, shape: tuple[int, int], ax: Axes | No
 
     Parameters
     ----------
-    x : array (B, I)
+    x : array (B, I) or (B, H, W, 1)
     t, predicted : array (B,)
         Classes 0, 1, 2, ...
     shape : (int, int)
@@ -73,7 +73,7 @@ def errors(x: Any, t: Any, predicted: Any, shape: tuple[int, int], ax: Axes | No
     """
     truth, guess = _labels(t, predicted)
     images = np.asarray(x, dtype=np.float64)
-    if images.shape != (len(truth), shape[0] * shape[1]):
+    if images.shape not in ((len(truth), shape[0] * shape[1]), (len(truth), *shape, 1)):
         raise ShapeError(f"x has shape {images.shape}, expected {(len(truth), shape[0] * shape[1])}: a row an image")
     wrong = np.flatnonzero(truth != guess)
     ax = axes(ax, 6.0, 6.0)

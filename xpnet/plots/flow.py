@@ -6,6 +6,7 @@ import numpy as np
 
 from xpnet.inspection.recorder import Recorder
 from xpnet.inspection.trace import Trace
+from xpnet.layers.shapes import every_layer
 from xpnet.plots.style import COLORS, SEQUENTIAL, Axes, axes, thinned
 
 
@@ -45,14 +46,15 @@ def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
         Where to draw; a new figure by default.
     """
     ax = axes(ax)
-    layers = [k for k in range(len(recorder.net.layers)) if f"{k}.delta" in recorder]
-    sizes = np.stack([recorder[f"{k}.delta"].rms for k in layers])
+    found = {item.place: item.layer for item in every_layer(recorder.net.layers, recorder.net.input_shape)}
+    layers = [place for place in found if f"{place}.delta" in recorder]
+    sizes = np.stack([recorder[f"{place}.delta"].rms for place in layers])
     sizes = np.ma.masked_where(~(sizes > 0), sizes)  # has no place on a logarithmic scale
     steps = recorder.steps
     edges = np.concatenate([[steps[0]], (steps[1:] + steps[:-1]) / 2, [steps[-1] + (len(steps) == 1)]])
     picture = ax.pcolormesh(edges, np.arange(len(layers) + 1), sizes, cmap=SEQUENTIAL, norm="log")
     ax.figure.colorbar(picture, ax=ax, label="typical size of delta = dL/dy (rms)")
-    names = [f"{k} {type(recorder.net.layers[k]).__name__}" for k in layers]
+    names = [f"{place} {type(found[place]).__name__}" for place in layers]
     ax.set_yticks(np.arange(len(layers)) + 0.5, thinned(names))
     ax.set_xlabel("training step")
     ax.set_ylabel("layer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet.errors import ConfigError, ShapeError, closest
+from xpnet.layers.shapes import every_layer
 from xpnet.network import Network
 from xpnet.plots.style import SIGNED, Axes, axes, signed_limit, tiles
 from xpnet.typing import HostArray
@@ -22,15 +23,20 @@ def _values(net: Network, name: str) -> HostArray:
 def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
     """Draw a parameter as a matrix of colours: a row for each input, a column for each output; a bias is one row.
 
+    The weights of a convolution have a row for each place in its window and each channel there.
+
     Parameters
     ----------
     net : Network
     name : str
-        The parameter's name, such as "0.W" or "2.b".
+        The parameter's name, such as "0.W", "2.b" or "3.0.W".
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
     """
-    values = np.atleast_2d(_values(net, name))
+    values = _values(net, name)
+    values = values.reshape(-1, values.shape[-1])
+    place = name.rpartition(".")[0]
+    layer = next(item.layer for item in every_layer(net.layers, net.input_shape) if item.place == place)
     ax = axes(ax)
     picture = ax.imshow(values, cmap=SIGNED, aspect="auto", interpolation="nearest", **signed_limit(values))
     ax.figure.colorbar(picture, ax=ax, label=f"value of {name}")
@@ -41,7 +47,7 @@ def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
     if values.shape[0] == 1:
         ax.set_yticks([])
         ax.set_ylabel("")
-    ax.set_title(f"{name}: {type(net.layers[int(name.split('.')[0])]).__name__} of layer {name.split('.')[0]}")
+    ax.set_title(f"{name}: {type(layer).__name__} of layer {place}")
     return ax
 
 

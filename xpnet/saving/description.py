@@ -1,8 +1,10 @@
 """Layers, losses, optimizers and schedules as JSON, and back: frozen dataclasses by the names of a closed registry.
 
 A description is data: nothing in it is imported, evaluated or looked up outside the registry and what the user hands
-over. ``Linear(2, 3)`` is ``{"class": "Linear", "inputs": 2, "outputs": 3, ...}``, with every field. Classes and
-functions that are not xpnet's are written as ``"own.NAME"``, and found again only among those that the user passes.
+over. ``Linear(2, 3)`` is ``{"class": "Linear", "inputs": 2, "outputs": 3, ...}``, with every field, except that one
+marked by ``metadata={"optional": True}`` is left out where it has its default, as in files from before there was such a
+field. Classes and functions that are not xpnet's are written as ``"own.NAME"``, and found again only among those that
+the user passes.
 """
 
 from __future__ import annotations
@@ -36,21 +38,10 @@ Own = Mapping[str, Any] | Iterable[Any]
 
 
 def describe(value: Any, where: str, functions: dict[str, Any] | None = None) -> Any:
-    """Return the JSON description of a layer, loss, optimizer or one of their fields.
+    """Return the JSON description of a layer, loss, optimizer or one of their fields; a CheckpointError if it has none.
 
-    Parameters
-    ----------
-    value : dataclass instance, function, number, string, list, tuple or None
-    where : str
-        What it is, for messages and for functions without a name of their own: ``"layers[1]"``.
-    functions : dict, optional
-        The user's functions by the names given to them so far; kept over the parts of one file, so that no two share
-        a name.
-
-    Raises
-    ------
-    CheckpointError
-        It holds something that a file cannot.
+    `where` says what it is, for messages and for functions without a name of their own: ``"layers[1]"``. `functions`
+    are the user's by the names given to them so far, kept over the parts of one file, so that no two share a name.
     """
     functions = {} if functions is None else functions
     if isinstance(value, np.generic):
@@ -72,8 +63,10 @@ def describe(value: Any, where: str, functions: dict[str, Any] | None = None) ->
         isinstance(value, tuple(KINDS.values())) and not getattr(value, "__dict__", {})
     ):
         name = cls.__name__ if CLASSES.get(cls.__name__) is cls else f"own.{cls.__name__}"
-        fields = {name: describe(getattr(value, name), f"{where}.{name}", functions) for name in _fields(cls)}
-        return {"class": name, **fields}
+        values = {field: getattr(value, field) for field in _fields(cls)}
+        defaults = _optional(cls)
+        said = {field: v for field, v in values.items() if field not in defaults or v != defaults[field]}
+        return {"class": name} | {field: describe(v, f"{where}.{field}", functions) for field, v in said.items()}
     if callable(value):
         return {"function": _function_name(value, where, functions)}
     raise CheckpointError(
@@ -83,22 +76,10 @@ def describe(value: Any, where: str, functions: dict[str, Any] | None = None) ->
 
 
 def build(data: Any, where: str, own: Mapping[str, Any], kind: str = "") -> Any:
-    """Return what a description stands for.
+    """Return what a description stands for, made of xpnet's classes and of the user's `own` by name (see `own_names`).
 
-    Parameters
-    ----------
-    data : JSON value
-    where : str
-        What it is, for messages.
-    own : mapping
-        The user's classes and functions by name; see `own_names`.
-    kind : "layer", "loss", "optimizer" or ""
-        What it must be; "" is anything.
-
-    Raises
-    ------
-    CheckpointError
-        It names what is neither in the registry nor handed over, or the class refuses the values.
+    `where` says what it is, for messages. It must be of a `kind`, if one of `KINDS` is given. A CheckpointError names
+    what is in neither registry, and the class that refuses its values.
     """
     if isinstance(data, dict) and "class" in data:
         result = _build_object(data, where, own, kind or "object")
@@ -137,6 +118,12 @@ def _fields(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls) if field.init] if dataclasses.is_dataclass(cls) else []
 
 
+def _optional(cls: type) -> dict[str, Any]:
+    """Return the defaults of the fields that a description may leave out."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return {field.name: field.default for field in fields if field.metadata.get("optional")}
+
+
 def _function_name(function: Any, where: str, functions: dict[str, Any]) -> str:
     """Return a name for a function: its own if it has one that no other function here has, else its place."""
     name = getattr(function, "__name__", "")
@@ -166,12 +153,16 @@ def _build_object(data: dict[str, Any], where: str, own: Mapping[str, Any], kind
     registry = {key: cls for key, cls in CLASSES.items() if issubclass(cls, KINDS.get(kind, object))}
     cls = _find(name, where, own, registry, kind)
     wanted, given = set(_fields(cls)), data.keys() - {"class"}
-    if wanted != given:
+    missing = wanted - given - _optional(cls).keys()
+    if missing or given - wanted:
         raise CheckpointError(
-            f"{where}: {name!r:.200} has the fields {sorted(wanted)}; missing are {sorted(wanted - given)}, "
+            f"{where}: {name!r:.200} has the fields {sorted(wanted)}; missing are {sorted(missing)}, "
             f"unknown are {sorted(given - wanted)!r:.200}"
         )
     values = {field: build(data[field], f"{where}.{field}", own) for field in sorted(given)}
+    for field, value in values.items():
+        if cls is Activation and (value in FUNCTIONS.values() or type(value) in CLASSES.values()):
+            raise CheckpointError(f"{where}.{field} is {value!r:.200}, which is no function of an activation")
     try:
         return cls(**values)
     except Exception as error:

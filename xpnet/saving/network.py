@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,29 +16,37 @@ from xpnet.backends import get as get_backend
 from xpnet.errors import CheckpointError
 from xpnet.files.tensors import read_tensors, write_tensors
 from xpnet.layers import Layer
+from xpnet.layers.base import joined
+from xpnet.model import build
 from xpnet.model.build import DTYPES
-from xpnet.network import Network
-from xpnet.saving.description import CLASSES, Own, build, describe, own_names
+from xpnet.model.core import Model
+from xpnet.saving.description import Own, describe, own_names
+from xpnet.saving.description import build as make
 
 Tensors = dict[str, npt.NDArray[Any]]
 Expected = dict[str, tuple[tuple[int, ...], str]]
 """Shape and data type of each tensor by its name."""
 
+AnyModel = TypeVar("AnyModel", bound=Model)
+
 SETTINGS = ("dtype", "seed", "l1", "l2", "penalize_biases")
-"""What a network's description holds besides its layers and its loss."""
+"""What a network's description holds besides its layers and its loss; and the shape of a sample, if it was given."""
+
+STATE = "state."
+"""How the names of the running statistics begin."""
 
 TRAINING = "training."
 """How the names of the tensors begin that belong to a training, not to the network."""
 
 
-def save(net: Network, path: str | os.PathLike[str]) -> None:
+def save(net: Model, path: str | os.PathLike[str]) -> None:
     """Write a network to a file: parameters, running statistics, and the description of its layers and loss.
 
     The file is written whole or not at all, whatever interrupts: see `xpnet.files.atomic.write_atomically`.
 
     Parameters
     ----------
-    net : Network
+    net : Model
     path : str or path
         By custom it ends with ``.safetensors``.
 
@@ -66,43 +74,8 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     write_tensors(path, tensors, {"network": description})
 
 
-def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:
-    """Return the network that a file holds.
-
-    The file may come from anybody, and from any backend. Its names of layers, losses and functions are looked up among
-    xpnet's own and those in `classes`, nowhere else.
-
-    Parameters
-    ----------
-    path : str or path
-        What `Network.save`, or a training with checkpoints, wrote.
-    backend : str or Backend
-        Where the network shall compute; parameters are bit-identical on each.
-    classes : sequence of classes and functions, or dict of such by name
-        Those of one's own that the network is made of.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    CheckpointError
-        The file is damaged, of a newer format, names an unknown class, or its tensors do not fit its layers; all
-        differences are listed.
-    CheckpointIOError
-        The system refused to read.
-
-    Examples
-    --------
-    >>> import tempfile, xpnet
-    >>> net = xpnet.mlp([4, 3, 2])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     net.save(f"{folder}/net.safetensors")
-    ...     again = xpnet.load(f"{folder}/net.safetensors")
-    >>> bool((again.theta == net.theta).all())
-    True
-    """
+def read(path: str | os.PathLike[str], backend: str | Backend, classes: Own, kind: type[AnyModel]) -> AnyModel:
+    """Return the network of class `kind` that a file holds; see `xpnet.load`."""
     own = own_names(classes)
     device = get_backend(backend)
     tensors, description = read_tensors(path)
@@ -110,40 +83,33 @@ def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes
     parts = members(description, where, ("network",), ("training",))
     if "training" in parts:
         tensors = {name: value for name, value in tensors.items() if not name.startswith(TRAINING)}
-    net = _build_network(parts["network"], tensors, where, own, device)
+    net = _build_network(parts["network"], tensors, where, own, device, kind)
     check_tensors(tensors, network_tensors(net), where)
-    net.theta = device.asarray(flat_vector(net, tensors))
-    net.state = {name: device.asarray(tensors[f"state.{name}"].copy()) for name in net.state}
+    net.theta = device.asarray(net.layout.join(tensors, net.dtype))
+    net.state = {name: device.asarray(tensors[STATE + name].copy()) for name in build.state(net.layers)}
     return net
 
 
-def network_content(net: Network) -> tuple[Tensors, dict[str, Any]]:
+def network_content(net: Model) -> tuple[Tensors, dict[str, Any]]:
     """Return a network's tensors, on the host, and its description."""
     to_numpy = net.backend.to_numpy
     tensors = {name: to_numpy(value) for name, value in net.parameters.items()}
-    tensors |= {f"state.{name}": to_numpy(value) for name, value in net.state.items()}
+    tensors |= {STATE + name: to_numpy(value) for name, value in net.state.items()}
     functions: dict[str, Any] = {}
     description = {
         "layers": describe(list(net.layers), "layers", functions),
         "loss": describe(net.loss, "loss", functions),
         **{name: describe(getattr(net, name), name) for name in SETTINGS},
+        **({"input_shape": list(net.given_shape)} if net.given_shape else {}),
     }
     return tensors, description
 
 
-def network_tensors(net: Network) -> Expected:
+def network_tensors(net: Model) -> Expected:
     """Return what `network_content` gives, without the numbers."""
-    views = {**net.parameters, **{f"state.{name}": value for name, value in net.state.items()}}
-    return {name: (tuple(value.shape), net.dtype) for name, value in views.items()}
-
-
-def flat_vector(net: Network, tensors: Mapping[str, Any], prefix: str = "") -> npt.NDArray[Any]:
-    """Return the host vector, laid out like `theta`, of the tensors named like the parameters after a prefix."""
-    vector = np.empty(net.parameter_count, net.dtype)
-    for k, views in enumerate(net.split(np, vector)):
-        for name, view in views.items():
-            view[...] = tensors[f"{prefix}{k}.{name}"]
-    return vector
+    shapes = {p.key: p.shape for p in net.layout.places}
+    shapes |= {STATE + name: value.shape for name, value in build.state(net.layers).items()}
+    return {name: (shape, net.dtype) for name, shape in shapes.items()}
 
 
 def check_tensors(tensors: Mapping[str, Any], expected: Expected, where: str) -> None:
@@ -159,9 +125,19 @@ def check_tensors(tensors: Mapping[str, Any], expected: Expected, where: str) ->
             found.append(f"{name!r} has shape {tensor.shape}, expected {shape}{hint}")
         if tensor.dtype != np.dtype(dtype):
             found.append(f"{name!r} has dtype {tensor.dtype}, expected {dtype}")
+        elif name.startswith(STATE):
+            found += _impossible(name, tensor)
     found += [f"{name!r:.80} {tensors[name].shape} is not known" for name in tensors if name not in expected]
     if found:
         raise mismatch(where, "the tensors do not fit the layers", found)
+
+
+def _impossible(name: str, tensor: Any) -> list[str]:
+    """Say which number of a running statistic no training leaves behind: with it predictions would be NaN."""
+    low = 0.0 if name.endswith(".variance") else -np.inf
+    bad = np.argwhere(~(np.isfinite(tensor) & (tensor >= low)))
+    wanted = "finite" if low else "finite and not below 0"
+    return [f"{name!r}{k.tolist()} is {tensor[tuple(k)]}, it must be {wanted}" for k in bad[:1]]
 
 
 def mismatch(where: str, what: str, found: list[str]) -> CheckpointError:
@@ -178,30 +154,40 @@ def members(data: Any, where: str, wanted: tuple[str, ...], allowed: tuple[str, 
     return data
 
 
-def _build_network(data: Any, tensors: Tensors, where: str, own: Mapping[str, Any], backend: Backend) -> Network:
-    parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS))
+def _build_network(
+    data: Any, tensors: Tensors, where: str, own: Mapping[str, Any], backend: Backend, kind: type[AnyModel]
+) -> AnyModel:
+    parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS), ("input_shape",))
     if not isinstance(parts["layers"], list):
         raise CheckpointError(f"{where}: layers must be a list, got {parts['layers']!r:.200}")
-    layers = [build(item, f"{where}, layers[{k}]", own, "layer") for k, item in enumerate(parts["layers"])]
-    loss = build(parts["loss"], f"{where}, loss", own, "loss")
+    layers = [make(item, f"{where}, layers[{k}]", own, "layer") for k, item in enumerate(parts["layers"])]
+    loss = make(parts["loss"], f"{where}, loss", own, "loss")
     if parts["dtype"] not in DTYPES:
         raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {parts['dtype']!r:.200}")
-    _check_declared(layers, tensors, parts["dtype"], where)
+    settings = {name: value for name, value in parts.items() if name not in ("layers", "loss")}
     try:
-        return Network(layers, loss, backend, **{name: parts[name] for name in SETTINGS})
-    except MemoryError:
+        _check_declared(layers, tensors, parts["dtype"], where)
+        return kind.without_values(layers, loss, backend, **settings)
+    except (CheckpointError, MemoryError):
         raise
     except Exception as error:
         raise CheckpointError(f"{where}: no network can be made of this description: {error!s:.300}") from error
 
 
-def _check_declared(layers: list[Layer], tensors: Tensors, dtype: str, where: str) -> None:
+def _check_declared(layers: Sequence[Layer], tensors: Tensors, dtype: str, where: str) -> None:
     """Compare the tensors with the shapes that layers declare, before anything of their size is made.
 
-    Otherwise a small file that names large layers would cost much memory. A layer of one's own need not declare any.
+    A small file that names large layers is refused by its tensors' names. A layer of one's own need not declare any.
     """
-    declared = [layer.parameter_shapes() for layer in layers]
-    silent = {str(k) for k, layer in enumerate(layers) if not declared[k] and type(layer) not in CLASSES.values()}
-    expected = {f"{k}.{name}": (tuple(shape), dtype) for k, own in enumerate(declared) for name, shape in own.items()}
-    compared = {name: value for name, value in tensors.items() if name.partition(".")[0] not in {"state", *silent}}
+    declared = {str(k): layer.parameter_shapes() for k, layer in enumerate(layers) if _declares(layer)}
+    expected = {name: (tuple(shape), dtype) for name, shape in joined(declared).items()}
+    silent = {"state", *map(str, range(len(layers)))} - declared.keys()
+    compared = {name: value for name, value in tensors.items() if name.partition(".")[0] not in silent}
     check_tensors(compared, expected, where)
+
+
+def _declares(layer: Layer) -> bool:
+    """Say whether the shapes of a layer's parameters are known without drawing any."""
+    inner = [part for chain in layer.chains.values() for part in chain]
+    own = type(layer)
+    return all(map(_declares, inner)) and (own.init is Layer.init or own.parameter_shapes is not Layer.parameter_shapes)

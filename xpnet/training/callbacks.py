@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnet.errors import ConfigError
+from xpnet.training.run import Run
 from xpnet.validation import check_flag, check_number, check_size
-
-if TYPE_CHECKING:
-    from xpnet.training.fit import Run
 
 
 class Callback:
@@ -120,8 +118,11 @@ class EarlyStopping(Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
-        count = len(state) - 2
-        self._parameters = [self._run.net.backend.asarray(state[f"parameters.{k}"]) for k in range(count)] or None
+        saved = [state[f"parameters.{k}"] for k in range(len(state) - 2)]
+        here = self._run.parameters_in_use()
+        if saved and [a.shape for a in saved] != [tuple(a.shape) for a in here]:
+            raise ValueError(f"the best parameters have the shapes {[a.shape for a in saved]!r:.200}")
+        self._parameters = [self._run.net.backend.asarray(a) for a in saved] or None
 
     def on_end(self, run: Run) -> None:
         if self.restore_best and self._parameters is not None:

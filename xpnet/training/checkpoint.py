@@ -7,7 +7,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnet.errors import CheckpointError
 from xpnet.files.atomic import check_writable
@@ -15,11 +15,9 @@ from xpnet.files.tensors import write_tensors
 from xpnet.saving.network import network_content
 from xpnet.training import divergence
 from xpnet.training.callbacks import Callback
+from xpnet.training.run import Run
 from xpnet.training.state import restore_training, training_content, training_counts, training_settings
 from xpnet.validation import check_flag, check_size
-
-if TYPE_CHECKING:
-    from xpnet.training.fit import Run
 
 
 class Checkpoint(Callback):

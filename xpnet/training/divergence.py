@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xpnet.errors import NonFiniteError
+from xpnet.layers.shapes import every_layer
+from xpnet.training.steps import Steps
 from xpnet.typing import Array
-
-if TYPE_CHECKING:
-    from xpnet.training.trainer import Trainer
 
 
 def is_finite(xp: Any, a: Array) -> bool:
@@ -18,70 +17,70 @@ def is_finite(xp: Any, a: Array) -> bool:
     return isfinite(float(xp.sum(a))) or bool(xp.all(xp.isfinite(a)))
 
 
-def state_is_finite(trainer: Trainer) -> bool:
-    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite."""
-    xp = trainer.net.backend.xp
-    return all(is_finite(xp, a) for a in trainer.mutable().values() if xp.isdtype(a.dtype, "real floating"))
+def state_is_finite(trainer: Steps) -> bool:
+    """Say whether the loss, the parameters, the optimizer's slots and the running statistics are finite.
+
+    One NaN or infinity poisons a sum, so that a look at the sums of all arrays tells; a sum that overflows does not.
+    """
+    xp, sums = trainer.net.backend.xp, trainer.look(again=True)
+    return all(isfinite(total) or bool(xp.all(xp.isfinite(trainer.arrays[name]))) for name, total in sums.items())
 
 
-def find(trainer: Trainer, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:
+def find(trainer: Steps, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:
     """Repeat the last `steps` steps singly; return how many stay finite, and the error that says what comes next."""
     rewind(0)
     good, last = 0, nan
     while good < steps:
-        before, weight = float(trainer.arrays["loss"][0]), trainer.weight_done()
+        before, weight = trainer.look()["loss"], trainer.weight_done()
         trainer._advance(1)
         if not state_is_finite(trainer):
             break
         good += 1
         if trainer.weight_done() > weight:
-            last = (float(trainer.arrays["loss"][0]) - before) / (trainer.weight_done() - weight)
+            last = (trainer.look()["loss"] - before) / (trainer.weight_done() - weight)
     rewind(good)
     place = f"epoch {trainer.epoch + 1}, step {trainer.position + 1}"
-    rate = float(trainer._rates(range(trainer.step, trainer.step + 1))[0])
+    rate = float(trainer.rates(range(trainer.step, trainer.step + 1))[0])
     known = f"the last finite loss was {last:.6g}" if isfinite(last) else "no loss since the last look was finite"
-    narrow = (
-        "" if trainer.mixed is None else f", or precision=None ({trainer.mixed.name} ends at {trainer.mixed.largest:g})"
-    )
+    more = trainer.objective.advice()
     return good, NonFiniteError(
         f"{place}: {first_bad_quantity(trainer)}; {known}. The parameters are those of the last finite step. "
-        f"Try a learning rate below {rate:g}, clip_norm=1.0 in the optimizer, or scaled inputs{narrow}."
+        f"Try a learning rate below {rate:g}, clip_norm=1.0 in the optimizer, or scaled inputs{more}."
     )
 
 
-def first_bad_quantity(trainer: Trainer) -> str:
+class _Found(Exception):
+    """Ends the passes at the first quantity that is not finite."""
+
+
+def first_bad_quantity(trainer: Steps) -> str:
     """Name the first quantity of the coming step that is not finite."""
-    net = trainer.net
-    xp = net.backend.xp
-    x, t = trainer._next_batch()
-    size = x.shape[0]
-    weight = xp.full((size,), 1.0 / size, dtype=net.theta.dtype, device=net.theta.device)
-    theta, scale = net.theta, None
-    if trainer.mixed is not None:
-        theta, scale = xp.astype(theta, trainer.mixed.dtype), trainer.arrays["scaling.scale"]
-    params, contexts = net.split(xp, theta), net.contexts(True, trainer.arrays["step"])
-    caches = []
-    for k, layer in enumerate(net.layers):
-        x, cache = layer.forward(xp, params[k], x, contexts[k])
-        caches.append(cache)
-        if not is_finite(xp, x):
-            return f"the output of layer {k} ({layer}) has {_count(xp, x)}"
-    value, delta = net.loss(xp, x if scale is None else xp.astype(x, weight.dtype), t, weight)
-    if not is_finite(xp, value):
-        return f"the loss {net.loss} is {float(value)}"
-    if not is_finite(xp, delta):
-        return f"the delta of the loss {net.loss} has {_count(xp, delta)}"
-    if scale is not None:
-        delta = xp.astype(scale * delta, theta.dtype)
-        if not is_finite(xp, delta):
-            return f"the delta of the loss {net.loss}, scaled by {float(scale[0]):g}, has {_count(xp, delta)}"
-    for k in range(len(net.layers) - 1, -1, -1):
-        delta, grads = net.layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=True)
-        for name, gradient in grads.items():
-            if not is_finite(xp, gradient):
-                return f"the gradient of {name} of layer {k} ({net.layers[k]}) has {_count(xp, gradient)}"
-        if not is_finite(xp, delta):
-            return f"the delta passed back by layer {k} ({net.layers[k]}) has {_count(xp, delta)}"
+    net, xp, last = trainer.net, trainer.net.backend.xp, str(len(trainer.net.layers) - 1)
+    scaled = f", scaled by {trainer.loss_scale:g}," if trainer.objective.skips else ""
+
+    layers = {item.place: item.layer for item in every_layer(net.layers, net.input_shape)}
+
+    def watch(place: str, name: str, array: Array) -> None:
+        layer = f"of layer {place} ({layers[place]})"
+        what = {
+            "x": "",
+            "y": f"the output {layer}",
+            "loss": f"the loss {net.loss}",
+            "delta": f"the delta of the loss {net.loss}{scaled}" if place == last else "",
+            "dx": f"the delta passed back by layer {place} ({layers[place]})",
+        }.get(name, f"the gradient of {name[1:]} {layer}")
+        if what and not is_finite(xp, array):
+            raise _Found(f"{what} is {float(array)}" if array.ndim == 0 else f"{what} has {_count(xp, array)}")
+
+    contexts = trainer.contexts(watch)
+    try:
+        *_, caches = trainer.objective.differentiate(xp, trainer.arrays, trainer.next_batch(), contexts)
+    except _Found as found:
+        return str(found)
+    for layer, context, cache in zip(net.layers, contexts, caches, strict=True):
+        for name, array in layer.update_state(xp, context.state, cache).items():
+            if not is_finite(xp, array):
+                return f"the running {name} of layer {context.place} ({layer}) has {_count(xp, array)}"
     return f"the update of the parameters by {type(trainer.optimizer).__name__} is not finite"
 
 

@@ -33,7 +33,7 @@ Micikevicius et al., "Mixed precision training", ICLR 2018, arXiv:1710.03740, se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from math import nan
 from typing import Any
@@ -43,17 +43,14 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import ConfigError, DataError, closest
 from xpnet.layers import Context
-from xpnet.network import Network, backward_pass, forward_pass
-from xpnet.optimizers import Optimizer
-from xpnet.training.step import Step, count, make_update, new_statistics, take_batch, training_contexts
-from xpnet.typing import Array
-
-PREFIX = "scaling."
-"""How the names of the arrays of `MixedPrecision.arrays` begin among those of a training."""
+from xpnet.model.core import Model
+from xpnet.training.feed import Batch
+from xpnet.training.objective import Objective
+from xpnet.typing import Array, LayerParams
 
 
 @dataclass(frozen=True)
-class MixedPrecision:
+class Format:
     """A data type of 16 bits, and how the loss is scaled for it.
 
     Attributes
@@ -65,8 +62,6 @@ class MixedPrecision:
         The scale S at the beginning, and its bounds: powers of two, so that scaling rounds nothing.
     patience : int
         After so many good steps in a row S is doubled.
-    dtype : object
-        The data type in the terms of the array library.
     """
 
     name: str
@@ -75,41 +70,19 @@ class MixedPrecision:
     minimum: float
     maximum: float
     patience: int = 2000
-    dtype: Any = None
-
-    def arrays(self, backend: Backend) -> dict[str, Array]:
-        """Return the scale, the number of good steps in a row, and the number of steps that were skipped."""
-        return {
-            "scaling.scale": backend.asarray(np.full(1, self.initial, dtype=np.float32)),
-            "scaling.good": backend.asarray(np.zeros(1, dtype=np.int64)),
-            "scaling.skipped": backend.asarray(np.zeros(1, dtype=np.int64)),
-        }
-
-    def inputs(self, x: Array, backend: Backend) -> Array:
-        """Return checked inputs in half precision, or raise where they do not fit."""
-        xp = backend.xp
-        with backend.active():
-            half = xp.astype(x, self.dtype)
-            if bool(xp.all(xp.isfinite(half))):
-                return half
-            place = np.argwhere(~backend.to_numpy(xp.isfinite(half)))[0].tolist()
-        raise DataError(
-            f"x{place} = {float(x[tuple(place)]):g} is beyond {self.largest:g}, the largest {self.name}; scale the "
-            "data, for instance to mean 0 and standard deviation 1, or train with precision=None"
-        )
 
 
 FORMATS = {
-    "float16": MixedPrecision("float16", 65504.0, 2.0**15, 2.0**-14, 2.0**24),
+    "float16": Format("float16", 65504.0, 2.0**15, 2.0**-14, 2.0**24),
     # Its exponents are those of float32: the scale has nothing to do, and a gradient that is not finite is an error.
-    "bfloat16": MixedPrecision("bfloat16", 3.38953e38, 1.0, 1.0, 1.0),
+    "bfloat16": Format("bfloat16", 3.38953e38, 1.0, 1.0, 1.0),
 }
 
 
-def resolve(net: Network, precision: Any) -> MixedPrecision | None:
-    """Return what the name of a precision stands for on the network's backend; None for None."""
+def objective_of(net: Model, precision: Any) -> Objective:
+    """Return the objective in the precision of this name, or in the network's own for None."""
     if precision is None:
-        return None
+        return Objective(net)
     if not isinstance(precision, str) or precision not in FORMATS:
         raise ConfigError(
             f"precision must be None, 'float16' or 'bfloat16', got {precision!r}.{closest(str(precision), FORMATS)}"
@@ -119,7 +92,7 @@ def resolve(net: Network, precision: Any) -> MixedPrecision | None:
             f"precision={precision!r} needs a network of float32, which its parameters stay in; this one is of "
             f"{net.dtype}. Build it with dtype='float32', or train it with precision=None"
         )
-    return replace(FORMATS[precision], dtype=_dtype(net.backend, precision))
+    return MixedPrecision(net, FORMATS[precision])
 
 
 def _dtype(backend: Backend, name: str) -> Any:
@@ -140,56 +113,80 @@ def _dtype(backend: Backend, name: str) -> Any:
     return found
 
 
-def make_mixed_step(net: Network, optimizer: Optimizer, batch: int, mixed: MixedPrecision) -> Step:
-    """Return the training step in mixed precision; what `make_step` says of its own holds of this."""
-    apply = make_update(net, optimizer, skips=True)
+class MixedPrecision(Objective):
+    """The network's objective with both passes in half precision."""
 
-    def step(xp: Any, a: Mapping[str, Array]) -> None:
-        x, t, weight, total = take_batch(xp, a, batch)
-        contexts = training_contexts(net, a)
-        value, caches = objective(
-            net, mixed.dtype, xp, a["theta"], a["gradient"], a["scaling.scale"], x, t, weight, contexts
+    skips = True
+
+    def __init__(self, net: Model, format: Format) -> None:
+        super().__init__(net)
+        self.format, self.precision, self.dtype = format, format.name, _dtype(net.backend, format.name)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the scale, the number of good steps in a row, and the number of steps that were skipped."""
+        asarray = self.net.backend.asarray
+        return {
+            "scaling.scale": asarray(np.full(1, self.format.initial, dtype=np.float32)),
+            "scaling.good": asarray(np.zeros(1, dtype=np.int64)),
+            "scaling.skipped": asarray(np.zeros(1, dtype=np.int64)),
+        }
+
+    def inputs(self, x: Array) -> Array:
+        """Return checked inputs in half precision, or raise where they do not fit."""
+        backend, xp = self.net.backend, self.net.backend.xp
+        with backend.active():
+            half = xp.astype(x, self.dtype)
+            if bool(xp.all(xp.isfinite(half))):
+                return half
+            place = np.argwhere(~backend.to_numpy(xp.isfinite(half)))[0].tolist()
+        raise DataError(
+            f"x{place} = {float(x[tuple(place)]):g} is beyond {self.format.largest:g}, the largest {self.precision}; "
+            "scale the data, for instance to mean 0 and standard deviation 1, or train with precision=None"
         )
-        good = xp.sum(0.0 * a["gradient"]) == 0.0  # (9): zero times infinity, or NaN, is NaN
-        for statistic, new in new_statistics(xp, net, contexts, caches):
-            statistic[...] = xp.where(good, xp.astype(new, statistic.dtype), statistic)
 
-        apply(xp, {**a, "good": good})  # (10)
+    def differentiate(
+        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
+    ) -> tuple[Array, LayerParams, list[Any]]:
+        """Equations (1) to (5)."""
+        net, theta = self.net, a["theta"]
 
-        # The forward pass has nothing to do with the scale: its loss counts unless it is not finite itself.
+        def loss(xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
+            value, dy = net.loss(xp, xp.astype(y, theta.dtype), t, weight)
+            return value, xp.astype(a["scaling.scale"] * dy, self.dtype)
+
+        params = net.layout.split(xp, xp.astype(theta, self.dtype))
+        return net.differentiate(xp, params, batch.x, batch.t, batch.weight, contexts, loss)
+
+    def __call__(
+        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
+    ) -> tuple[Array, list[Any]]:
+        """Equations (1) to (8)."""
+        gradient = a["gradient"]
+        value, grads, caches = self.differentiate(xp, a, batch, contexts)
+        self.net.collect(xp, gradient, grads)
+        gradient /= a["scaling.scale"]
+        return self.net.penalize(xp, value, a["theta"], gradient), caches
+
+    def good(self, xp: Any, a: Mapping[str, Array]) -> Array:
+        """Equation (9): zero times infinity, or NaN, is NaN."""
+        return xp.sum(0.0 * a["gradient"]) == 0.0
+
+    def count(self, xp: Any, a: Mapping[str, Array], value: Array, share: Any, good: Array | None) -> None:
+        """Add L to the epoch's sum, and find the next step's scale: equations (11) to (13).
+
+        The forward pass has nothing to do with the scale: its loss counts unless it is not finite itself.
+        """
         loss, seen, finite = a["loss"], a["seen"], 0.0 * value == 0.0
-        loss += xp.where(finite, total * value, 0.0)
-        seen += total * xp.astype(finite, value.dtype)
-        adapt(xp, a, good, mixed)
-        count(a, batch)
+        loss += xp.where(finite, share * value, 0.0)
+        seen += share * xp.astype(finite, value.dtype)
+        scale, run, skipped = a["scaling.scale"], a["scaling.good"], a["scaling.skipped"]
+        run[...] = xp.where(good, run + 1, 0)
+        grows = run >= self.format.patience
+        larger = xp.where(grows, xp.minimum(2.0 * scale, self.format.maximum), scale)
+        smaller = xp.where(0.5 * scale >= self.format.minimum, 0.5 * scale, nan)
+        scale[...] = xp.where(good, larger, smaller)
+        run[...] = xp.where(grows, 0, run)
+        skipped += 1 - xp.astype(good, skipped.dtype)
 
-    return step
-
-
-def objective(
-    net: Network, half: Any, xp: Any, theta: Array, gradient: Array, scale: Array, x: Array, t: Array, weight: Array,
-    contexts: Sequence[Context],
-) -> tuple[Array, list[Any]]:  # fmt: skip
-    """Do what `Network.objective` does, the two passes in half precision: equations (1) to (8)."""
-    params = net.split(xp, xp.astype(theta, half))
-    y, caches = forward_pass(xp, net.layers, params, x, contexts)
-    value, dy = net.loss(xp, xp.astype(y, theta.dtype), t, weight)
-    dy = xp.astype(scale * dy, half)
-    _, grads = backward_pass(xp, net.layers, params, caches, dy, contexts, net._first_trainable)
-    for views, computed in zip(net.split(xp, gradient), grads, strict=True):
-        for name, view in views.items():
-            view[...] = computed[name]
-    gradient /= scale
-    return net.penalize(xp, value, theta, gradient), caches
-
-
-def adapt(xp: Any, a: Mapping[str, Array], good: Array, mixed: MixedPrecision) -> None:
-    """Find the next step's scale, equations (11) to (13), and count."""
-    scale, run, skipped = a["scaling.scale"], a["scaling.good"], a["scaling.skipped"]
-    run[...] = xp.where(good, run + 1, 0)
-    grows = run >= mixed.patience
-    larger = xp.where(grows, xp.minimum(2.0 * scale, mixed.maximum), scale)
-    smaller = xp.where(0.5 * scale >= mixed.minimum, 0.5 * scale, nan)
-    scale[...] = xp.where(good, larger, smaller)
-    run[...] = xp.where(grows, 0, run)
-    skipped += 1 - xp.astype(good, skipped.dtype)
+    def advice(self) -> str:
+        return f", or precision=None ({self.precision} ends at {self.format.largest:g})"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xpnet.errors import ConfigError, DataError, closest, warn_user
+from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights
-from xpnet.network import Network
 from xpnet.optimizers import OPTIMIZERS, Optimizer
+from xpnet.training.feed import Feed, epoch_order
+from xpnet.training.objective import Objective
 from xpnet.typing import Array, HostArray
-from xpnet.validation import check_number, check_size
+from xpnet.validation import check_flag, check_number, check_size
 
 
 class Validation(NamedTuple):
@@ -23,14 +26,12 @@ class Validation(NamedTuple):
     weight: HostArray
 
 
-class Prepared(NamedTuple):
-    """Checked training and validation data on the device; weights on the host."""
+class Samples(NamedTuple):
+    """Checked inputs and targets on the device; weights on the host, or None."""
 
     x: Array
     t: Array
     weight: HostArray | None
-    validation: Validation | None
-    batch_size: int
 
 
 def check_optimizer(optimizer: Any) -> Optimizer:
@@ -44,10 +45,16 @@ def check_optimizer(optimizer: Any) -> Optimizer:
     raise ConfigError(f"unknown optimizer {optimizer!r}{hint}; names are {known}.{closest(str(optimizer), OPTIMIZERS)}")
 
 
-def prepare_weights(
-    sample_weight: Any, class_weight: Mapping[int, float] | str | None, samples: int, t: Array, net: Network
-) -> HostArray | None:
-    """Return each sample's weight, the product of both kinds, scaled to a mean of 1; None if there is neither."""
+def check_samples(
+    net: Model, x: Any, t: Any, sample_weight: Any, class_weight: Mapping[int, float] | str | None
+) -> Samples:
+    """Check the training data, and move it to the device.
+
+    Each sample's weight is the product of both kinds, scaled to a mean of 1.
+    """
+    x = check_inputs(x, net.input_shape, net.backend, net.dtype, warn=True)
+    samples = int(x.shape[0])
+    t = check_targets(t, samples, net.output_shape[0], net.loss, net.backend, net.dtype)
     weight = None
     if sample_weight is not None:
         weight = check_sample_weight(sample_weight, samples, net.backend)
@@ -58,37 +65,45 @@ def prepare_weights(
         weight = by_class if weight is None else weight * by_class
         if not weight.sum() > 0:
             raise DataError("class_weight and sample_weight together give every sample the weight zero")
-    # Only ratios of weights matter; a mean of 1 keeps them within the range of float32.
-    return None if weight is None else weight * (samples / weight.sum())
+    return Samples(x, t, _of_mean_one(weight))
 
 
-def prepare(
-    net: Network, x: Any, t: Any, sample_weight: Any, class_weight: Mapping[int, float] | str | None,
-    validation_data: Any, validation_split: float, batch_size: int,
-) -> Prepared:  # fmt: skip
-    """Check everything, move the data to the device once, and set the validation data aside."""
-    backend = net.backend
-    x = check_inputs(x, net.input_shape, backend, net.dtype, warn=True)
-    samples = int(x.shape[0])
-    t = check_targets(t, samples, net.output_shape[0], net.loss, backend, net.dtype)
-    weight = prepare_weights(sample_weight, class_weight, samples, t, net)
+def _of_mean_one(weight: HostArray | None) -> HostArray | None:
+    """Return weights whose mean is 1: only their ratios matter, and these are within the range of float32."""
+    return None if weight is None else weight * (len(weight) / weight.sum())
+
+
+def resident(net: Model, objective: Objective, samples: Samples, batch_size: int, shuffle: bool) -> Feed:
+    """Return the feed of samples that lie on the device, in an order by the network's seed, or as they come."""
+    count = int(samples.x.shape[0])
+    order = partial(epoch_order, net.seed, samples=count) if check_flag("shuffle", shuffle) else None
+    return Feed(objective.inputs(samples.x), samples.t, samples.weight, check_size("batch_size", batch_size), order)
+
+
+def set_aside(
+    net: Model, samples: Samples, validation_data: Any, validation_split: float
+) -> tuple[Samples, Validation | None]:
+    """Return what to train on and what to validate on."""
     check_number("validation_split", validation_split, 0.0, 1.0, high_open=True)
-    check_size("batch_size", batch_size)
     validation = None
     if validation_data is not None:
         if validation_split:
             raise ConfigError("give either validation_data or validation_split, not both")
-        validation = _validation(net, validation_data, t)
+        validation = _validation(net, validation_data, samples.t)
     elif validation_split:
-        x, t, weight, validation = _split(net, x, t, weight, validation_split)
-        samples = int(x.shape[0])
-    if batch_size > samples:
-        warn_user(f"batch_size {batch_size} is larger than the {samples} samples; {samples} is used")
-        batch_size = samples
-    return Prepared(x, t, weight, validation, batch_size)
+        samples, validation = _split(net, samples, validation_split)
+    return samples._replace(weight=_of_mean_one(samples.weight)), validation
 
 
-def _validation(net: Network, data: Any, t: Array) -> Validation:
+def fitting_batch(batch_size: int, samples: int) -> int:
+    """Return the batch size, or the number of samples if that is smaller, with a warning."""
+    if check_size("batch_size", batch_size) <= samples:
+        return batch_size
+    warn_user(f"batch_size {batch_size} is larger than the {samples} samples; {samples} is used")
+    return samples
+
+
+def _validation(net: Model, data: Any, t: Array) -> Validation:
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise ConfigError(
             f"validation_data must be a pair (x, t) or a triple (x, t, sample_weight), got {type(data).__name__}"
@@ -106,10 +121,9 @@ def _validation(net: Network, data: Any, t: Array) -> Validation:
     return Validation(xv, tv, weight)
 
 
-def _split(
-    net: Network, x: Array, t: Array, weight: HostArray | None, part: float
-) -> tuple[Array, Array, HostArray | None, Validation]:
+def _split(net: Model, given: Samples, part: float) -> tuple[Samples, Validation]:
     """Set aside a random part of the samples, chosen by the network's seed."""
+    x, t, weight = given
     samples = int(x.shape[0])
     count = round(samples * part)
     if not 0 < count < samples:
@@ -125,4 +139,4 @@ def _split(
     if weight is not None and not (weight[kept].sum() > 0 and weight[held].sum() > 0):
         raise DataError("validation_split leaves only samples of weight zero on one side; pass validation_data instead")
     validation = Validation(rows(x, held), rows(t, held), np.ones(count) if weight is None else weight[held])
-    return rows(x, kept), rows(t, kept), None if weight is None else weight[kept], validation
+    return Samples(rows(x, kept), rows(t, kept), None if weight is None else weight[kept]), validation

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,18 +15,16 @@ from xpnet.saving.network import (
     Expected,
     Tensors,
     check_tensors,
-    flat_vector,
     members,
     mismatch,
     network_content,
     network_tensors,
 )
+from xpnet.training.arrays import VECTOR, begin_with
 from xpnet.training.callbacks import Callback
 from xpnet.training.history import History
-
-if TYPE_CHECKING:
-    from xpnet.training.fit import Run
-    from xpnet.training.trainer import Trainer
+from xpnet.training.run import Run
+from xpnet.training.trainer import Trainer
 
 COUNTS = ("epoch", "position", "step")
 
@@ -41,12 +38,10 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
     """Return what must be equal in a training that goes on, besides the network."""
     return {
         "optimizer": describe(trainer.optimizer, "optimizer"),
-        "batch_size": trainer.batch_size,
-        "samples": trainer.samples,
-        "shuffle": trainer.shuffle,
+        **trainer.feed.settings(),
         "averaging": describe(trainer.averaging, "averaging"),
-        "precision": trainer.precision,
-        "data": _fingerprint(trainer),
+        "precision": trainer.objective.precision,
+        "data": trainer.feed.fingerprint(trainer.arrays, trainer.net.backend),
         "callbacks": [type(item).__name__ for item in callbacks],
     }
 
@@ -56,14 +51,13 @@ def training_content(run: Run, settings: Any, callbacks: Sequence[Callback]) -> 
     trainer, net = run.trainer, run.net
     tensors, network = network_content(net)
     arrays, counts = trainer.export()
-    for name, value in arrays.items():
-        if _per_parameter(name):
-            views = net.split(np, value)
-            tensors |= {f"{TRAINING}{name}.{k}.{p}": view for k, own in enumerate(views) for p, view in own.items()}
-        elif _is_stored(name):
+    for name, kind in trainer.arrays.kinds.items():
+        if kind.stored and kind.like_theta:
+            tensors |= begin_with(TRAINING + name, net.layout.named(np, arrays[name]))
+        elif kind.stored:
             # Between two epochs the sums are still those of the last one.
-            over = name in ("loss", "seen") and not counts["position"]
-            tensors[TRAINING + name] = np.zeros_like(value) if over else value
+            over = kind.by_epoch and not counts["position"]
+            tensors[TRAINING + name] = np.zeros_like(arrays[name]) if over else arrays[name]
     epochs = counts["epoch"]
     tensors |= {f"{TRAINING}history.{name}": curve[:epochs] for name, curve in run.history.to_numpy().items()}
     for k, item in enumerate(callbacks):
@@ -85,31 +79,29 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
         what = "this is another training; use the same settings, or load the network and begin a new one"
         raise mismatch(where, what, found)
     counts = _check_counts(training, trainer, where)
-    epoch, position = counts["epoch"], counts["position"]
+    epoch = counts["epoch"]
     curves = _take(tensors, f"{TRAINING}history.")
     if any(curve.shape != (epoch,) for curve in curves.values()) or (epoch and "loss" not in curves):
         raise CheckpointError(f"{where}: each curve of the history must have {epoch} numbers")
     states = [_take(tensors, f"{TRAINING}callback.{k}.") for k in range(len(callbacks))]
     check_tensors(tensors, network_tensors(net) | _expected(trainer), where)
-    arrays = {
-        "theta": flat_vector(net, tensors),
-        "cursor": np.asarray([min(position * trainer.batch_size, trainer.samples)], np.int64),
-        "position": np.asarray([position], np.int64),
-        "step": np.asarray([counts["step"] % 2**32], np.uint32),
-    }
-    for name in trainer.mutable():
-        if _per_parameter(name):
-            arrays[name] = flat_vector(net, tensors, f"{TRAINING}{name}.")
+    arrays = {"theta": net.layout.join(tensors, net.dtype)} | trainer.counters(counts)
+    for name in trainer.arrays.carried:
+        if trainer.arrays.kinds[name] == VECTOR:
+            arrays[name] = net.layout.join(tensors, net.dtype, f"{TRAINING}{name}.")
         elif name not in arrays:
             arrays[name] = tensors[name if name.startswith("state.") else TRAINING + name]
-    before = trainer.export()
+    before, callbacks_before = trainer.export(), [dict(vars(item)) for item in callbacks]
     try:
         for item, state in zip(callbacks, states, strict=True):
             item.set_state(state)
         trainer.restore(arrays, counts)
     except BaseException as error:
         trainer.restore(*before)
-        if isinstance(error, KeyError | ValueError | TypeError):
+        for item, attributes in zip(callbacks, callbacks_before, strict=True):
+            vars(item).clear()
+            vars(item).update(attributes)
+        if isinstance(error, Exception) and not isinstance(error, MemoryError):
             raise CheckpointError(f"{where}: the state of the callbacks does not fit: {error!r:.300}") from error
         raise
     run.history, run.stopped = History(curves), training["stopped"]
@@ -117,12 +109,13 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
 
 def differences(there: Any, here: Any, where: str = "") -> list[str]:
     """Return where two JSON values differ, a line each."""
-    if isinstance(there, dict) and isinstance(here, dict) and there.keys() == here.keys():
-        if "class" in here and there["class"] != here["class"]:
-            return differences(there["class"], here["class"], where)
-        return [line for key in here for line in differences(there[key], here[key], f"{where}.{key}".lstrip("."))]
-    if isinstance(there, dict) and isinstance(here, dict) and "class" in there and "class" in here:
-        return differences(there["class"], here["class"], where)
+    if isinstance(there, dict) and isinstance(here, dict):
+        if there.keys() == here.keys() == {"tuple"}:
+            return differences(there["tuple"], here["tuple"], where)
+        if there.get("class") != here.get("class"):
+            return differences(there.get("class"), here.get("class"), where)
+        if there.keys() == here.keys():
+            return [line for key in here for line in differences(there[key], here[key], f"{where}.{key}".lstrip("."))]
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         return [line for k in range(len(here)) for line in differences(there[k], here[k], f"{where}[{k}]")]
     if type(there) is type(here) and there == here:
@@ -130,24 +123,14 @@ def differences(there: Any, here: Any, where: str = "") -> list[str]:
     return [f"{where} is {there!r:.200} in the file, {here!r:.200} here"]
 
 
-def _per_parameter(name: str) -> bool:
-    """Whether an array of the trainer is laid out like theta; such are stored under the parameters' names."""
-    return name == "average" or name.startswith("slot.")
-
-
-def _is_stored(name: str) -> bool:
-    """Whether an array is neither the network's nor a function of the counts."""
-    return name not in ("theta", "cursor", "position", "step") and not name.startswith("state.")
-
-
 def _expected(trainer: Trainer) -> Expected:
     """Return the shapes and types of the tensors that `training_content` gives besides the network's."""
     net, result = trainer.net, Expected()
-    for name, array in trainer.mutable().items():
-        if _per_parameter(name):
-            result |= {f"{TRAINING}{name}.{key}": (tuple(p.shape), net.dtype) for key, p in net.parameters.items()}
-        elif _is_stored(name):
-            host = net.backend.to_numpy(array)
+    for name, kind in trainer.arrays.kinds.items():
+        if kind.stored and kind.like_theta:
+            result |= {f"{TRAINING}{name}.{p.key}": (p.shape, net.dtype) for p in net.layout.places}
+        elif kind.stored:
+            host = net.backend.to_numpy(trainer.arrays[name])
             result[TRAINING + name] = (host.shape, host.dtype.name)
     return result
 
@@ -166,16 +149,3 @@ def _take(tensors: Tensors, prefix: str) -> Tensors:
     """Remove the tensors whose names begin with `prefix`, and return them by the rest of their names."""
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}
-
-
-def _fingerprint(trainer: Trainer) -> str:
-    """Return a SHA-256 of 64 rows of the data: other data, or another order, is noticed, at little cost."""
-    net, digest = trainer.net, hashlib.sha256()
-    with net.backend.active():
-        rows = net.backend.asarray(np.linspace(0, trainer.samples - 1, min(64, trainer.samples)).astype(np.int64))
-        for name in ("x", "t", "weight"):
-            if name in trainer.arrays:
-                array = trainer.arrays[name]
-                piece = np.ascontiguousarray(net.backend.to_numpy(net.backend.xp.take(array, rows, axis=0)))
-                digest.update(f"{name} {array.shape} {piece.dtype.name}\n".encode() + piece.tobytes())
-    return digest.hexdigest()

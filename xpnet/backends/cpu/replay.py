@@ -1,33 +1,93 @@
-"""A recorded step, replayed on the CPU; once it has run for a while it is compiled."""
+"""A recorded step, replayed on the CPU; once it has run for a while it is compiled, if LLVM is there and works."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
+import mmap
+import sys
 import time
+import warnings
+from collections.abc import Callable, Generator
+from typing import Any
 
-from xpnet.backends.cpu.chain import Chain
-from xpnet.backends.tape.plan import plan
+from xpnet.backends.cpu.calls import Call, calls
 from xpnet.backends.tape.record import Tape
 
 MOST = 4096
 """Steps that are asked for in one call at most."""
+NEWEST_OLD = (0, 44)
+"""The newest version of llvmlite that is too old."""
+ROOM = 64 << 20
+"""Bytes of memory that have to be free while something is compiled: LLVM ends the process where there are too few."""
+ROOM_TO_LOAD = 512 << 20
+"""The same while LLVM is loaded."""
+INSTALL = 'pip install --upgrade "xpnet[fast]"'
+
+
+class CannotCompile(Exception):
+    """A step is not compiled; the message says why."""
+
+
+def _is_free(size: int) -> bool:
+    """Say whether the process may have so many bytes more."""
+    try:
+        mmap.mmap(-1, size).close()
+    except (OSError, MemoryError):
+        return False
+    return True
+
+
+def _machine_code(tape: Tape) -> Generator[None, None, list[Call]]:
+    """Load LLVM and compile a step, in parts; each is begun only if there is room for it."""
+    if not _is_free(ROOM_TO_LOAD if "llvmlite" not in sys.modules else ROOM):
+        raise CannotCompile("there is not enough memory left for LLVM")
+    import llvmlite
+
+    if tuple(map(int, llvmlite.__version__.split(".")[:2])) <= NEWEST_OLD:
+        raise CannotCompile(f"llvmlite {llvmlite.__version__} is too old")
+    from xpnet.backends.cpu.native import native
+
+    parts = native(tape)
+    while True:
+        if not _is_free(ROOM):
+            raise CannotCompile("there is not enough memory left for LLVM")
+        try:
+            next(parts)
+        except StopIteration as end:
+            made: list[Call] = end.value
+            return made
+        yield
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    """Warn, once in a process for each reason."""
+    text = f"Steps are not compiled, and go on as NumPy's calls, with the same numbers but slower: {reason}."
+    warnings.warn(f"{text} For the fast extra as it should be: {INSTALL}", RuntimeWarning, stacklevel=2)
 
 
 class Replay:
-    """A recorded step. Once it has run for a while it pays to compile it, which gives the same bits."""
+    """A recorded step. Once it has run for a while it pays to compile it, which gives the same bits.
+
+    Compiling is never the reason why a step fails: if it does not work, NumPy's calls go on.
+    """
 
     patience = 0.2
-    """Seconds of replay after which the step is compiled; that takes about as long."""
+    """Seconds of replay after which a short step is compiled; for one of many calls, which takes longer, more."""
+    standstill = 0.2
+    """Seconds after which compiling makes room for some steps; what is begun is brought to its end."""
     at_once = 0.005
     """Seconds of steps that are asked for in one call, between which Python sees to other things."""
 
     def __init__(self, tape: Tape) -> None:
-        self._tape: Tape | None = tape
-        self._calls = plan(tape)
-        self._whole: Chain | None = None
-        self._seconds = 0.0 if importlib.util.find_spec("llvmlite") else -math.inf
-        self._fastest = math.inf
+        self._calls = calls(tape)
+        self._tape = tape if importlib.util.find_spec("llvmlite") else None
+        self._parts: Generator[None, None, list[Call]] | None = None
+        self._whole: Callable[..., Any] | None = None
+        self._seconds, self._fastest = 0.0, math.inf
+        self._wait = self.patience * (1 + len(self._calls) / 200)
         self.unroll = 1
 
     def __call__(self, steps: int = 1) -> None:
@@ -38,19 +98,44 @@ class Replay:
                 self.unroll *= 2
             return
         for _ in range(steps):
-            began = time.perf_counter()
-            for call in self._calls:
-                call()
-            if self._tape is not None:
-                seconds = time.perf_counter() - began
-                self._seconds, self._fastest = self._seconds + seconds, min(self._fastest, seconds)
-                if self._seconds > self.patience:
-                    self.compile(self._tape, self._fastest)
+            if self._tape is None:  # nothing depends on the clock any more
+                for call in self._calls:
+                    call()
+            else:
+                self._timed(self._tape)
 
-    def compile(self, tape: Tape, seconds: float = 1.0) -> None:
-        """Compile the step, of which one takes about `seconds`."""
+    def _timed(self, tape: Tape) -> None:
+        """Do one step, and compile some more once it is time for that."""
+        began = time.perf_counter()
+        for call in self._calls:
+            call()
+        seconds = time.perf_counter() - began
+        self._seconds, self._fastest = self._seconds + seconds, min(self._fastest, seconds)
+        if self._seconds > self._wait:
+            self._seconds, self._wait = 0.0, self.patience / 4
+            self.compile(tape, self._fastest, self.standstill)
+
+    def compile(self, tape: Tape, seconds: float = 1.0, most: float = math.inf) -> None:
+        """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""
+        if self._parts is None:
+            self._parts = _machine_code(tape)
+        end = time.perf_counter() + most
+        try:
+            while time.perf_counter() < end:
+                next(self._parts)
+        except StopIteration as result:
+            self._finish(result.value, seconds)
+        except Exception as error:
+            self._finish(None, seconds)
+            _warn(str(error) if isinstance(error, CannotCompile) else f"{type(error).__name__}: {error}")
+
+    def _finish(self, made: list[Call] | None, seconds: float) -> None:
+        """Take the compiled calls, or, if there are none, stay with NumPy's."""
+        self._tape = self._parts = None
+        if made is None:
+            return
         # Results that outlast a step are in the caller's arrays: the change of plan is not noticed.
-        self._calls, self._tape = plan(tape, native=True), None
-        only = self._calls[0]
-        if len(self._calls) == 1 and isinstance(only, Chain):
-            self._whole, self.unroll = only, max(1, min(MOST, int(self.at_once / max(seconds, 1e-9))))
+        self._calls = made
+        if len(made) == 1 and hasattr(made[0], "pieces"):
+            self._whole = made[0]
+            self.unroll = max(1, min(MOST, int(self.at_once / max(seconds, 1e-9))))

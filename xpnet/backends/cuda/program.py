@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xpnet.backends.base import Step
-from xpnet.backends.cuda.kernels import PRELUDE, THREADS, Kernel, fits, write
-from xpnet.backends.tape.fusion import group
-from xpnet.backends.tape.plan import Memory, _inner, assign, inputs, is_result, without_dead, write_in_place
+from xpnet.backends.cuda.kernels import PRELUDE, THREADS, Kernel, known, write
+from xpnet.backends.tape.fusion import fits, group, within
+from xpnet.backends.tape.plan import Memory, assign, inputs, is_result, outermost_first, without_dead, write_in_place
 from xpnet.backends.tape.record import Buffer, Operation, record
 from xpnet.typing import Array
 
@@ -44,11 +44,10 @@ class DeviceMemory(Memory):
         if free:
             array = free.pop()
         else:
-            order = sorted(range(like.ndim), key=lambda axis: -abs(like.strides[axis]))
+            order = outermost_first(like)
             flat = self._cupy.empty([like.shape[axis] for axis in order], like.dtype)
             array = flat.transpose([order.index(axis) for axis in range(like.ndim)]) if order else flat
         self.arrays[id(buffer)] = self._owner[id(buffer)] = array
-        self.own.add(id(buffer))
 
     def release(self, buffer: Buffer) -> None:
         like = buffer.array
@@ -84,14 +83,16 @@ class FusedStep:
         self._tape = record(step, xp, arrays, cupy.ndarray)
         given = self._tape.given
         operations, self.places = write_in_place(without_dead(self._tape.operations))
-        self.units = group(operations, self.places, fits)
-        self.inner = _inner(self.units, self.places)
+        self.units = group(operations, self.places, known)
+        self.inner = within(self.units, self.places)
         self._loose = self._results_of_reductions(operations)
         self.memory = self._memory(operations, {id(given[name].buffer): array for name, array in arrays.items()})
         written = [self.places.get(id(op.target.buffer), op.target).buffer for op in operations]
         self.changes = [arrays[name] for name, a in given.items() if a.buffer in written]
         self.kernels = {
-            k: write(unit, self.places, self.inner) for k, unit in enumerate(self.units) if fits(unit[0], self.places)
+            k: write(unit, self.places, self.inner)
+            for k, unit in enumerate(self.units)
+            if fits(unit[0], self.places, known)
         }
         sources = {kernel.name: kernel.source for kernel in self.kernels.values()}
         module = cupy.RawModule(code=PRELUDE + "".join(sources.values()))
@@ -103,7 +104,9 @@ class FusedStep:
 
     def _results_of_reductions(self, operations: list[Operation]) -> set[int]:
         """Return the buffers that are not placed by the plan."""
-        found = (op for op in operations if op.kind in LOOSE and is_result(op.target) and not fits(op, self.places))
+        found = (
+            op for op in operations if op.kind in LOOSE and is_result(op.target) and not fits(op, self.places, known)
+        )
         return {id(op.target.buffer) for op in found} - set(self.places)
 
     def _memory(self, operations: list[Operation], given: dict[int, Array]) -> DeviceMemory:

@@ -1,9 +1,4 @@
-"""Which elementwise operations can be one loop of machine code (the ``fast`` extra).
-
-`xpnet.backends.cpu.llvm` writes the loops. Their arithmetic is that of IEEE 754 without any relaxation (no fused
-multiply-add, no reordering), so that they give the bits that NumPy gives. Exponentials and the like stay with
-NumPy, which has better ones.
-"""
+"""Which elementwise operations can be one loop: runs over one shape, of which none sees half of another's result."""
 
 from __future__ import annotations
 
@@ -12,21 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.tape.plan import Unit, inputs
+from xpnet.backends.tape.plan import Unit, Uses, inputs, is_result
 from xpnet.backends.tape.record import Operation, Traced
 from xpnet.typing import HostArray
 
-ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div"}
-COMPARISONS = {"greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<=", "equal": "==", "not_equal": "!="}
-BITWISE = {"bitwise_and": "and_", "bitwise_or": "or_", "bitwise_xor": "xor"}
-FLOAT_ONLY = ("true_divide", "divide", "sqrt", "absolute", "negative")
-SUPPORTED = {*ARITHMETIC, *COMPARISONS, *BITWISE, *FLOAT_ONLY, "maximum", "minimum", "square", "right_shift"}
-DTYPES = ("bool", "int32", "int64", "uint32", "uint64", "float32", "float64")
+Known = Callable[[Operation], bool]  # says for which operations there is code
 
-
-def two_dimensional(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the rows and columns of a shape of at most two axes."""
-    return (1, 1)[: 2 - len(shape)] + shape  # type: ignore[return-value]
+NUMBER_BY_NUMBER = ("elementwise", "copy", "where")
+"""The kinds of operations that compute each number of their target from those at its own place."""
 
 
 def loop_dtype(op: Operation) -> np.dtype[Any]:
@@ -36,38 +24,6 @@ def loop_dtype(op: Operation) -> np.dtype[Any]:
         return target
     dtype: np.dtype[Any] = np.result_type(*(o.dtype if isinstance(o, Traced) else o for o in op.operands))
     return dtype
-
-
-def fits(op: Operation, places: dict[int, Traced]) -> bool:
-    """Say whether an operation can be part of a kernel."""
-    if op.kind not in ("elementwise", "copy", "where"):
-        return False
-    if op.kind == "elementwise" and (op.function.__name__ not in SUPPORTED or not inputs(op)):
-        return False
-    arrays = [*inputs(op), op.target]
-    if any(a.ndim > 2 or a.dtype.name not in DTYPES or a.size == 0 for a in arrays):
-        return False
-    kind = loop_dtype(op)
-    if op.kind == "elementwise":
-        name = op.function.__name__
-        if name in FLOAT_ONLY and kind.kind != "f":
-            return False
-        if name == "right_shift" and not (
-            kind.kind == "u" and type(op.operands[1]) is int and 0 <= op.operands[1] < 32
-        ):
-            return False
-        if kind.kind == "b" and name not in BITWISE:
-            return False
-    elif any(a.dtype.kind == "f" and kind.kind != "f" for a in inputs(op)[op.kind == "where" :]):
-        return False  # from floating point to integers: NumPy's own rules
-    rows, columns = two_dimensional(op.target.shape)
-    return all(_strides_fit(home(a, places), rows, columns) for a in arrays)
-
-
-def _strides_fit(a: HostArray, rows: int, columns: int) -> bool:
-    r, c = two_dimensional(a.shape)
-    inner = a.strides[-1] if a.ndim else a.itemsize
-    return r in (1, rows) and c in (1, columns) and (c == 1 or inner == a.itemsize)
 
 
 def home(a: Traced, places: dict[int, Traced]) -> HostArray:
@@ -85,18 +41,45 @@ def same_view(a: HostArray, b: HostArray) -> bool:
     return a.ctypes.data == b.ctypes.data and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
 
 
-def group(
-    operations: list[Operation], places: dict[int, Traced],
-    suits: Callable[[Operation, dict[int, Traced]], bool] = fits,
-) -> list[Unit]:  # fmt: skip
-    """Put runs of operations of one shape together, unless one would see half of another's result.
+def repeated(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without leading axes of one entry, over which arrays are repeated anyway."""
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
-    `suits` says which operations can be part of a kernel.
-    """
+
+def _repeats(a: HostArray, shape: tuple[int, ...]) -> bool:
+    """Say whether an array has a number for each place of `shape`, by repeating it along some axes."""
+    own = repeated(a.shape)
+    return len(own) <= len(shape) and all(n in (1, m) for n, m in zip(own[::-1], shape[::-1], strict=False))
+
+
+def fits(op: Operation, places: dict[int, Traced], known: Known) -> bool:
+    """Say whether an operation can be part of a loop: it reads no number that it writes at another place."""
+    if op.kind not in NUMBER_BY_NUMBER or (op.kind == "elementwise" and not inputs(op)) or not known(op):
+        return False
+    target = home(op.target, places)
+    for a in (target, *(home(a, places) for a in inputs(op))):
+        if a.size == 0 or not a.flags.aligned or any(s % a.itemsize for s in a.strides):
+            return False
+        if not _repeats(a, target.shape) or (np.may_share_memory(a, target) and not same_view(a, target)):
+            return False
+    return all(holds(loop_dtype(op), o) for o in op.operands if type(o) is int)
+
+
+def holds(dtype: np.dtype[Any], number: int) -> bool:
+    """Say whether an integer is one of a data type; NumPy has rules of its own for comparisons with others."""
+    return dtype.kind not in "iu" or bool(np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
+
+
+def group(
+    operations: list[Operation], places: dict[int, Traced], known: Known = lambda op: True
+) -> list[Unit]:  # fmt: skip
+    """Put runs of operations over one shape together, unless one would see half of another's result."""
     units: list[Unit] = []
     open_unit: Unit | None = None
     for op in operations:
-        if not suits(op, places) or not _apart(op, places):
+        if not fits(op, places, known):
             open_unit = None
             units.append([op])
         elif open_unit is not None and _joins(op, open_unit, places):
@@ -108,29 +91,52 @@ def group(
 
 
 def _joins(op: Operation, unit: Unit, places: dict[int, Traced]) -> bool:
-    if two_dimensional(op.target.shape) != two_dimensional(unit[0].target.shape):
+    if repeated(op.target.shape) != repeated(unit[0].target.shape):
         return False
-    target = home(op.target, places)
+    target, read = home(op.target, places), [home(a, places) for a in inputs(op)]
     for earlier in unit:
         written = home(earlier.target, places)
-        if any(
-            np.may_share_memory(home(a, places), written) and not same_view(home(a, places), written)
-            for a in inputs(op)
-        ):
-            return False
-        touched = [written, *(home(a, places) for a in inputs(earlier))]
-        if any(np.may_share_memory(a, target) and not same_view(a, target) for a in touched):
+        before = [written, *(home(a, places) for a in inputs(earlier))]
+        pairs = [*((a, written) for a in read), *((a, target) for a in before)]
+        if any(np.may_share_memory(a, b) and not same_view(a, b) for a, b in pairs):
             return False
     return True
 
 
-def _apart(op: Operation, places: dict[int, Traced]) -> bool:
-    """Say whether an operation writes only where it reads the same numbers, or none."""
-    target = home(op.target, places)
-    own = [home(a, places) for a in inputs(op)]
-    return not any(np.may_share_memory(a, target) and not same_view(a, target) for a in own)
+def within(units: list[Unit], places: dict[int, Traced]) -> set[int]:
+    """Return the buffers that only one unit writes and reads: they stay in the registers of its loop."""
+    where: dict[int, set[int]] = {}
+    for i, unit in enumerate(units):
+        for op in unit:
+            for a in (*inputs(op), op.target):
+                if is_result(a):
+                    where.setdefault(id(a.buffer), set()).add(i)
+    return {key for key, found in where.items() if len(found) == 1 and key not in places}
 
 
-def alone(op: Operation, places: dict[int, Traced]) -> bool:
-    """Say whether an operation can be a kernel by itself."""
-    return fits(op, places) and _apart(op, places)
+def adding(
+    operations: list[Operation], places: dict[int, Traced], suits: Callable[[HostArray, HostArray, HostArray], bool]
+) -> list[Operation]:  # fmt: skip
+    """Let a product that is made to be added to an array add itself: ``y += matmul(a, b)`` is one operation, "adding".
+
+    `suits` says for which factors and target that gives the same numbers.
+    """
+    uses = Uses(operations)
+    made: dict[int, Operation | None] = {}
+    for i, op in enumerate(operations):
+        if op.function is not np.add or len(inputs(op)) != 2:
+            continue
+        for y, product in (op.operands, op.operands[::-1]):
+            maker = uses.makers.get(id(product.buffer), i)
+            if not (is_result(product) and operations[maker].kind == "matmul" and not product.path):
+                continue
+            if uses.readers[id(product.buffer)] != [i] or product.shape != y.shape:
+                continue
+            factors, target = operations[maker].operands, home(op.target, places)
+            written = [target, *(home(o.target, places) for o in operations[maker + 1 : i])]
+            if any(np.may_share_memory(home(a, places), b) for a in factors for b in written):
+                continue
+            if same_view(home(y, places), target) and suits(*(home(a, places) for a in (*factors, y))):
+                made |= {maker: None, i: Operation("adding", np.matmul, [*factors, y], op.target)}
+    left = (made.get(i, op) for i, op in enumerate(operations))
+    return [op for op in left if op is not None]

@@ -8,12 +8,12 @@ import array_api_compat.numpy as host
 import numpy as np
 
 from xpnet.backends.tape.functions import OTHERS, RECORDERS, UFUNCS, VIEWS, flat, other
-from xpnet.backends.tape.traced import Tape, Traced
+from xpnet.backends.tape.traced import EMPTY, Tape, Traced
 
 QUESTIONS = ("result_type", "can_cast", "finfo", "iinfo", "isdtype")
 """What is answered by data types alone."""
-FILLED = {name: name for name in ("zeros", "ones", "full", "zeros_like", "ones_like", "full_like")}
-FILLED |= {"empty": "zeros", "empty_like": "zeros_like"}
+EMPTIES = {"empty": "zeros", "empty_like": "zeros_like"}
+FILLED = {name: name for name in ("zeros", "ones", "full", "zeros_like", "ones_like", "full_like")} | EMPTIES
 """What makes arrays of one number, and how: what an empty array consists of is nobody's business."""
 
 
@@ -58,7 +58,7 @@ class TraceNamespace:
         if options and any(isinstance(v, (Traced, *tape.array_types)) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
         if not any(type(a) is Traced for a in flat(args)):
-            return self._made(original(*args, **options), name in FILLED)
+            return self._made(original(*args, **options), name)
         if name in UFUNCS and not options and len(args) == UFUNCS[name].nin:
             return tape.elementwise(UFUNCS[name], *args)
         recorded = RECORDERS[name](tape, *args, **options) if name in RECORDERS else None
@@ -67,17 +67,18 @@ class TraceNamespace:
         if name in VIEWS:
             return args[0].view(VIEWS[name](*args[1:], **options))
         if name in FILLED:
-            return self._made(original(args[0].array.view(np.ndarray), *args[1:], **options), True)
+            return self._made(original(args[0].array.view(np.ndarray), *args[1:], **options), name)
         if name in QUESTIONS:
             return original(*(a.dtype if isinstance(a, Traced) else a for a in args), **options)
         if name not in OTHERS:
             tape.refuse(f"xp.{name} is not known here")
         return other(tape, original, found, args, options)
 
-    def _made(self, result: Any, filled: bool = False) -> Any:
-        """Return a constant for an array that was made of no other."""
+    def _made(self, result: Any, name: str) -> Any:
+        """Return a constant for an array that the function `name` made of no other."""
         if isinstance(result, list | tuple):
-            return type(result)(map(self._made, result))
+            return type(result)(self._made(item, name) for item in result)
         if not isinstance(result, np.ndarray | np.generic):
             return result
-        return self._tape.constant(result, result.flat[0].item() if filled and result.size else None)
+        filled = name in FILLED and result.size
+        return self._tape.constant(result, EMPTY if name in EMPTIES else result.flat[0].item() if filled else None)

@@ -18,7 +18,7 @@ import numpy as np
 from xpnet.backends.tape.functions import PLACE, Call
 from xpnet.backends.tape.namespace import TraceNamespace
 from xpnet.backends.tape.surroundings import Surroundings
-from xpnet.backends.tape.traced import Buffer, CannotRecord, NotRepeated, Operation, Tape, Traced
+from xpnet.backends.tape.traced import EMPTY, Buffer, CannotRecord, NotRepeated, Operation, Tape, Traced
 
 __all__ = ["Buffer", "CannotRecord", "NotRepeated", "Operation", "Tape", "Traced", "record"]
 
@@ -90,13 +90,18 @@ def _place(error: CannotRecord) -> str:
 
 def _make_changed_anew(tape: Tape) -> None:
     """Let constants that the step changes be made anew in each step, before they are first used."""
-    changed = {id(op.target.buffer): op.target.buffer for op in tape.operations if op.target.buffer.kind == "changed"}
-    for buffer in changed.values():
-        buffer.kind = "result"
-        initial = tape.constant(buffer.array.copy()) if buffer.fill is None else buffer.fill
-        first = next(k for k, op in enumerate(tape.operations) if any(a.buffer is buffer for a in op.touched()))
-        whole = Traced(tape, buffer, (), buffer.array)
-        tape.operations.insert(first, Operation("copy", np.copyto, [initial], whole))
+    operations: list[Operation] = []
+    for op in tape.operations:
+        for a in op.touched():
+            buffer = a.buffer
+            if buffer.kind == "changed":
+                buffer.kind = "result"
+                if buffer.fill is not EMPTY:
+                    initial = tape.constant(buffer.array.copy()) if buffer.fill is None else buffer.fill
+                    whole = Traced(tape, buffer, (), buffer.array)
+                    operations.append(Operation("copy", np.copyto, [initial], whole))
+        operations.append(op)
+    tape.operations = operations
 
 
 def _check_selections(tape: Tape) -> None:

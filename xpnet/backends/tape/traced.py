@@ -28,12 +28,15 @@ class NotRepeated(CannotRecord):
     """The step takes from the host what is another thing each time."""
 
 
+EMPTY = object()
+
+
 @dataclass(eq=False, repr=False)
 class Buffer:
     """A piece of memory: an array of the caller or of a layer ("given"), a constant, or an intermediate result.
 
     A result's `array` is hollow: it says how the result will lie in memory. `number` counts the buffers of a tape;
-    `fill` is what a constant consists of, if it was made of one number.
+    `fill` is what a constant consists of, if it was made of one number; EMPTY if it was left to chance.
     """
 
     array: HostArray

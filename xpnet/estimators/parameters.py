@@ -1,4 +1,7 @@
-"""The parameters and attributes of `MLPRegressor`."""
+"""The parameters and attributes of `MLPClassifier` and `MLPRegressor`, which have most of them in common.
+
+scikit-learn reads the names of the parameters from the signatures, so that each class has to spell out its own.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from xpnet.estimators.base import BaseMultilayerPerceptron
 from xpnet.losses import Loss
 
-
-class RegressorParameters(BaseMultilayerPerceptron):
-    """Regressor: a multi-layer perceptron, trained by backpropagation.
-
-    Everything that `sklearn.neural_network.MLPRegressor` takes and has is here by the same name; with one output and
-    the same random_state the same weights come out, up to rounding. With several outputs their gradient is
-    n_outputs times that of their loss, and ours is not: see the page on migration.
-
-    Parameters
-    ----------
-    loss : {"squared_error", "poisson"} or Loss, default "squared_error"
-        "squared_error" is half the squared error, averaged over the outputs; "poisson" half the Poisson deviance,
-        summed over the outputs, of counts y >= 0 whose logarithm the network gives.
+PARAMETERS = """\
     hidden_layer_sizes : sequence of int, default (100,)
         Units of each hidden layer; an int is one layer, ``()`` none.
     activation : str, Layer, or a sequence of one for each hidden layer, default "relu"
@@ -71,15 +62,15 @@ class RegressorParameters(BaseMultilayerPerceptron):
     backend : str, Backend or None, default None
         Where to compute: ``"numpy"``, ``"cupy"``, ``"cupy:1"``. None follows the arrays: CuPy arrays are computed on
         their device, everything else with NumPy. A backend that is named also takes NumPy arrays, moves them there
-        once, and answers with NumPy arrays.
+        once, and answers with NumPy arrays."""
+DROPOUT = """\
     dropout : float in [0, 1), default 0.0
-        Rate of an `xpnet.Dropout` after each hidden activation.
+        Rate of an `xpnet.Dropout` after each hidden activation."""
+ON_DIVERGENCE = """\
     on_divergence : {"stop", "raise"}, default "stop"
         When numbers stop being finite: "raise" raises `DivergenceError`; "stop" does so too, unless early stopping
-        has a best epoch to go back to, which it does with a ConvergenceWarning.
-
-    Attributes
-    ----------
+        has a best epoch to go back to, which it does with a ConvergenceWarning."""
+ATTRIBUTES = """\
     coefs_, intercepts_ : list of arrays
         Weights (I, O) and biases (O,) of each layer: views of ``network_.theta``, or, if `backend` names a device,
         read-only copies on the host.
@@ -102,7 +93,83 @@ class RegressorParameters(BaseMultilayerPerceptron):
         Name of the output activation.
     n_features_in_ : int
     feature_names_in_ : array of str
-        If the samples were a data frame.
+        If the samples were a data frame."""
+
+
+class ClassifierParameters(BaseMultilayerPerceptron):
+    __doc__: str | None = f"""Classifier: a multi-layer perceptron, trained by backpropagation.
+
+    The network has one output under binary cross-entropy for two classes, one output a class under cross-entropy
+    for more, and one a label under binary cross-entropy where a sample can have several labels. Everything that
+    `sklearn.neural_network.MLPClassifier` takes and has is here by the same name; from the same random_state the
+    same weights come out, up to rounding.
+
+    Parameters
+    ----------
+{PARAMETERS}
+    class_weight : dict, "balanced" or None, default None
+        Weights of the classes, which multiply the sample weights. "balanced" makes all classes' sums equal.
+{DROPOUT}
+    loss : "log_loss" or Loss, default "log_loss"
+        A loss of one's own must be of kind "classification" for more than two classes, else "binary".
+{ON_DIVERGENCE}
+
+    Attributes
+    ----------
+    classes_ : array
+        The classes in the order of the columns of `predict_proba`.
+{ATTRIBUTES}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from xpnet.estimators import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> clf = MLPClassifier((20,), solver="lbfgs", max_iter=500, random_state=0).fit(X, y)
+    >>> clf.predict(X[:3])
+    array([0, 0, 0])
+    >>> clf.network_.summary().splitlines()[1]
+    '0      Linear  (B, 20)         100'
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMultilayerPerceptron._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "loss": [StrOptions({"log_loss"}), Loss],
+    }
+
+    def __init__(
+        self, hidden_layer_sizes: Any = (100,), activation: Any = "relu", *,
+        solver: Any = "adam", alpha: float = 0.0001, batch_size: Any = "auto",
+        learning_rate: str = "constant", learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
+        shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: Any = False,
+        warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
+        validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
+        n_iter_no_change: float = 10, max_fun: int = 15000, backend: Any = None,
+        class_weight: Any = None, dropout: float = 0.0, loss: Any = "log_loss", on_divergence: str = "stop",
+    ) -> None:  # fmt: skip
+        self._keep(locals())
+
+
+class RegressorParameters(BaseMultilayerPerceptron):
+    __doc__: str | None = f"""Regressor: a multi-layer perceptron, trained by backpropagation.
+
+    Everything that `sklearn.neural_network.MLPRegressor` takes and has is here by the same name; with one output and
+    the same random_state the same weights come out, up to rounding. With several outputs their gradient is
+    n_outputs times that of their loss, and ours is not: see the page on migration.
+
+    Parameters
+    ----------
+    loss : {{"squared_error", "poisson"}} or Loss, default "squared_error"
+        "squared_error" is half the squared error, averaged over the outputs; "poisson" half the Poisson deviance,
+        summed over the outputs, of counts y >= 0 whose logarithm the network gives.
+{PARAMETERS}
+{DROPOUT}
+{ON_DIVERGENCE}
+
+    Attributes
+    ----------
+{ATTRIBUTES}
 
     Examples
     --------
@@ -120,60 +187,13 @@ class RegressorParameters(BaseMultilayerPerceptron):
     }
 
     def __init__(
-        self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = (100,),
-        activation: Any = "relu",
-        *,
-        solver: Any = "adam",
-        alpha: float = 0.0001,
-        batch_size: Any = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: Any = None,
-        tol: float = 1e-4,
-        verbose: Any = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        backend: Any = None,
-        dropout: float = 0.0,
-        on_divergence: str = "stop",
-    ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.backend = backend
-        self.dropout = dropout
-        self.on_divergence = on_divergence
+        self, loss: Any = "squared_error", hidden_layer_sizes: Any = (100,), activation: Any = "relu", *,
+        solver: Any = "adam", alpha: float = 0.0001, batch_size: Any = "auto",
+        learning_rate: str = "constant", learning_rate_init: float = 0.001, power_t: float = 0.5, max_iter: int = 200,
+        shuffle: bool = True, random_state: Any = None, tol: float = 1e-4, verbose: Any = False,
+        warm_start: bool = False, momentum: float = 0.9, nesterovs_momentum: bool = True, early_stopping: bool = False,
+        validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
+        n_iter_no_change: float = 10, max_fun: int = 15000, backend: Any = None,
+        dropout: float = 0.0, on_divergence: str = "stop",
+    ) -> None:  # fmt: skip
+        self._keep(locals())

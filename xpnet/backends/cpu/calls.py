@@ -1,0 +1,76 @@
+"""A planned step as calls of NumPy's functions, with all arguments resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends.tape.fusion import holds
+from xpnet.backends.tape.plan import Memory, assign, inputs, without_dead, write_in_place
+from xpnet.backends.tape.record import Operation, Tape, Traced
+from xpnet.typing import HostArray
+
+Call = Callable[[], Any]
+
+SMALL = 1024
+"""Entries of a factor below which the call of a product takes longer than its arithmetic."""
+
+
+def _scalar(value: Any, op: Operation) -> Any:
+    """Return a Python number as a 0-d array of the data type that NumPy would give it beside the arrays."""
+    if type(value) not in (int, float) or not inputs(op):
+        return value
+    dtype = np.result_type(*(a.dtype for a in inputs(op)), value)
+    return np.asarray(value, dtype) if type(value) is float or holds(dtype, value) else value
+
+
+def resolved(op: Operation, memory: Memory) -> tuple[list[Any], HostArray]:
+    """Return an operation's operands and target as they lie in the replay."""
+    operands = [memory.resolve(o) if isinstance(o, Traced) else _scalar(o, op) for o in op.operands]
+    return operands, memory.resolve(op.target)
+
+
+def _short(a: HostArray) -> bool:
+    """Say whether a factor is small, and lies in one piece: of others `np.dot` adds up in another order."""
+    return a.ndim == 2 and a.size < SMALL and (a.flags.c_contiguous or a.flags.f_contiguous)
+
+
+def call(op: Operation, memory: Memory) -> Call:
+    """Return a call without arguments that does one operation."""
+    operands, out = resolved(op, memory)
+    if op.kind == "matmul" and out.flags.c_contiguous and all(map(_short, operands)):
+        return partial(np.dot, *operands, out)  # the same product, called in half the time
+    if op.kind == "adding":
+        return partial(_add_product, operands[0], operands[1], np.empty_like(out), out)
+    if op.kind in ("elementwise", "matmul"):
+        return partial(op.function, *operands, out=out)
+    if op.kind == "reduce":
+        axis, dtype, keepdims = op.options
+        if False:  # into a given array NumPy goes backwards, and 2.1 goes astray
+            return partial(
+                _store, partial(op.function.reduce, axis=axis, dtype=dtype, keepdims=keepdims), operands, out
+            )
+        return partial(op.function.reduce, operands[0], axis, dtype, out, keepdims)
+    if op.kind == "take":
+        return partial(operands[0].take, operands[1], op.options[0], out, "wrap")
+    if op.kind == "copy":
+        return partial(np.copyto, out, operands[0], "unsafe")
+    return partial(_store, np.where if op.kind == "where" else op.function, operands, out)
+
+
+def _store(function: Any, operands: list[Any], out: HostArray) -> None:
+    out[...] = function(*operands)
+
+
+def _add_product(a: HostArray, b: HostArray, product: HostArray, out: HostArray) -> None:
+    np.add(out, np.matmul(a, b, out=product), out=out)
+
+
+def calls(tape: Tape) -> list[Call]:
+    """Return the calls that replay a tape, one for each operation."""
+    operations, places = write_in_place(without_dead(tape.operations))
+    memory = assign([[op] for op in operations], places, set())
+    return [call(op, memory) for op in operations]

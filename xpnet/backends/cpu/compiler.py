@@ -1,0 +1,83 @@
+"""Compiling small functions of machine code by LLVM: each once in a process, and given back when nobody has it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+from xpnet.backends.cpu.functions import Code
+
+
+@dataclass(frozen=True)
+class Function:
+    """The address of a compiled function, and what its code lives in."""
+
+    address: int
+    engine: Any
+
+
+class Compiler:
+    """Compiles codes that it has not compiled yet.
+
+    A process that forks waits until what is being compiled is done, which is soon: so the child finds LLVM and the lock
+    as they are between two calls.
+    """
+
+    def __init__(self) -> None:
+        self._functions: WeakValueDictionary[Code, Function] = WeakValueDictionary()
+        # Whoever trains the same network again, a moment after the last one is gone, need not wait.
+        self._recent: deque[list[Function]] = deque(maxlen=16)
+        self._lock = threading.RLock()
+        if hasattr(os, "register_at_fork"):
+            release = self._lock.release
+            os.register_at_fork(before=self._lock.acquire, after_in_parent=release, after_in_child=release)
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self._target = llvm.Target.from_default_triple()
+        self._processor = {
+            "cpu": llvm.get_host_cpu_name(), "features": llvm.get_host_cpu_features().flatten(), "opt": 2,
+        }  # fmt: skip
+        self._machine = self._target.create_target_machine(**self._processor)
+
+    def __call__(self, codes: Sequence[Code]) -> list[Function]:
+        """Return the function of each code. New ones are compiled together, which takes half the time."""
+        with self._lock:
+            found = {code: self._functions.get(code) for code in codes}
+            for wide in (True, False):
+                new = [code for code, function in found.items() if function is None and code.wide == wide]
+                if new:
+                    made = self._compile(new, wide)
+                    self._recent.append(made)
+                    found |= zip(new, made, strict=True)
+                    self._functions.update(zip(new, made, strict=True))
+        return [found[code] for code in codes]  # type: ignore[misc]
+
+    def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
+        written = ir.Module(context=ir.Context())
+        for k, code in enumerate(codes):
+            code.write(written, f"run{k}")
+        module = llvm.parse_assembly(str(written), llvm.create_context())
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = wide, False, False
+        passes = llvm.create_pass_builder(self._machine, options)
+        manager = passes.getModulePassManager()
+        manager.run(module, passes)
+        with contextlib.suppress(AttributeError):  # its classes are in the order in which it is never given back
+            super(llvm.ffi.ObjectRef, manager)._dispose()  # type: ignore[misc]
+            manager.detach()
+        # The engine owns what it is made of.
+        engine = llvm.create_mcjit_compiler(module, self._target.create_target_machine(**self._processor))
+        engine.finalize_object()
+        return [Function(engine.get_function_address(f"run{k}"), engine) for k in range(len(codes))]
+
+
+compiled = Compiler()

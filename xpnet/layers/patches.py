@@ -1,0 +1,112 @@
+"""Images cut to patches, a few samples at a time, and deltas of patches added up to deltas of images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from math import prod
+from typing import Any, NamedTuple
+
+from xpnet.layers.windows import Axis, Windows
+from xpnet.typing import Array, Shape
+
+Index = tuple[int | slice, ...]
+
+FEW = 16
+"""So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
+
+
+class Patches(NamedTuple):
+    """How images (B, H, W, C) are cut. A signal is an image of one row.
+
+    A patch is what one row of a window sees, K C numbers: each number of an image is copied for every column of a
+    window, but not for every row. The patches of n samples are a matrix (rows of images x n x windows across, K C), in
+    this order, so that what the i-th row of all windows sees is one run of its rows, `part(i, n)`. For this, rows of
+    images that are a multiple of the stride apart lie together. If these were few numbers, a patch has all rows.
+    """
+
+    channels: int
+    down: Axis
+    across: Axis
+
+    @classmethod
+    def of(cls, windows: Windows, channels: int) -> Patches:
+        """Cut images, or signals, where the windows lie."""
+        *above, across = windows.axes
+        return cls(channels, above[0] if above else Axis(1, 1, 1, 0, 1), across)
+
+    @property
+    def windows(self) -> Shape:
+        """How many windows there are down and across."""
+        return self.down.windows, self.across.windows
+
+    @property
+    def few(self) -> bool:
+        """Whether a row of a window has few numbers."""
+        return self.across.size * self.channels <= FEW
+
+    @property
+    def together(self) -> int:
+        """How many rows of a window are in one patch."""
+        return self.down.size if self.few else 1
+
+    def grid(self, rows: int) -> Shape:
+        """Return the axes of the patches of so many samples; the first has the rows of images apart by the stride."""
+        apart, stride = self.down.size // self.together, self.down.stride
+        lines = (min(stride, apart), self.down.windows + (apart - 1) // stride)
+        return *lines, rows, self.across.windows, self.together, self.across.size, self.channels
+
+    def blocks(self, xp: Any, x: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
+        """Yield samples whose patches are so many numbers, or one: their memory does not grow with the batch."""
+        step = max(at_once // prod(self.grid(1)), 1)
+        for start in range(0, x.shape[0], step):
+            block = slice(start, min(start + step, x.shape[0]))
+            n = block.stop - start
+            yield block, xp.reshape(x[block, ...], (n, self.down.inputs, self.across.inputs, self.channels))
+
+    def part(self, i: int, rows: int) -> slice:
+        """Return which of the patches of so many samples the i-th row of all windows sees."""
+        groups, lines, _, columns, *_ = self.grid(rows)
+        start = (i % groups * lines + i // groups) * rows * columns
+        return slice(start, start + self.down.windows * rows * columns)
+
+    def places(self) -> Iterator[tuple[Index, Index]]:
+        """Yield where numbers of images lie among the patches, and which numbers these are."""
+        groups, lines, *_ = self.grid(1)
+        down, whole = self.down._replace(windows=lines), slice(None)
+        for g, i, j in itertools.product(range(groups), range(self.together), range(self.across.size)):
+            (at, seen), (columns, pixels) = down.seen(g + i), self.across.seen(j)
+            yield (g, at, whole, columns, i, j, whole), (whole, seen, pixels, whole)
+
+    def cut(self, xp: Any, x: Array) -> Array:
+        """Return the patches of images; outside of an image these are zeros."""
+        grid = self.grid(x.shape[0])
+        # Of few channels the numbers of a row of an image lie together, not those of a patch: longer runs to copy.
+        order = (4, 5, 6, 0, 1, 2, 3) if self.few else (0, 1, 2, 3, 4, 5, 6)
+        P = xp.zeros(tuple(grid[k] for k in order), dtype=x.dtype, device=x.device)
+        for at, seen in self.places():
+            P[tuple(at[k] for k in order)] = xp.permute_dims(x[seen], (3, 1, 0, 2) if self.few else (1, 0, 2, 3))
+        numbers = prod(grid[4:])
+        return xp.reshape(P, (numbers, -1)).T if self.few else xp.reshape(P, (-1, numbers))
+
+    def add(self, xp: Any, dP: Array, rows: int) -> Array:
+        """Return the deltas of so many images: of each number the sum over all patches that have it."""
+        dP = xp.reshape(dP, self.grid(rows))
+        shape = (rows, self.down.inputs, self.across.inputs, self.channels)
+        dx = xp.zeros(shape, dtype=dP.dtype, device=dP.device)
+        for at, seen in self.places():
+            dx[seen] += rows_first(xp, dP[at])
+        return dx
+
+    def matrices(self, xp: Any, W: Array) -> Array:
+        """Return the weights of windows as one matrix for each part."""
+        return xp.reshape(W, (self.down.size // self.together, -1, W.shape[-1]))
+
+    def images(self, xp: Any, Y: Array, rows: int) -> Array:
+        """Return the outputs of windows, which lie as patches do, as images."""
+        return rows_first(xp, xp.reshape(Y, (self.down.windows, rows, self.across.windows, -1)))
+
+
+def rows_first(xp: Any, x: Array) -> Array:
+    """Return images with their rows as the first axis and the samples as the second, or, from such, images again."""
+    return xp.permute_dims(x, (1, 0, 2, 3))
