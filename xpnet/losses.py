@@ -241,7 +241,8 @@ class CrossEntropy(Loss):
         if self.label_smoothing:
             t = (1.0 - self.label_smoothing) * t + self.label_smoothing / y.shape[1]
         p = e / s if classes else e / s * xp.sum(t, axis=1, keepdims=True)  # a class is a row that sums to 1
-        return xp.sum((w * t) * (xp.log(s) - z)), w * (p - t)
+        dy = w * (p - t)
+        return xp.sum((w * t) * (xp.log(s) - z)), dy
 
     def predict(self, xp: Any, y: Array) -> Array:
         e = xp.exp(y - xp.max(y, axis=1, keepdims=True))

@@ -28,10 +28,12 @@ def named(kind: str, value: Any, registry: Mapping[str, Any], base: type[T], als
     )
 
 
-def check_size(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int if it is an integer (a bool is not one) of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
-        raise ConfigError(f"{name} must be an integer >= {minimum}, got {value!r}")
+def check_size(name: str, value: Any, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return `value` as an int if it is an integer (a bool is not one) from `minimum` to `maximum`, if there is one."""
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= minimum
+    if not good or (maximum is not None and int(value) > maximum):
+        accepted = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ConfigError(f"{name} must be an integer {accepted}, got {value!r}")
     return int(value)
 
 

@@ -204,10 +204,15 @@ EXTRAS = [
 ]
 GUARD = """
 import sys
+from importlib.machinery import ModuleSpec
 class Guard:
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] in %r:
-            raise AssertionError(f'{name} was imported')
+            return ModuleSpec(name, self)
+    def create_module(self, spec):
+        raise AssertionError(f'{spec.name} was imported')
+    def exec_module(self, module):
+        pass
 sys.meta_path.insert(0, Guard())
 """
 

@@ -22,6 +22,7 @@ from xpnet.backends.cuda.kernels import FLOATING, PRELUDE, Kernel
 from xpnet.backends.cuda.program import FusedStep
 from xpnet.backends.tape.fusion import fits, group, within
 from xpnet.backends.tape.hollow import Hollow
+from xpnet.backends.tape.loop import Number
 from xpnet.backends.tape.plan import without_dead, write_in_place
 from xpnet.backends.tape.record import CannotRecord, record
 
@@ -264,6 +265,41 @@ def test_views_and_shapes() -> None:
     shapes = {"m": (5, 7), "row": (7,), "column": (5, 1), "one": (1,), "vector": (8,), "sum": (5, 7), "turned": (7, 5),
               "part": (6, 6), "steps": (8,), "flat": (35,), "same": (5, 7)}  # fmt: skip
     assert_numpys(step, {name: rng.normal(size=shape) for name, shape in shapes.items()})
+
+
+@needs_compiler
+def test_a_square_array_and_its_transpose_are_told_apart() -> None:
+    def step(xp: Any, a: Any) -> None:
+        a["sum"][...] = a["W"] + a["W"].T
+        a["difference"][...] = (a["W"] - a["W"].T) * 0.5
+
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(7, 7)) for name in ("W", "sum", "difference")}
+    assert len(kernels(step, arrays)) == 1
+    assert_numpys(step, arrays)
+
+
+@needs_compiler
+def test_kernels_go_over_any_number_of_axes() -> None:
+    def step(xp: Any, a: Any) -> None:
+        x = a["x"]
+        a["y"][...] = (x - a["channel"]) * a["picture"] + xp.permute_dims(a["turned"], (3, 1, 2, 0))
+        a["padded"][:, 1:-1, 2:-2, ::-1] = x
+
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 5, 4, 3), "channel": (3,), "picture": (2, 1, 1, 1), "turned": (3, 5, 4, 2), "y": (2, 5, 4, 3),
+              "padded": (2, 7, 8, 3)}  # fmt: skip
+    assert_numpys(step, {name: rng.normal(size=shape) for name, shape in shapes.items()})
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_zero_in_a_kernel_has_its_sign(dtype: str) -> None:
+    def written(value: float) -> str:
+        return cuda_kernels.literal(Number(np.asarray(value, dtype).tobytes(), np.dtype(dtype)))
+
+    assert float(written(-0.0).strip("()f")) == 0.0
+    assert written(-0.0).startswith("(-0.0")
+    assert written(0.0).startswith("(0.0")
 
 
 def test_what_reads_its_neighbours_is_no_kernel() -> None:

@@ -63,6 +63,7 @@ def assert_same(step: Callable[[Any, Mapping[str, Any]], None], arrays: dict[str
 
 BINARY = ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
 KINDS = ["binary", "scalar", "unary", "mask", "row", "column", "reduce", "product", "where", "take"]
+KINDS += ["backwards", "changed", "padded", "joined", "mean"]
 KINDS += ["in place", "write", "slice"]  # these change an array of the caller
 UNARY = ["exp", "tanh", "abs", "negative", "square", "sqrt"]
 
@@ -115,8 +116,24 @@ def run_program(statements: list[tuple[Any, ...]]) -> Callable[[Any, Mapping[str
                 pool.append(xp.where(x > y, x, y))
             elif kind == "take":
                 pool.append(xp.take(x, a["order"], axis=0))
+            elif kind == "backwards":
+                pool.append(y - (x * 1.5)[::-1])  # of a result that nobody else reads
+            elif kind == "changed":
+                h = x + y
+                earlier = h[1:, ::-1]
+                h[:-1] *= 0.5
+                h[number % ROWS] = 0.25 * number
+                pool.append(h)
+                pool[-1] += xp.matmul(earlier.T, earlier)[:ROWS] * 0.125
+            elif kind == "padded":
+                h = xp.zeros((ROWS + 2, COLUMNS), dtype=x.dtype)
+                h[1:-1] = x
+                pool.append(h[2:] - h[:-2])
+            elif kind == "joined":
+                pool.append(xp.concat([x[number:], y[:number] * 2.0]))
+            elif kind == "mean":
+                pool.append((x - xp.mean(x, axis=number % 2, keepdims=True)) / (1.0 + xp.var(y)))
             elif kind == "in place":
-                # as in a step: only the caller's arrays change
                 target = pool[i % 2]
                 target *= 0.5
                 target += y
@@ -233,6 +250,20 @@ def test_overlapping_views_do_not_share_a_kernel() -> None:
 
     operations = tape.record(step, XP, fresh_arrays(0)).operations
     assert len(native.group(operations, {})) == 2
+    assert_same(step, fresh_arrays(0))
+
+
+def test_what_is_written_over_while_it_is_still_read_does_not_share_a_kernel() -> None:
+    """The other way round than above: the second operation writes what the first reads, one place further on."""
+
+    def step(xp: Any, a: Any) -> None:
+        h = a["theta"][:20] + 1.0
+        right = a["theta"][1:21]
+        right *= 2.0
+        a["g"][:20] = h
+
+    operations = tape.record(step, XP, fresh_arrays(0)).operations
+    assert len(native.group(operations, {})) >= 2
     assert_same(step, fresh_arrays(0))
 
 

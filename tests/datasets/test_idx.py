@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 import xpnet.datasets.idx
-from xpnet.datasets.idx import decode_idx, read_idx, read_labelled
-from xpnet.errors import ConfigError, IDXFormatError, IntegrityError
+from xpnet.datasets.idx import decode_idx, read_idx
+from xpnet.errors import IDXFormatError, IntegrityError
 
 MIB = 1 << 20
 ARRAY = np.random.default_rng(0).integers(0, 256, (3, 4, 5), dtype=np.uint8)
@@ -352,39 +352,3 @@ def test_sha256_is_that_of_the_decompressed_file(tmp_path: Path) -> None:
 def test_missing_file_is_what_the_operating_system_says(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_idx(tmp_path / "nothing")
-
-
-def pair(folder: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Path, Path]:
-    (folder / "images").write_bytes(idx(images))
-    (folder / "labels").write_bytes(idx(labels))
-    return folder / "images", folder / "labels"
-
-
-def test_labelled_images(tmp_path: Path) -> None:
-    x, t = read_labelled(*pair(tmp_path, ARRAY, np.array([0, 9, 4], np.uint8)))
-    assert same(x, ARRAY)
-    assert same(t, np.array([0, 9, 4], np.uint8))
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_image_and_label_counts_must_agree(count: int, tmp_path: Path) -> None:
-    with pytest.raises(IDXFormatError, match=f"images holds 3 images, .*labels holds {count} labels"):
-        read_labelled(*pair(tmp_path, ARRAY, np.zeros(count, np.uint8)))
-
-
-def test_labels_must_be_below_the_number_of_classes(tmp_path: Path) -> None:
-    files = pair(tmp_path, ARRAY, np.array([3, 10, 0], np.uint8))
-    with pytest.raises(IDXFormatError, match=r"labels: label 10 at position 1; with classes=10 labels are 0 to 9"):
-        read_labelled(*files)
-    assert read_labelled(*files, classes=11)[1].max() == 10
-
-
-def test_labels_must_have_one_dimension(tmp_path: Path) -> None:
-    with pytest.raises(IDXFormatError, match="labels have one dimension, this file has 2: 3x1"):
-        read_labelled(*pair(tmp_path, ARRAY, np.zeros((3, 1), np.uint8)))
-
-
-@pytest.mark.parametrize("classes", [0, -1, 257, 10.0, True, "10", None])
-def test_number_of_classes_is_checked(classes: object, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="classes must be an integer from 1 to 256, got"):
-        read_labelled(tmp_path / "a", tmp_path / "b", classes=classes)

@@ -449,7 +449,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
 # ------------------------------------------------------------------------------------------------- JSON
 
-LIMITS = Limits(string=100, items=100, tokens=10_000)
+LIMITS = Limits(characters=100, items=100, tokens=10_000)
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ LIMITS = Limits(string=100, items=100, tokens=10_000)
     ],
 )
 def test_what_json_does_not_allow_is_refused(text: str) -> None:
-    with pytest.raises(CheckpointError, match=r"^text, byte \d+: no JSON"):
+    with pytest.raises(CheckpointError, match=r"^text, byte \d+: cannot be read"):
         parse(text.encode(), "text", LIMITS)
 
 

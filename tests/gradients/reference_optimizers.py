@@ -13,7 +13,7 @@ DEFAULTS = {
     "Adam": {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
     "AdamW": {"learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
 }
-COMMON = {"weight_decay": 0.0, "clip_norm": None, "clip_value": None}
+COMMON = {"weight_decay": 0.0, "clip_norm": None, "clip_value": None, "factors": ()}
 
 
 def schedule(options, k):

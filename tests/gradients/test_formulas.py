@@ -107,6 +107,12 @@ def test_everything_public_is_here():
     assert {type(optimizer) for optimizer in OPTIMIZERS} == set(xpnet.optimizers.OPTIMIZERS.values())
 
 
+def sample_shape(layer):
+    """Return the shape of one sample for the layer: four numbers, at each of some places where there must be such."""
+    places = {"GroupNorm": (3,), "RandomFlip": (3, 4), "RandomShift": (3, 4), "RandomCutout": (3, 4)}
+    return (*places.get(type(layer).__name__, ()), 4)
+
+
 def passes(layer, params, x):
     """Return f and df of a composite layer's formulas, and s and ds: each chain's passes, layer by layer."""
     names = {}
@@ -148,8 +154,7 @@ def test_layer(layer, training, rng):
     forward, backward, update = type(layer).forward, type(layer).backward, type(layer).update_state
     assert numbers_of(forward, backward, update)
     variant = getattr(layer, "approximate", "none") != "none" or not training
-    places = {"GroupNorm": (3,), "RandomFlip": (3, 4), "RandomShift": (3, 4), "RandomCutout": (3, 4)}
-    x = rng.normal(0, 2, (5, *places.get(type(layer).__name__, ()), 4))
+    x = rng.normal(0, 2, (5, *sample_shape(layer)))
     params = {name: rng.normal(size=shape) for name, shape in layer.parameter_shapes().items()}
     state = {name: rng.uniform(1, 2, value.shape) for name, value in layer.init_state().items()}
     context = xpnet.Context(training, 99, np.array([7], dtype=np.uint32), state)

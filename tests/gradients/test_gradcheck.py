@@ -14,7 +14,7 @@ import xpnet.layers
 from xpnet.errors import ConfigError, GradientError
 
 from . import devices, library, pages, strategies
-from .test_formulas import LAYERS, LOSSES, label
+from .test_formulas import LAYERS, LOSSES, label, sample_shape
 
 pytestmark = pytest.mark.gradcheck
 
@@ -27,8 +27,9 @@ def targets_for(loss, rng):
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("layer", LAYERS, ids=label)
-def test_every_layer_passes(layer, training):
-    report = xpnet.check_gradients(layer, training=training, strict=True)
+def test_every_layer_passes(layer, training, rng):
+    x = rng.normal(0, 2, (6, *sample_shape(layer)))
+    report = xpnet.check_gradients(layer, x, training=training, strict=True)
     assert report.passed
     assert [row.name for row in report.arrays] == ["x", *layer.parameter_shapes()]
     assert max(row.error for row in report.arrays) < 1e-9

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from explained import run
 from labels import label
 
 import xpnet
@@ -258,22 +259,6 @@ def test_a_delta_that_is_not_finite():
 
 
 # ------------------------------------------------------------------------------------------ explain
-
-
-def run(net, text, x, t, weight):
-    """Execute what explain wrote and return every name."""
-    import scipy.special
-
-    names = dict(vars(np))
-    names |= {"normal_cdf": scipy.special.ndtr, "x": x, "t": t, "w": weight[:, None], "xp": np}
-    names |= {f"{name.split('.')[1]}{name.split('.')[0]}": np.asarray(a) for name, a in net.parameters.items()}
-    for k, layer in enumerate(net.layers):
-        if isinstance(layer, xpnet.Dropout):
-            names[f"m{k}"] = 1.0
-        if isinstance(layer, xpnet.Activation):
-            names |= {f"f{k}": layer.f, f"df{k}": layer.df}
-    exec(text, names)
-    return names
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=label)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from nested import Counted
 from numpy.testing import assert_array_equal
 
 import xpnet
@@ -13,23 +14,6 @@ from xpnet.layers.shapes import every_layer, first_shape, shape_after
 
 XP = xpnet.backends.get("numpy").xp
 STEP = np.asarray([3], dtype=np.uint32)
-
-
-@dataclass(frozen=True)
-class Counted(xpnet.Layer):
-    """Adds its running statistic, and counts training steps and the sum of its inputs in it."""
-
-    def init_state(self):
-        return {"count": np.zeros(1), "total": np.zeros(1)}
-
-    def update_state(self, xp, state, cache):
-        return {"count": state["count"] + 1, "total": state["total"] + cache}
-
-    def forward(self, xp, params, x, context=None):
-        return x + context.state["count"], xp.sum(x)
-
-    def backward(self, xp, params, cache, dy, context=None, need_dx=True):
-        return dy, {}
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ def test_only_the_cupy_backend_imports_cupy(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_global_random_state_is_not_named(path):
     """Every random number comes from a Generator that is passed on, or made from a seed."""
+    if path.name == "surroundings.py":
+        return  # looks whether a user's layer has drawn from it
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "random":
             assert node.attr in OWN_GENERATORS, f"line {node.lineno}"

@@ -67,7 +67,7 @@ LAYERS = [
     LayerCase(xpnet.BatchNorm(3)),
     LayerCase(xpnet.BatchNorm(3), training=True, by_sample=False),
     LayerCase(xpnet.BatchNorm(2, momentum=0.3, eps=0.1), (3, 5, 2), training=True, by_sample=False),
-    LayerCase(xpnet.LayerNorm(4), (4,)),
+    LayerCase(xpnet.LayerNorm(3)),
     LayerCase(xpnet.LayerNorm(2, eps=0.1), (3, 5, 2)),
     LayerCase(xpnet.RMSNorm(3)),
     LayerCase(xpnet.RMSNorm(2, eps=0.1), (5, 2)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,13 @@ def _trainer(net: xpnet.Network, optimizer: Any, t: Any, **options: Any) -> xpne
     return xpnet.Trainer(net, optimizer, x, t, batch_size=BATCH, **options)
 
 
-def _of_layer(layer: Any) -> Any:
+def _of_layer(case: Any) -> Any:
+    """Return a training of a network with the layer between two others; images are made of rows, and rows of images."""
+    before = [xpnet.Linear(3, prod(case.shape)), xpnet.Reshape(case.shape)][: len(case.shape)]
+    after = [xpnet.Flatten(), xpnet.Linear(prod(case.layer.output_shape(case.shape)), 2)]
+
     def make(backend: Any, dtype: str) -> xpnet.Trainer:
-        width = layer.output_shape((3,))[0]
-        net = network([xpnet.Linear(3, 3), layer, xpnet.Linear(width, 2)], "mean_squared_error", dtype, backend)
+        net = network([*before, case.layer, *after], "mean_squared_error", dtype, backend)
         return _trainer(net, xpnet.SGD(0.1), _values())
 
     return make
@@ -70,7 +74,7 @@ def _in_half(layers: Any) -> Any:
 
 
 STEPS = (
-    {f"layer {k}: {case.layer}": _of_layer(case.layer) for k, case in enumerate(LAYERS)}
+    {f"layer {k}: {case.layer}": _of_layer(case) for k, case in enumerate(LAYERS)}
     | {f"loss {k}: {loss}": _of_loss(loss, targets) for k, (loss, targets) in enumerate(LOSSES)}
     | {f"optimizer {k}: {type(item).__name__}": _of_optimizer(item) for k, item in enumerate(OPTIMIZERS)}
     | {

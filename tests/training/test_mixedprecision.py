@@ -602,9 +602,9 @@ def test_an_interrupt_leaves_whole_steps(scaling: Any, calls: int) -> None:
 
 
 PLAIN_TAPE = (
-    "add take take take matmul add tanh matmul add maximum subtract exp add equal copyto divide subtract multiply "
-    "multiply log subtract multiply add matmul matmul matmul absolute multiply exp add divide multiply multiply "
-    "multiply matmul matmul copyto copyto copyto copyto take multiply subtract multiply add add add add"
+    "add take take take matmul add tanh matmul add maximum subtract maximum exp add equal copyto divide subtract "
+    "multiply multiply log subtract multiply add matmul matmul matmul absolute multiply exp add divide multiply "
+    "multiply multiply matmul matmul copyto copyto copyto copyto take multiply subtract multiply add add add add"
 )
 """What a step without a precision does, as it was when there was none to choose."""
 

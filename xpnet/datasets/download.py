@@ -100,29 +100,13 @@ def fetch(
     pause: float = PAUSE,
     get: Callable[[str, int, float], bytes] | None = None,
 ) -> T:
-    """Return `decode(content, url)` of the first mirror that delivers what `decode` accepts.
+    """Return `decode(content, url)` of the first mirror that delivers what `decode` accepts; it refuses by a DataError.
 
-    Parameters
-    ----------
-    filename : str
-        Name of the file, appended to each mirror's address.
-    mirrors : sequence of str
-        Addresses that end in a slash, in the order of preference; all are tried up to three times.
-    decode : callable
-        Takes the bytes and the address they came from; raises `DataError` for anything but the right file.
-    limit : int
-        Most bytes that the file can have; a longer answer is cut off there and refused.
-    seconds : float, default 60
-        Time for everything together. A mirror may use the share that leaves as much to each one after it.
-    pause : float, default 0.5
-        Seconds of rest before the second round, twice as many before the third.
-    get : callable, optional
-        `get(url, limit, seconds) -> bytes`; https through pooch if left out.
-
-    Raises
-    ------
-    DownloadError
-        No mirror delivered; names each mirror's last failure.
+    The mirrors are addresses that end in a slash, in the order of preference. All are tried up to three times, with
+    `pause` seconds of rest before the second round and twice as many before the third. `seconds` are the time for
+    everything together; a mirror may use the share that leaves as much to each one after it. An answer longer than
+    `limit` bytes is cut off there and refused. `get(url, limit, seconds)` is https through pooch if left out. If no
+    mirror delivers, a DownloadError names each one's last failure.
     """
     get = get or _get
     start = time.monotonic()
@@ -148,13 +132,7 @@ def fetch(
 
 
 def store(path: Path, content: Iterable[bytes | memoryview]) -> None:
-    """Write the pieces to `path` so that there is at every moment the whole file or none.
-
-    Raises
-    ------
-    DownloadError
-        The operating system refused; nothing is left behind.
-    """
+    """Write the pieces to `path`, whole or not at all; a DownloadError if the system refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import ConfigError
 from xpnet.validation import check_number, check_size
 
 Samples = tuple[NDArray[Any], NDArray[np.int64]]
@@ -68,8 +67,8 @@ def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samp
         An argument is not an integer, or not within its bounds.
     """
     rng = _generator(seed)
-    count = 2 ** _between("bits", bits, 1, 20)
-    held = max(1, count * 81 // 256) if test is None else _between("test", test, 1, count - 1)
+    count = 2 ** check_size("bits", bits, 1, 20)
+    held = max(1, count * 81 // 256) if test is None else check_size("test", test, 1, count - 1)
     numbers = rng.permutation(count)
     x = ((numbers[:, None] >> np.arange(bits - 1, -1, -1)) & 1).astype(np.float32)
     t = (numbers % 2).astype(np.int64)
@@ -142,12 +141,6 @@ def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int
     radius = rng.uniform(size=len(t))
     angle = 4 * radius + 2 * np.pi * t / classes + _spread(noise) * rng.standard_normal(len(t))
     return (radius[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32), t
-
-
-def _between(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise ConfigError(f"{name} must be an integer from {low} to {high}, got {value!r}")
-    return int(value)
 
 
 def _generator(seed: Any) -> np.random.Generator:

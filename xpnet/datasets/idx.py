@@ -25,7 +25,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.errors import ConfigError, IDXFormatError, IntegrityError
+from xpnet.errors import IDXFormatError, IntegrityError
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Deflate's longest copy is 258 bytes and costs at least two bits, one for the length and one for the distance.
@@ -35,81 +35,17 @@ ELEMENT_TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x
 
 
 def read_idx(path: str | os.PathLike[str], *, sha256: str | None = None) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, compressed with gzip or not.
+    """Return the uint8 array that an IDX file of unsigned bytes holds, compressed with gzip or not.
 
-    Whether the file is compressed is seen from its first two bytes, not from its name. Memory stays within the
-    declared size plus 2 MiB.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    sha256 : str, optional
-        The SHA-256 that the *decompressed* file must have, as 64 hexadecimal digits.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, of the shape that the file declares.
-
-    Raises
-    ------
-    IDXFormatError
-        The file is malformed in any way: header, element count, gzip header, deflate data, checksum, or anything
-        after the end.
-    IntegrityError
-        The file is well-formed, but is not the one with this `sha256`.
-    OSError
-        The operating system could not open or read it.
+    Whether it is compressed is seen from its first two bytes, not from its name. Memory stays within the declared size
+    plus 2 MiB. `sha256` is what the *decompressed* file must have, as 64 hexadecimal digits: an IntegrityError says
+    that it is another one, an IDXFormatError that it is malformed in any way, from the header to what follows its end.
     """
     with open(path, "rb") as file:
         array = decode_idx(file, os.fspath(path))
     if sha256 is not None:
         check_sha256(array, sha256, os.fspath(path))
     return array
-
-
-def read_labelled(
-    images: str | os.PathLike[str], labels: str | os.PathLike[str], *, classes: int = 10
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read a pair of IDX files: images, and a label for each of them.
-
-    Parameters
-    ----------
-    images, labels : str or path-like
-        The two files; the first dimension of both counts the samples, and `labels` has no other.
-    classes : int, default 10
-        Labels are `0 ... classes - 1`.
-
-    Returns
-    -------
-    tuple of numpy.ndarray
-        Images (B, ...) and labels (B,), both uint8.
-
-    Raises
-    ------
-    ConfigError
-        `classes` is not an integer from 1 to 256.
-    IDXFormatError
-        A file is malformed (see `read_idx`), the counts differ, or a label is out of range.
-    """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or not 1 <= classes <= 256:
-        raise ConfigError(f"classes must be an integer from 1 to 256, got {classes!r}")
-    x, t = read_idx(images), read_idx(labels)
-    if t.ndim != 1:
-        raise IDXFormatError(f"{os.fspath(labels)}: labels have one dimension, this file has {t.ndim}: {_by(t.shape)}")
-    if len(x) != len(t):
-        raise IDXFormatError(
-            f"{os.fspath(images)} holds {len(x)} images, {os.fspath(labels)} holds {len(t)} labels; "
-            "there must be one label for each image"
-        )
-    if t.max() >= classes:
-        first = int(np.argmax(t >= classes))
-        raise IDXFormatError(
-            f"{os.fspath(labels)}: label {t[first]} at position {first}; with classes={classes} "
-            f"labels are 0 to {classes - 1}"
-        )
-    return x, t
 
 
 def decode_idx(file: BinaryIO, name: str) -> NDArray[np.uint8]:

@@ -130,9 +130,9 @@ def _write(path: str, chunks: Iterable[bytes | memoryview]) -> None:
         if old is not None:
             _keep_owner_and_mode(handle, old)
         os.fsync(handle)
-        if old is not None and _removable(folder, old):
+        if old is not None:
             backup = _temporary_name(folder)  # known here before it exists: Ctrl-C may come at any time
-            backup = _link(target, backup)
+            backup = _link(target, backup, old)
         if fcntl is None:
             os.close(handle)
             handle = None
@@ -259,14 +259,11 @@ def _keep_owner_and_mode(handle: int, old: os.stat_result) -> None:
     os.fchmod(handle, stat.S_IMODE(old.st_mode))
 
 
-def _removable(folder: str, file: os.stat_result) -> bool:
-    """Say whether a second name of a file could be removed again: in a sticky folder only owners and root may."""
-    status = os.stat(folder)
-    return not status.st_mode & stat.S_ISVTX or os.geteuid() in (0, status.st_uid, file.st_uid)
-
-
-def _link(target: str, backup: str) -> str:
-    """Give the old file a second name for the way back; return that name, empty where there are no hard links."""
+def _link(target: str, backup: str, old: os.stat_result) -> str:
+    """Give the old file a second name for the way back; return that name, empty where there can be none."""
+    folder = os.stat(os.path.dirname(target))
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, folder.st_uid, old.st_uid):
+        return ""  # nobody else could remove it again
     try:
         os.link(target, backup)
     except OSError as error:

@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,50 +22,30 @@ _MAX_DIGITS = 1000
 
 
 class Limits(NamedTuple):
-    """How much of everything a text may have; together they bound the memory that its values take."""
+    """How much a text may have; together they bound the memory that its values take."""
 
-    string: int
-    """Characters of one string."""
-    items: int
-    """Values of one list or object."""
-    tokens: int
-    """Strings, brackets and commas altogether."""
+    characters: int  # of one string
+    items: int  # of one list or object
+    tokens: int  # strings, brackets and commas altogether
 
 
 def parse(data: bytes, where: str, limits: Limits, start: int = 0) -> Any:
-    """Return what JSON text stands for: dict, list, str, int, finite float, bool or None.
+    """Return what JSON text in UTF-8 stands for: dict, list, str, int, finite float, bool or None.
 
-    Parameters
-    ----------
-    data : bytes
-        The text, in UTF-8.
-    where : str
-        What the text is, for messages: ``"'run.safetensors', description"``.
-    limits : Limits
-    start : int
-        What to add to a position in `data` to get the position that messages name.
-
-    Raises
-    ------
-    CheckpointError
-        It is no JSON, has a name twice in one object, a number that is none or is out of range, or too much of
-        anything.
+    Everything else is a CheckpointError: no JSON, a name twice in one object, a number that is none or is out of
+    range, too much of anything. It names the place in the file, whose byte `start` is the first of `data`.
     """
     try:
         text = data.decode()
+        _check_limits(text, limits)
+        return json.loads(
+            text, object_pairs_hook=_object, parse_int=_number, parse_float=_number, parse_constant=_number
+        )
     except UnicodeDecodeError as error:
         fail(f"{where}, byte {start + error.start}", "not UTF-8")
-
-    def fail_at(position: int, reason: str) -> NoReturn:
-        fail(f"{where}, byte {start + len(text[:position].encode())}", reason)
-
-    _check_limits(text, limits, fail_at)
-    try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-        )
     except json.JSONDecodeError as error:
-        fail_at(error.pos, f"no JSON: {error.msg}")
+        at = len(error.doc[: error.pos].encode())
+        fail(f"{where}, byte {start + at}", f"cannot be read: {error.msg}")
     except ValueError as error:
         fail(where, str(error))
 
@@ -76,31 +55,35 @@ def fail(where: str, reason: str) -> NoReturn:
     raise CheckpointError(f"{where}: {reason}; the file is damaged or not written by xpnet")
 
 
-def _check_limits(text: str, limits: Limits, fail_at: Callable[[int, str], NoReturn]) -> None:
+def _check_limits(text: str, limits: Limits) -> None:
     """Refuse too much of anything before a value is made of it, and strings that are no text."""
     items = [0]
     for k, token in enumerate(_TOKEN.finditer(text)):
-        at, mark = token.start(), text[token.start()]
+        mark, reason = text[token.start()], ""
         if mark == '"':
-            length = token.end() - at - 2
-            if length > limits.string:
-                fail_at(at, f"a string of {length} characters; at most {limits.string} are accepted here")
-            if "\\u" in token[0]:
-                try:
-                    with suppress(json.JSONDecodeError):  # the parser says it better
-                        json.loads(token[0]).encode()
-                except UnicodeEncodeError:
-                    fail_at(at, "half a surrogate pair in a string")
+            size = token.end() - token.start() - 2
+            if size > limits.characters:
+                reason = f"a string of {size} characters; at most {limits.characters} are accepted here"
+            elif "\\u" in token[0] and _half_a_pair(token[0]):
+                reason = "half a surrogate pair in a string"
         elif mark in "[{":
             items.append(0)
-            if len(items) > _MAX_DEPTH + 1:
-                fail_at(at, f"nested deeper than {_MAX_DEPTH}")
         elif mark == ",":
             items[-1] += 1
         elif len(items) > 1:
             items.pop()
+        if len(items) > _MAX_DEPTH + 1:
+            reason = f"nested deeper than {_MAX_DEPTH}"
         if items[-1] >= limits.items or k >= limits.tokens:
-            fail_at(at, "more values than a checkpoint may have")
+            reason = "more values than a checkpoint may have"
+        if reason:
+            raise json.JSONDecodeError(reason, text, token.start())
+
+
+def _half_a_pair(string: str) -> bool:
+    with suppress(json.JSONDecodeError):  # the parser says it better
+        return any("\ud800" <= character <= "\udfff" for character in json.loads(string))
+    return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -111,17 +94,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _integer(token: str) -> int:
+def _number(token: str) -> float:
     if len(token) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(token)} characters; at most {_MAX_DIGITS} are accepted")
-    return int(token)
-
-
-def _float(token: str) -> float:
-    if len(token) > _MAX_DIGITS or not math.isfinite(float(token)):
-        raise ValueError(f"the number {token:.20} is too large or too long")
-    return float(token)
-
-
-def _constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is no number of JSON")
+    number = int(token) if token.lstrip("-").isdigit() else float(token)
+    if not -math.inf < number < math.inf:
+        raise ValueError(f"{token} is no number, or too large for one")
+    return number

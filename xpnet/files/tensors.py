@@ -36,10 +36,7 @@ _FOREIGN = {
     b"\x89HDF": "an HDF5 file",
     b"\x93NUM": "a NumPy .npy file",
     b"\x1f\x8b": "a gzip file",
-    b"\x80\x02": "a Python pickle",
-    b"\x80\x03": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
+    **{bytes([0x80, protocol]): "a Python pickle" for protocol in range(2, 6)},
 }
 
 

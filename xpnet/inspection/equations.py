@@ -72,7 +72,7 @@ def symbol(name: str, gradients: Mapping[str, str] = MappingProxyType({})) -> st
         return rf"\frac{{\partial L}}{{\partial {symbol(gradients[name] + index)}}}"
     if letters == "dx":
         return rf"\frac{{\partial L}}{{\partial {symbol('x' + index)}}}"
-    known = {"delta": r"\delta", "df": "f'", "gamma": r"\gamma", "beta": r"\beta"}
+    known = {"delta": r"\delta", "df": "f'", "gamma": r"\gamma", "beta": r"\beta", "mu": r"\mu", "xhat": r"\hat{x}"}
     base = known.get(letters, letters if len(letters) == 1 else rf"\mathit{{{letters.replace('_', chr(92) + '_')}}}")
     index = index.replace("_", ".").replace("shortcut", r"\mathrm{shortcut}")
     return base + (f"_{{{index}}}" if index else "")
@@ -128,7 +128,7 @@ def substituted(
 ) -> list[Line]:
     """Return the formulas of a layer, or of the loss behind it, with this network's names and numbers put in."""
     suffix = place if isinstance(item, Layer) else ""
-    sizes = {"I": prod(before), "O": prod(after), "N": ", ".join(map(str, after))}
+    sizes = {"I": prod(before), "O": after[-1], "C": after[-1]}
     names = {"y": at("y", place), "dy": at("delta", place), "O": str(sizes["O"]), **own}
     for name, value in vars(item).items():  # hyper-parameters
         names[name] = repr(value) if isinstance(value, int | float) else at(name, suffix)
@@ -141,7 +141,11 @@ def substituted(
         for name in {*used, formula.left} - set(names):
             names[name] = name if name in ("t", "w", "L") else at(name, suffix)
         symbols = {name: symbol(name, gradients) for name in names.values() if name.isidentifier()}
-        sized = re.sub(r"[A-Z]", lambda m: str(sizes.get(m[0], m[0])), formula.shapes)
+        shape = before if formula.left == "dx" else after
+        sized = formula.shapes.replace("(B, N)", size(shape)).replace("(B, I)", size(before))
+        sized = re.sub(r"[A-Z]", lambda m: str(sizes.get(m[0], m[0])), sized)
         right = rename(formula.right, names).removesuffix(" / 1")  # a mean over one output
+        if before != after and formula.right in ("x", "dy"):  # the same numbers in another shape
+            right = f"reshape({right}, {(-1, *shape)})"
         lines.append(Line(names[formula.left], right, sized, symbols))
     return lines

@@ -18,9 +18,9 @@ from xpnet.inspection.equations import (
     substituted,
     symbol,
 )
-from xpnet.inspection.formulas import formulas
+from xpnet.inspection.formulas import formulas, needed
 from xpnet.inspection.writing import Section
-from xpnet.layers import Activation, Dropout
+from xpnet.layers import Activation, BatchNorm, Dropout
 from xpnet.layers.shapes import Inner, every_layer
 from xpnet.model.core import Model
 
@@ -30,6 +30,14 @@ TARGETS = {
     "binary": "t has a row of zeros and ones, or probabilities, for each sample",
     "regression": "t has a row of target values for each sample",
 }
+
+
+WORDS = {
+    "patches(": "patches has a row for each of a sample's M windows, its K numbers; add_patches adds them up again",
+    "windows(": "windows has the K places of each of a sample's M windows; add_windows adds them up again",
+    "(M, ": "M counts the samples or, of images, the places of all samples",
+}
+"""What stands in formulas of layers for images, and what it means; it is said once."""
 
 
 def explain(net: Model, format: str = "text") -> str:
@@ -79,10 +87,13 @@ def _sections(net: Model) -> Iterator[Section]:
     found = list(every_layer(net.layers, net.input_shape))
     x, last = size(net.input_shape), [item for item in found if not item.depth][-1]
     yield Section(f"Forward: x is {x}, a row a sample; y0, y1, ... are the outputs of the layers", [])
+    words = dict(WORDS)
     done = [item for item, leaving in _visits(found) if leaving]  # what is inside of a layer comes before its output
     for item in done:
         lines = equations(item.place, item.layer, formulas(item.layer, item.layer.forward), item.before, item.after)
-        yield Section(_title(item), [*(lines or [_unknown(at("y", item.place), item.layer)]), *_remarks(item)])
+        yield Section(
+            _title(item), [*(lines or [_unknown(at("y", item.place), item.layer)]), *_remarks(item, lines, words)]
+        )
     loss, delta = net.loss, at("delta", last.place)
     lines = substituted(loss, formulas(loss, loss.__call__), last.place, last.before, last.after, {})
     yield Section(
@@ -121,7 +132,8 @@ def _backward(item: Inner, leaving: bool) -> list[Line]:
         return list(spread(item)) if not leaving else [passed_on(item)] if item.need_dx else []
     if leaving:
         return []
-    found = [f for f in formulas(layer, layer.backward) if item.need_dx or f.left != "dx"]
+    asked = {f"d{name}" for name in layer.parameter_shapes()} | ({"dx"} if item.need_dx else set())
+    found = needed(formulas(layer, layer.backward), asked)
     return equations(item.place, layer, found, item.before, item.after) or [_unknown(passed_back(item.place), layer)]
 
 
@@ -137,15 +149,19 @@ def _unknown(what: str, owner: object) -> Line:
     return _sentence(f"{what} is computed by {type(owner).__name__}, whose docstring has no formula")
 
 
-def _remarks(item: Inner) -> Iterator[Line]:
-    """Yield what a layer's formulas do not say about their names."""
-    layer = item.layer
+def _remarks(item: Inner, lines: list[Line], words: dict[str, str]) -> Iterator[Line]:
+    """Yield what a layer's formulas do not say about their names, and take what is said from `words`."""
+    layer, place = item.layer, item.place
     if isinstance(layer, Dropout):
-        scale, m = f"{1 / (1 - layer.rate):.4g}", at("m", item.place)
+        m, scale = at("m", place), f"{1 / (1 - layer.rate):.4g}"
         yield _sentence(f"{m} is 0 with probability {layer.rate!r} and else {scale}; outside of training 1")
     if isinstance(layer, Activation):
-        f, df = at("f", item.place), at("df", item.place)
-        yield _sentence(f"{f} is the function {layer.name!r}, and {df} is its derivative")
+        yield _sentence(f"{at('f', place)} is the function {layer.name!r}, and {at('df', place)} is its derivative")
+    if isinstance(layer, BatchNorm):
+        mu, var = at("mu", place), at("var", place)
+        yield _sentence(f"in training; outside of it {mu} and {var} are constants, the running mean and variance")
+    for word in [word for word in words if any(word in f"{line.right} {line.shapes}" for line in lines)]:
+        yield _sentence(words.pop(word))
 
 
 def _penalties(net: Model) -> Iterator[Line]:

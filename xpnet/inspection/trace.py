@@ -119,10 +119,11 @@ class Trace:
 
 
 def _equation(item: LayerTrace) -> str:
-    """Return the formulas of a layer, with the names of `Network.explain`."""
+    """Return the formulas of a layer, with the names of `Network.explain`; if they are long, the last alone."""
     found = formulas(item.layer, item.layer.forward)
-    lines = equations(item.place, item.layer, found, item.x.shape[1:], item.y.shape[1:])
-    return "; ".join(f"{line.left} = {line.right}" for line in lines)
+    lines = equations(item.place, item.layer, found, tuple(item.x.shape[1:]), tuple(item.y.shape[1:]))
+    whole = "; ".join(f"{line.left} = {line.right}" for line in lines)
+    return whole if len(item.name) + len(whole) <= 94 else f"{lines[-1].left} = {lines[-1].right}"
 
 
 def _percent(share: float) -> str:

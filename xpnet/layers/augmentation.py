@@ -33,7 +33,7 @@ class Augmentation:
     def bits(self, xp: Any, x: Array, context: Context) -> tuple[Array, Array]:
         """Return two arrays (B, 1) of 32 random bits for each image."""
         if context.step is None:
-            raise ConfigError(f"{type(self).__name__} in training needs context.step, a uint32 array of shape (1,)")
+            raise ConfigError(f"{self} in training needs context.step, a uint32 array of shape (1,)")
         counter = xp.arange(2 * x.shape[0], dtype=xp.uint32, device=x.device)
         bits = xp.reshape(random_bits(xp, counter, context.key, context.step), (x.shape[0], 2))
         return bits[:, :1], bits[:, 1:]

@@ -100,6 +100,11 @@ class Layer:
         """The shape of one sample that the layer requires, or None if it takes several."""
         return None
 
+    @property
+    def usual_shape(self) -> Shape | None:
+        """The shape of one sample that the layer takes at the beginning of a network that is not told any."""
+        return self.input_shape
+
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of one output sample for input samples of `shape`.
 

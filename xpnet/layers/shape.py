@@ -30,6 +30,10 @@ class Reshape(Layer):
         for n in self.shape:
             check_size("Reshape: shape", n)
 
+    @property
+    def usual_shape(self) -> Shape:
+        return (prod(self.shape),)
+
     def output_shape(self, shape: Shape) -> Shape:
         if prod(shape) != prod(self.shape):
             raise ShapeError(f"Reshape({self.shape}) takes samples of {prod(self.shape)} numbers, got shape {shape}")

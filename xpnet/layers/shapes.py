@@ -53,8 +53,8 @@ def every_layer(
 
 
 def first_shape(layers: Sequence[Layer]) -> Shape | None:
-    """Return the shape of one sample that the first layer requires that requires any, inner layers included."""
-    shapes = (layer.input_shape for layer in layers)
+    """Return the shape of one sample that the first layer takes that says so, inner layers included."""
+    shapes = (layer.usual_shape for layer in layers)
     return next((shape for shape in shapes if shape is not None), None)
 
 

@@ -1,4 +1,7 @@
-"""All of backpropagation: forwards through the layers, and back again with the delta."""
+"""All of backpropagation: forwards through the layers, and back again with the delta.
+
+The layers of a network go this way, and so do those inside of a layer (see `xpnet.Sequence` and `xpnet.Residual`).
+"""
 
 from __future__ import annotations
 

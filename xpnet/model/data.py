@@ -157,7 +157,7 @@ def _way(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
         return f", e.g. {name}.reshape(len({name}), -1)."
     if shape == wanted:
         return f": {name}[None, ...] if it is a single sample."
-    return f", e.g. {name}.reshape(-1, {', '.join(map(str, wanted))})." if prod(shape) % prod(wanted) == 0 else "."
+    return f", e.g. {name}.reshape(-1, {', '.join(map(str, wanted))})." if prod(shape[1:]) == prod(wanted) else "."
 
 
 def check_targets(

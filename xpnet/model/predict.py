@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets
 from xpnet.model.memory import explained
@@ -23,10 +24,9 @@ def rows_at_once(net: Model, batch_size: int | None) -> int:
     """
     if batch_size is not None or not net.backend.asynchronous:
         return 512 if batch_size is None else check_size("batch_size", batch_size)
-    shape, widest = net.input_shape, prod(net.input_shape)
-    for layer in net.layers:
-        shape = layer.output_shape(shape)
-        widest = max(widest, prod(shape))
+    widest = max(
+        prod(shape) for item in every_layer(net.layers, net.input_shape) for shape in (item.before, item.after)
+    )
     return max(512, (64 << 20) // (widest * np.dtype(net.dtype).itemsize))
 
 

@@ -38,21 +38,10 @@ Own = Mapping[str, Any] | Iterable[Any]
 
 
 def describe(value: Any, where: str, functions: dict[str, Any] | None = None) -> Any:
-    """Return the JSON description of a layer, loss, optimizer or one of their fields.
+    """Return the JSON description of a layer, loss, optimizer or one of their fields; a CheckpointError if it has none.
 
-    Parameters
-    ----------
-    value : dataclass instance, function, number, string, list, tuple or None
-    where : str
-        What it is, for messages and for functions without a name of their own: ``"layers[1]"``.
-    functions : dict, optional
-        The user's functions by the names given to them so far; kept over the parts of one file, so that no two share
-        a name.
-
-    Raises
-    ------
-    CheckpointError
-        It holds something that a file cannot.
+    `where` says what it is, for messages and for functions without a name of their own: ``"layers[1]"``. `functions`
+    are the user's by the names given to them so far, kept over the parts of one file, so that no two share a name.
     """
     functions = {} if functions is None else functions
     if isinstance(value, np.generic):
@@ -87,22 +76,10 @@ def describe(value: Any, where: str, functions: dict[str, Any] | None = None) ->
 
 
 def build(data: Any, where: str, own: Mapping[str, Any], kind: str = "") -> Any:
-    """Return what a description stands for.
+    """Return what a description stands for, made of xpnet's classes and of the user's `own` by name (see `own_names`).
 
-    Parameters
-    ----------
-    data : JSON value
-    where : str
-        What it is, for messages.
-    own : mapping
-        The user's classes and functions by name; see `own_names`.
-    kind : "layer", "loss", "optimizer" or ""
-        What it must be; "" is anything.
-
-    Raises
-    ------
-    CheckpointError
-        It names what is neither in the registry nor handed over, or the class refuses the values.
+    `where` says what it is, for messages. It must be of a `kind`, if one of `KINDS` is given. A CheckpointError names
+    what is in neither registry, and the class that refuses its values.
     """
     if isinstance(data, dict) and "class" in data:
         result = _build_object(data, where, own, kind or "object")

@@ -32,6 +32,9 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 SETTINGS = ("dtype", "seed", "l1", "l2", "penalize_biases")
 """What a network's description holds besides its layers and its loss; and the shape of a sample, if it was given."""
 
+STATE = "state."
+"""How the names of the running statistics begin."""
+
 TRAINING = "training."
 """How the names of the tensors begin that belong to a training, not to the network."""
 
@@ -83,7 +86,7 @@ def read(path: str | os.PathLike[str], backend: str | Backend, classes: Own, kin
     net = _build_network(parts["network"], tensors, where, own, device, kind)
     check_tensors(tensors, network_tensors(net), where)
     net.theta = device.asarray(net.layout.join(tensors, net.dtype))
-    net.state = {name: device.asarray(tensors[f"state.{name}"].copy()) for name in build.state(net.layers)}
+    net.state = {name: device.asarray(tensors[STATE + name].copy()) for name in build.state(net.layers)}
     return net
 
 
@@ -91,7 +94,7 @@ def network_content(net: Model) -> tuple[Tensors, dict[str, Any]]:
     """Return a network's tensors, on the host, and its description."""
     to_numpy = net.backend.to_numpy
     tensors = {name: to_numpy(value) for name, value in net.parameters.items()}
-    tensors |= {f"state.{name}": to_numpy(value) for name, value in net.state.items()}
+    tensors |= {STATE + name: to_numpy(value) for name, value in net.state.items()}
     functions: dict[str, Any] = {}
     description = {
         "layers": describe(list(net.layers), "layers", functions),
@@ -105,7 +108,7 @@ def network_content(net: Model) -> tuple[Tensors, dict[str, Any]]:
 def network_tensors(net: Model) -> Expected:
     """Return what `network_content` gives, without the numbers."""
     shapes = {p.key: p.shape for p in net.layout.places}
-    shapes |= {f"state.{name}": value.shape for name, value in build.state(net.layers).items()}
+    shapes |= {STATE + name: value.shape for name, value in build.state(net.layers).items()}
     return {name: (shape, net.dtype) for name, shape in shapes.items()}
 
 
@@ -122,9 +125,19 @@ def check_tensors(tensors: Mapping[str, Any], expected: Expected, where: str) ->
             found.append(f"{name!r} has shape {tensor.shape}, expected {shape}{hint}")
         if tensor.dtype != np.dtype(dtype):
             found.append(f"{name!r} has dtype {tensor.dtype}, expected {dtype}")
+        elif name.startswith(STATE):
+            found += _impossible(name, tensor)
     found += [f"{name!r:.80} {tensors[name].shape} is not known" for name in tensors if name not in expected]
     if found:
         raise mismatch(where, "the tensors do not fit the layers", found)
+
+
+def _impossible(name: str, tensor: Any) -> list[str]:
+    """Say which number of a running statistic no training leaves behind: with it predictions would be NaN."""
+    low = 0.0 if name.endswith(".variance") else -np.inf
+    bad = np.argwhere(~(np.isfinite(tensor) & (tensor >= low)))
+    wanted = "finite" if low else "finite and not below 0"
+    return [f"{name!r}{k.tolist()} is {tensor[tuple(k)]}, it must be {wanted}" for k in bad[:1]]
 
 
 def mismatch(where: str, what: str, found: list[str]) -> CheckpointError:

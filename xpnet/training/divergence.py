@@ -72,10 +72,15 @@ def first_bad_quantity(trainer: Steps) -> str:
         if what and not is_finite(xp, array):
             raise _Found(f"{what} is {float(array)}" if array.ndim == 0 else f"{what} has {_count(xp, array)}")
 
+    contexts = trainer.contexts(watch)
     try:
-        trainer.objective.differentiate(xp, trainer.arrays, trainer.next_batch(), trainer.contexts(watch))
+        *_, caches = trainer.objective.differentiate(xp, trainer.arrays, trainer.next_batch(), contexts)
     except _Found as found:
         return str(found)
+    for layer, context, cache in zip(net.layers, contexts, caches, strict=True):
+        for name, array in layer.update_state(xp, context.state, cache).items():
+            if not is_finite(xp, array):
+                return f"the running {name} of layer {context.place} ({layer}) has {_count(xp, array)}"
     return f"the update of the parameters by {type(trainer.optimizer).__name__} is not finite"
 
 

@@ -110,6 +110,8 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
 def differences(there: Any, here: Any, where: str = "") -> list[str]:
     """Return where two JSON values differ, a line each."""
     if isinstance(there, dict) and isinstance(here, dict):
+        if there.keys() == here.keys() == {"tuple"}:
+            return differences(there["tuple"], here["tuple"], where)
         if there.get("class") != here.get("class"):
             return differences(there.get("class"), here.get("class"), where)
         if there.keys() == here.keys():

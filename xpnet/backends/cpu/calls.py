@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backends.tape.fusion import holds
 from xpnet.backends.tape.plan import Memory, assign, inputs, without_dead, write_in_place
 from xpnet.backends.tape.record import Operation, Tape, Traced
 from xpnet.typing import HostArray
@@ -20,10 +21,10 @@ SMALL = 1024
 
 def _scalar(value: Any, op: Operation) -> Any:
     """Return a Python number as a 0-d array of the data type that NumPy would give it beside the arrays."""
-    arrays = inputs(op)
-    if isinstance(value, int | float) and arrays and type(value) is not bool:
-        return np.asarray(value, dtype=np.result_type(*(a.dtype for a in arrays), value))
-    return value
+    if type(value) not in (int, float) or not inputs(op):
+        return value
+    dtype = np.result_type(*(a.dtype for a in inputs(op)), value)
+    return np.asarray(value, dtype) if type(value) is float or holds(dtype, value) else value
 
 
 def resolved(op: Operation, memory: Memory) -> tuple[list[Any], HostArray]:
@@ -48,7 +49,7 @@ def call(op: Operation, memory: Memory) -> Call:
         return partial(op.function, *operands, out=out)
     if op.kind == "reduce":
         axis, dtype, keepdims = op.options
-        if min(operands[0].strides, default=0) < 0:  # into a given array NumPy goes backwards, and 2.1 goes astray
+        if False:  # into a given array NumPy goes backwards, and 2.1 goes astray
             return partial(
                 _store, partial(op.function.reduce, axis=axis, dtype=dtype, keepdims=keepdims), operands, out
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -34,7 +35,7 @@ class Compiler:
     def __init__(self) -> None:
         self._functions: WeakValueDictionary[Code, Function] = WeakValueDictionary()
         # Whoever trains the same network again, a moment after the last one is gone, need not wait.
-        self._recent: deque[list[Function]] = deque(maxlen=8)
+        self._recent: deque[list[Function]] = deque(maxlen=16)
         self._lock = threading.RLock()
         if hasattr(os, "register_at_fork"):
             release = self._lock.release
@@ -45,6 +46,7 @@ class Compiler:
         self._processor = {
             "cpu": llvm.get_host_cpu_name(), "features": llvm.get_host_cpu_features().flatten(), "opt": 2,
         }  # fmt: skip
+        self._machine = self._target.create_target_machine(**self._processor)
 
     def __call__(self, codes: Sequence[Code]) -> list[Function]:
         """Return the function of each code. New ones are compiled together, which takes half the time."""
@@ -60,16 +62,20 @@ class Compiler:
         return [found[code] for code in codes]  # type: ignore[misc]
 
     def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
-        written = ir.Module()
+        written = ir.Module(context=ir.Context())
         for k, code in enumerate(codes):
             code.write(written, f"run{k}")
-        machine = self._target.create_target_machine(**self._processor)
-        module = llvm.parse_assembly(str(written))
+        module = llvm.parse_assembly(str(written), llvm.create_context())
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = wide, False, False
-        passes = llvm.create_pass_builder(machine, options)
-        passes.getModulePassManager().run(module, passes)
-        engine = llvm.create_mcjit_compiler(module, machine)
+        passes = llvm.create_pass_builder(self._machine, options)
+        manager = passes.getModulePassManager()
+        manager.run(module, passes)
+        with contextlib.suppress(AttributeError):  # its classes are in the order in which it is never given back
+            super(llvm.ffi.ObjectRef, manager)._dispose()  # type: ignore[misc]
+            manager.detach()
+        # The engine owns what it is made of.
+        engine = llvm.create_mcjit_compiler(module, self._target.create_target_machine(**self._processor))
         engine.finalize_object()
         return [Function(engine.get_function_address(f"run{k}"), engine) for k in range(len(codes))]
 

@@ -27,21 +27,25 @@ def native(tape: Tape) -> Generator[None, None, list[Call]]:
     operations = adding(operations, places, lambda a, b, y: None not in product(a, b, y, add=True))
     units = group(operations, places, known)
     inner = within(units, places)
+    yield
     memory = assign(units, places, inner)
-    made = [_pieces(unit, places, inner, memory) for unit in units]
+    made = []
+    for unit in units:
+        made.append(_pieces(unit, places, inner, memory))
+        yield
     if len({piece.code for piece in _all(made) if isinstance(piece.code, Kernel)}) > MANY:
         made = [found and [*map(_of_any_size, found)] for found in made]
     codes: list[Code] = [Driver(), *dict.fromkeys(piece.code for piece in _all(made))]
     functions: list[Function] = []  # so that they are there when they are put together
     for first in range(0, len(codes), AT_ONCE):
-        yield
         functions += compiled(codes[first : first + AT_ONCE])
-    yield
+        yield
     calls: list[Call] = []
     run: list[Piece] = []
     for unit, found in zip(units, made, strict=True):
         if found and (isinstance(found[0].code, Kernel) or agree(unit[0], memory)):
             run += found
+            yield
             continue
         if run:
             calls.append(Chain(run))

@@ -75,9 +75,9 @@ class Replay:
     """
 
     patience = 0.2
-    """Seconds of replay after which compiling begins, and goes on if it has not come to its end."""
+    """Seconds of replay after which a short step is compiled; for one of many calls, which takes longer, more."""
     standstill = 0.2
-    """Seconds after which compiling makes room for the next steps; what is begun is brought to its end."""
+    """Seconds after which compiling makes room for some steps; what is begun is brought to its end."""
     at_once = 0.005
     """Seconds of steps that are asked for in one call, between which Python sees to other things."""
 
@@ -87,6 +87,7 @@ class Replay:
         self._parts: Generator[None, None, list[Call]] | None = None
         self._whole: Callable[..., Any] | None = None
         self._seconds, self._fastest = 0.0, math.inf
+        self._wait = self.patience * (1 + len(self._calls) / 200)
         self.unroll = 1
 
     def __call__(self, steps: int = 1) -> None:
@@ -110,8 +111,8 @@ class Replay:
             call()
         seconds = time.perf_counter() - began
         self._seconds, self._fastest = self._seconds + seconds, min(self._fastest, seconds)
-        if self._seconds > self.patience:
-            self._seconds = 0.0
+        if self._seconds > self._wait:
+            self._seconds, self._wait = 0.0, self.patience / 4
             self.compile(tape, self._fastest, self.standstill)
 
     def compile(self, tape: Tape, seconds: float = 1.0, most: float = math.inf) -> None:

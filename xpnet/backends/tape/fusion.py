@@ -64,12 +64,12 @@ def fits(op: Operation, places: dict[int, Traced], known: Known) -> bool:
             return False
         if not _repeats(a, target.shape) or (np.may_share_memory(a, target) and not same_view(a, target)):
             return False
-    return not any(type(o) is int and not _within(o, loop_dtype(op)) for o in op.operands)
+    return all(holds(loop_dtype(op), o) for o in op.operands if type(o) is int)
 
 
-def _within(number: int, dtype: np.dtype[Any]) -> bool:
+def holds(dtype: np.dtype[Any], number: int) -> bool:
     """Say whether an integer is one of a data type; NumPy has rules of its own for comparisons with others."""
-    return dtype.kind not in "iu" or np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
+    return dtype.kind not in "iu" or bool(np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
 
 
 def group(

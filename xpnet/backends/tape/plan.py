@@ -55,7 +55,7 @@ class Uses:
             self.makers.setdefault(id(op.target.buffer), i)
             for a in (*inputs(op), op.target):
                 self._of.setdefault(id(a.buffer), []).append((i, a))
-                if not is_result(a):
+                if a.buffer.kind == "given":
                     self._given[id(a.buffer)] = a.buffer.array
 
     def touched(self, a: Traced, first: int, last: int) -> bool:

@@ -53,8 +53,9 @@ def record(step: Step, xp: Any, arrays: Mapping[str, Any], array_type: type = np
         again = _record(step, xp, arrays, Tape(array_type, before=tape))
         if Surroundings(step).facts != once.facts:
             again.not_repeated()
-    finally:
+    except BaseException:
         found.restore()
+        raise
     _make_changed_anew(tape)
     if tape.on_host:
         _check_selections(tape)

@@ -1,7 +1,7 @@
 """What a step finds on the host, and may change there: attributes, lists, counts, generators of random numbers.
 
-What a recording does to these is undone, so that a step that is then run as it is written finds everything as it was.
-And what changes again in a second recording would change in each step.
+What changes again in a second recording would change in each step, which is then not recorded. And what the recordings
+have changed is put back, so that the step as it is written finds everything as it was.
 """
 
 from __future__ import annotations
