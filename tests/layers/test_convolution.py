@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
 from xpnet.errors import ConfigError, ShapeError
+from xpnet.layers import patches
 
 CASES = [  # a sample's shape, outputs, and the hyper-parameters: sizes all different, strides that leave a rest
     ((5, 4, 2), 3, {"size": (3, 2), "stride": (2, 1)}),
@@ -45,7 +46,9 @@ def rows(request):
 
 @pytest.mark.parametrize(("shape", "outputs", "options"), CASES, ids=label)
 @pytest.mark.parametrize("at_once", [2**18, 1])  # all samples in one block, or each by itself
-def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once):
+@pytest.mark.parametrize("few", [16, 0])  # patches of whole windows, or of their rows
+def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once, few, monkeypatch):
+    monkeypatch.setattr(patches, "FEW", few)
     context = xpnet.Context(at_once=at_once)
     layer, rng, xp = layer_of(shape, outputs, options), np.random.default_rng(1), xpnet.backends.get("numpy").xp
     x = rng.normal(size=(rows, *shape))

@@ -18,7 +18,7 @@ from xpnet.inspection.equations import (
     substituted,
     symbol,
 )
-from xpnet.inspection.formulas import formulas
+from xpnet.inspection.formulas import formulas, needed
 from xpnet.inspection.writing import Section
 from xpnet.layers import Activation, BatchNorm, Dropout
 from xpnet.layers.shapes import Inner, every_layer
@@ -132,7 +132,8 @@ def _backward(item: Inner, leaving: bool) -> list[Line]:
         return list(spread(item)) if not leaving else [passed_on(item)] if item.need_dx else []
     if leaving:
         return []
-    found = [f for f in formulas(layer, layer.backward) if item.need_dx or f.left != "dx"]
+    asked = {f"d{name}" for name in layer.parameter_shapes()} | ({"dx"} if item.need_dx else set())
+    found = needed(formulas(layer, layer.backward), asked)
     return equations(item.place, layer, found, item.before, item.after) or [_unknown(passed_back(item.place), layer)]
 
 
