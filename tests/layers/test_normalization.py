@@ -106,6 +106,24 @@ def test_running_statistics_follow_their_own_recursion(momentum):
     assert_allclose(state["variance"], variance, rtol=1e-13)
 
 
+def test_running_statistics_are_those_of_pytorch():
+    torch = pytest.importorskip("torch", reason="torch is not installed; the loops are the oracle that always runs")
+    rng = np.random.default_rng(0)
+    for shape in [(2, 3), (7, 3), (4, 5, 6, 3), (1, 2, 1, 3)]:
+        other = {2: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d}[len(shape)](3, dtype=torch.float64)
+        layer = xpnet.BatchNorm(3)
+        params, state = layer.init(rng), layer.init_state()
+        for _ in range(5):
+            x = rng.normal(2.0, 3.0, shape)
+            other.train()(torch.tensor(x).movedim(-1, 1))
+            _, cache = layer.forward(NP, params, x, xpnet.Context(training=True))
+            state = layer.update_state(NP, state, cache)
+            assert_allclose(state["mean"], other.running_mean.numpy(), rtol=1e-14)
+            assert_allclose(state["variance"], other.running_var.numpy(), rtol=1e-14)
+            y, _ = layer.forward(NP, params, x, xpnet.Context(state=state))
+            assert_allclose(y, other.eval()(torch.tensor(x).movedim(-1, 1)).movedim(1, -1).detach(), atol=1e-14)
+
+
 def test_without_statistics_it_says_what_is_missing():
     layer = xpnet.BatchNorm(2)
     with pytest.raises(xpnet.errors.ConfigError, match=r"needs context\.state, with its 'mean' and 'variance'"):
