@@ -128,7 +128,10 @@ def run_program(statements: list[tuple[Any, ...]]) -> Callable[[Any, Mapping[str
             elif kind == "padded":
                 h = xp.zeros((ROWS + 2, COLUMNS), dtype=x.dtype)
                 h[1:-1] = x
-                pool.append(h[2:] - h[:-2])
+                parts = xp.empty((2 * ROWS, COLUMNS), dtype=x.dtype)
+                parts[:ROWS] = y
+                parts[ROWS:] = xp.astype(x, xp.float64) * 2.0
+                pool.append(h[2:] - h[:-2] + parts[::2] * parts[1::2])
             elif kind == "joined":
                 pool.append(xp.concat([x[number:], y[:number] * 2.0]))
             elif kind == "mean":
@@ -225,6 +228,23 @@ def test_a_product_is_not_written_early_over_what_is_still_read() -> None:
         a["x"][...] = xp.matmul(a["x"], a["y"])  # the product reads where it is going to be written
 
     assert_same(swap, {"x": np.arange(16.0).reshape(4, 4), "y": np.eye(4)[::-1].copy() * 0.5})
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_result_that_is_written_in_parts_does_not_lie_on_what_a_part_is_read_from(first: int) -> None:
+    """As large as each other are n numbers of float64 and 2 n of float32."""
+    n = 64
+
+    def step(xp: Any, a: Mapping[str, Any]) -> None:
+        h = xp.cumulative_sum(a["x"], axis=0)
+        parts = [(slice(n, None), h), (slice(n), a["f"])]
+        joined = xp.empty((2 * n,), dtype=xp.float32)
+        for part, value in (parts[first], parts[1 - first]):
+            joined[part] = value
+        a["out"][...] = joined * joined
+
+    arrays = {"x": np.arange(1.0, n + 1), "f": np.ones(n, np.float32), "out": np.zeros(2 * n, np.float32)}
+    assert_same(step, arrays)
 
 
 def test_runs_of_elementwise_operations_become_one_kernel() -> None:

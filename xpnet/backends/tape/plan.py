@@ -176,5 +176,6 @@ def _number_by_number(unit: Unit, ending: dict[int, Buffer]) -> bool:
     if len(unit) == 1 and unit[0].kind != "elementwise":
         return False
     read = [a for op in unit for a in inputs(op) if id(a.buffer) in ending]
-    lie = {(a.shape, *outermost_first(a.array)) for a in (*read, *(op.target for op in unit))}
-    return not any(a.path for a in read) and len(lie) == 1
+    written = [op.target for op in unit]
+    lie = {(a.shape, *outermost_first(a.array)) for a in (*read, *written)}
+    return len(lie) == 1 and not any(a.path for a in (*read, *filter(is_result, written)))
