@@ -27,6 +27,11 @@ def bits(sample):
     return [mix((mix((counter + h) % 2**32) + h) % 2**32) for counter in (2 * sample, 2 * sample + 1)]
 
 
+def below(bits, n):
+    """The upper half of the bits, as a fraction of 65536, times n."""
+    return n * (bits >> 16) // 65536
+
+
 def oracle(layer, x):
     """Return what becomes of each image, pixel by pixel."""
     y, (_, H, W, _) = np.zeros_like(x), x.shape
@@ -38,11 +43,11 @@ def oracle(layer, x):
                     y[b, h, w] = x[b, h, W - 1 - w if first >= 2**31 else w]
                 elif isinstance(layer, xpnet.RandomShift):
                     count = 2 * layer.pixels + 1
-                    to = h + first % count - layer.pixels, w + second % count - layer.pixels
+                    to = h + below(first, count) - layer.pixels, w + below(second, count) - layer.pixels
                     if 0 <= to[0] < H and 0 <= to[1] < W:
                         y[b, to[0], to[1]] = x[b, h, w]
                 else:
-                    top, left = first % H - layer.size // 2, second % W - layer.size // 2
+                    top, left = below(first, H) - layer.size // 2, below(second, W) - layer.size // 2
                     covered = top <= h < top + layer.size and left <= w < left + layer.size
                     y[b, h, w] = 0.0 if covered else x[b, h, w]
     return y

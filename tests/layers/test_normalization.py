@@ -100,7 +100,7 @@ def test_running_statistics_follow_their_own_recursion(momentum):
     params, state = layer.init(rng), layer.init_state()
     for x in batches:
         _, cache = layer.forward(NP, params, x, xpnet.Context(training=True))
-        state = layer.update_state(NP, state, cache)
+        state = {**state, **layer.update_state(NP, state, cache)}
     mean, variance = oracle.running_statistics(layer, batches)
     assert_allclose(state["mean"], mean, rtol=1e-13)
     assert_allclose(state["variance"], variance, rtol=1e-13)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError, closest
+from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError
 from xpnet.layers import (
     ACTIVATIONS,
     ELU,
@@ -30,29 +30,19 @@ from xpnet.layers.sequence import check_layers
 from xpnet.layers.shapes import first_shape, shape_after
 from xpnet.losses import LOSSES, Loss
 from xpnet.typing import HostArray, Shape
-from xpnet.validation import check_size
+from xpnet.validation import check_size, named
 
 DTYPES = ("float32", "float64")
 
 
 def check_loss(loss: Any) -> Loss:
     """Return the loss that a name or object stands for."""
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]()
-    hint = f" (write xpnet.{loss.__name__}(), with parentheses)" if isinstance(loss, type) else ""
-    raise ConfigError(f"unknown loss {loss!r}{hint}; names are {', '.join(LOSSES)}.{closest(str(loss), LOSSES)}")
+    return named("loss", loss, LOSSES, Loss)
 
 
 def activation_layer(activation: Any) -> Layer:
     """Return the activation that a name or layer stands for."""
-    if isinstance(activation, Layer):
-        return activation
-    if isinstance(activation, str) and activation in ACTIVATIONS:
-        return ACTIVATIONS[activation]()
-    known = ", ".join(ACTIVATIONS)
-    raise ConfigError(f"unknown activation {activation!r}; names are {known}.{closest(str(activation), ACTIVATIONS)}")
+    return named("activation", activation, ACTIVATIONS, Layer)
 
 
 def network_layers(layers: Any) -> tuple[Layer, ...]:
@@ -70,7 +60,7 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss, input_shape: Any = None) -
             "no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3), or give the shape of "
             "one sample, e.g. input_shape=(28, 28, 1)"
         )
-    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.input_shape is not None)
+    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.usual_shape is not None)
     try:
         shape_after(layers[:known], start)
     except ShapeError as error:  # what a later layer requires is not what comes in here

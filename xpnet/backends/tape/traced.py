@@ -216,8 +216,8 @@ class Tape:
     def not_repeated(self) -> NoReturn:
         """Give up since the step is not the same each time."""
         self.refuse(
-            "it was another one when it was recorded again: it takes numbers or decisions from the host, such as "
-            "random numbers, a clock or a counter",
+            "recorded twice it was not the same, since it takes numbers or decisions from the host, such as random "
+            "numbers, a clock or a counter (for random numbers see how Dropout makes them from its context)",
             NotRepeated,
         )
 
