@@ -56,7 +56,7 @@ class _MaxPool(_Pool):
         P = windows(x)         (B, M, K, C)     (1)
         y = max(P, axis=2)     (B, M, C)        (2)
         """
-        _, *others = seen = [inputs for _, inputs in self.windows(x.shape[1:]).places()]
+        _, *others = seen = list(self.windows(x.shape[1:]).places())
         y = x[seen[0]]
         for inputs in others:
             y = xp.maximum(y, x[inputs])
@@ -73,7 +73,7 @@ class _MaxPool(_Pool):
         """
         x, y = cache
         dx, left = xp.zeros_like(x), dy  # what no place has taken yet
-        for _, inputs in self.windows(x.shape[1:]).places():
+        for inputs in self.windows(x.shape[1:]).places():
             taken = left * xp.astype(x[inputs] == y, dy.dtype)
             dx[inputs] += taken
             left = left - taken
@@ -90,7 +90,7 @@ class _AveragePool(_Pool):
         y = mean(P, axis=2)     (B, M, C)        (2)
         """
         windows = self.windows(x.shape[1:])
-        first, *others = [x[inputs] for _, inputs in windows.places()]
+        first, *others = [x[inputs] for inputs in windows.places()]
         return sum(others, first) * (1.0 / windows.size), x.shape
 
     def backward(
@@ -103,7 +103,7 @@ class _AveragePool(_Pool):
         """
         windows = self.windows(cache[1:])
         dx, share = xp.zeros(cache, dtype=dy.dtype, device=dy.device), dy * (1.0 / windows.size)
-        for _, inputs in windows.places():
+        for inputs in windows.places():
             dx[inputs] += share
         return dx, {}
 
@@ -134,7 +134,7 @@ class _GlobalAveragePool(Layer):
         """
         B, *places, C = cache
         share = xp.reshape(dy * (1.0 / prod(places)), (B, *(1 for _ in places), C))
-        return xp.broadcast_to(share, cache), {}
+        return xp.ones(cache, dtype=dy.dtype, device=dy.device) * share, {}
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,15 @@ class Axis(NamedTuple):
         before = 0 if isinstance(padding, str) else padding
         return cls(inputs, size, stride, before, (inputs + 2 * before - size) // stride + 1)
 
-    def seen(self, k: int) -> tuple[slice, slice]:
-        """Return the windows whose place k lies in the image, not in the zeros around it, and the inputs it sees."""
-        shift = k - self.before
-        first = max(-(shift // self.stride), 0)
-        last = min((self.inputs - 1 - shift) // self.stride, self.windows - 1)
-        if last < first:
-            return slice(0, 0), slice(0, 0)
-        return slice(first, last + 1), slice(first * self.stride + shift, last * self.stride + shift + 1, self.stride)
+    def seen(self) -> Iterator[tuple[int, slice, slice]]:
+        """Yield the places of a window that see the image, each with the windows in which it does, and what it sees."""
+        for k in range(self.size):
+            shift = k - self.before
+            first = max(-(shift // self.stride), 0)
+            last = min((self.inputs - 1 - shift) // self.stride, self.windows - 1)
+            if first <= last:
+                inputs = slice(first * self.stride + shift, last * self.stride + shift + 1, self.stride)
+                yield k, slice(first, last + 1), inputs
 
 
 class Windows(NamedTuple):
@@ -91,9 +92,7 @@ class Windows(NamedTuple):
         """The number of places in a window."""
         return prod(axis.size for axis in self.axes)
 
-    def places(self) -> Iterator[tuple[Slices, Slices]]:
-        """Yield for each place of a window, row by row, the windows in which it sees the image, and what it sees."""
-        whole = slice(None)
-        for place in itertools.product(*(range(axis.size) for axis in self.axes)):
-            windows, inputs = zip(*(axis.seen(k) for axis, k in zip(self.axes, place, strict=True)), strict=True)
-            yield (whole, *windows), (whole, *inputs, whole)
+    def places(self) -> Iterator[Slices]:
+        """Yield for each place of a window, row by row, what it sees of images in all windows."""
+        for place in itertools.product(*(axis.seen() for axis in self.axes)):
+            yield slice(None), *(inputs for _, _, inputs in place), slice(None)
