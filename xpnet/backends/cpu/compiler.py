@@ -72,7 +72,7 @@ class Compiler:
         manager = passes.getModulePassManager()
         manager.run(module, passes)
         with contextlib.suppress(AttributeError):  # its classes are in the order in which it is never given back
-            super(llvm.ffi.ObjectRef, manager)._dispose()
+            super(llvm.ffi.ObjectRef, manager)._dispose()  # type: ignore[misc]
             manager.detach()
         # The engine owns what it is made of.
         engine = llvm.create_mcjit_compiler(module, self._target.create_target_machine(**self._processor))
