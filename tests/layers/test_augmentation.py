@@ -124,6 +124,40 @@ def test_every_shift_flip_and_place_is_equally_likely():
     assert_allclose(covered.mean(axis=(0, 3)), 1 / 15, atol=0.01)
 
 
+def network():
+    augmented = [xpnet.RandomFlip(), xpnet.RandomShift(1), xpnet.RandomCutout(2)]
+    return xpnet.Network([*augmented, xpnet.Flatten(), xpnet.Linear(60, 2)], "cross_entropy", input_shape=SHAPE[1:])
+
+
+def test_a_training_that_is_resumed_sees_the_same_images(tmp_path):
+    rng = np.random.default_rng(3)
+    x, t = rng.normal(size=(20, *SHAPE[1:])).astype("float32"), rng.integers(0, 2, 20)
+    options = {"batch_size": 8, "verbose": False, "checkpoint": tmp_path / "run.safetensors"}
+    whole, part, other = network(), network(), network()
+    whole.fit(x, t, epochs=4, **(options | {"checkpoint": None}))
+    for epochs in (2, 4):
+        part.fit(x, t, epochs=epochs, resume=True, **options)
+    assert_array_equal(part.theta, whole.theta)
+    other._keys = [key + 1 for key in other._keys]  # other shifts
+    other.fit(x, t, epochs=4, **(options | {"checkpoint": None}))
+    assert (other.theta != whole.theta).any()
+
+
+def test_the_estimators_trainer_counts_steps_for_them():
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    from xpnet.estimators.sampling import Samples
+    from xpnet.estimators.solvers import SolverState
+    from xpnet.estimators.trainer import EpochTrainer
+
+    rng = np.random.default_rng(3)
+    x, t = rng.normal(size=(20, *SHAPE[1:])).astype("float32"), rng.integers(0, 2, 20)
+    net, other = network(), network()
+    state = SolverState(xpnet.SGD(0.1), net)
+    EpochTrainer(net, state, Samples(x, t, None), 5, 0.0, False, np.random, 99).run(12)
+    xpnet.Trainer(other, xpnet.SGD(0.1), x, t, batch_size=5, shuffle=False).run(12)
+    assert_array_equal(net.theta, other.theta)
+
+
 def test_an_explanation_says_what_happens_to_the_images():
     layers = [xpnet.RandomFlip(), xpnet.RandomShift(2), xpnet.RandomCutout(3), xpnet.GroupNorm(1, 3), xpnet.Flatten()]
     net = xpnet.Network([*layers, xpnet.Linear(60, 2)], "cross_entropy", input_shape=SHAPE[1:])

@@ -158,6 +158,22 @@ def test_a_mean_far_above_the_spread_loses_no_digits_in_float32(shape):
     assert_allclose(y.reshape(-1, 2), expected, atol=1e-2)
 
 
+@pytest.mark.parametrize(("layer", "shape", "axes"), [
+    (xpnet.LayerNorm(500), (3, 500), (1,)),
+    (xpnet.LayerNorm(64), (2, 5, 64), (2,)),
+    (xpnet.GroupNorm(2, 4), (2, 60, 70, 4), (1, 2)),
+])  # fmt: skip
+def test_a_sample_far_from_zero_loses_no_digits_in_float32(layer, shape, axes):
+    params, _, _, _ = drawn(layer, shape, dtype="float32")
+    x = (1e4 + np.random.default_rng(0).normal(size=shape)).astype("float32")
+    y, _ = layer.forward(NP, {"gamma": np.ones_like(params["gamma"]), "beta": 0.0 * params["beta"]}, x)
+    exact = x.astype(float)
+    if isinstance(layer, xpnet.GroupNorm):
+        exact, axes = exact.reshape(*shape[:-1], 2, 2), (*axes, 4)
+    expected = (exact - exact.mean(axes, keepdims=True)) / exact.std(axes, keepdims=True)
+    assert_allclose(y, expected.reshape(shape), atol=5e-3)
+
+
 def test_a_constant_channel_becomes_beta():
     layer = xpnet.BatchNorm(2)
     params, x, dy, state = drawn(layer, (6, 5, 2), dtype="float32")
