@@ -124,6 +124,18 @@ def test_every_shift_flip_and_place_is_equally_likely():
     assert_allclose(covered.mean(axis=(0, 3)), 1 / 15, atol=0.01)
 
 
+def test_an_explanation_says_what_happens_to_the_images():
+    layers = [xpnet.RandomFlip(), xpnet.RandomShift(2), xpnet.RandomCutout(3), xpnet.GroupNorm(1, 3), xpnet.Flatten()]
+    net = xpnet.Network([*layers, xpnet.Linear(60, 2)], "cross_entropy", input_shape=SHAPE[1:])
+    text = net.explain()
+    assert "y0 = f0 * x[:, :, ::-1, :] + (1 - f0) * x" in text
+    assert "# f is 1 for each image that is mirrored and else 0; outside of training 0" in text
+    assert "y1 = shifted(y0, i1, j1)" in text
+    assert "# shifted moves each image down by i and right by j, zeros come in" in text
+    assert "# m2 is 0 in a square of 3 by 3 places and else 1; outside of training 1" in text
+    assert "# N counts a sample's places, and G its groups of K channels each" in text
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
