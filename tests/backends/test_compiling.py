@@ -163,7 +163,7 @@ def test_the_clock_is_read_only_as_long_as_something_depends_on_it(monkeypatch: 
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "llvmlite" else find(name))
     made = trainer(4)
-    program = Replay(record(made._make_step(16), made.net.backend.xp, made.arrays))
+    program = Replay(record(made.make_step(16), made.net.backend.xp, made.arrays))
     assert program._tape is None  # nor is anything of the recording kept
     monkeypatch.setattr(time, "perf_counter", fail)
     program(3)
@@ -172,7 +172,7 @@ def test_the_clock_is_read_only_as_long_as_something_depends_on_it(monkeypatch: 
 
 def codes(*widths: int) -> set[Any]:
     made = trainer(*widths)
-    program = Replay(record(made._make_step(16), made.net.backend.xp, made.arrays))
+    program = Replay(record(made.make_step(16), made.net.backend.xp, made.arrays))
     program.compile(program._tape)  # type: ignore[arg-type]
     return {piece.code for call in program._calls for piece in call.pieces}  # type: ignore[attr-defined]
 

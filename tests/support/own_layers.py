@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import labels
 import numpy as np
 
 import xpnet
@@ -162,6 +163,27 @@ def a_number_before_a_change() -> Any:
         h += 1.0
         total += 1.0
         return h * first + before * total * 1e-3
+
+    return f
+
+
+@recorded
+def arrays_without_axes() -> Any:
+    """Unlike NumPy's numbers they are changed in place, for all who hold them."""
+
+    def f(xp: Any, x: Any) -> Any:
+        total = xp.zeros((), dtype=x.dtype)
+        same = total
+        total += xp.sum(x)
+        chosen = xp.where(total > 0, total, -total)
+        also = chosen
+        chosen *= 0.5
+        number = xp.sum(x * x)
+        before, row = number, x[0, ...] * 0.1
+        number *= 3.0
+        row[0] += number * 0.01
+        three = xp.stack([number, before, total])
+        return xp.tanh(x * same * also + before + row) + xp.tanh(xp.concat([three, three]) * 0.1)
 
     return f
 
@@ -325,6 +347,40 @@ def every_fifth_time() -> Any:
             return x if self.count % 5 else -x
 
     return Counting()
+
+
+class CountingBase:
+    """Counts in a slot, and its method is inherited."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, xp: Any, x: Any) -> Any:
+        self.count += 1
+        return x if self.count % 7 else -x
+
+
+class CountingInSlots(CountingBase):
+    __slots__ = ()
+
+
+REFUSED["a_counter_in_a_slot"] = CountingInSlots, "a counter"
+
+
+class CountsInAModule(CountingBase):
+    __slots__ = ()
+
+    def __call__(self, xp: Any, x: Any) -> Any:
+        labels.count = getattr(labels, "count", 0) + 1
+        return x if labels.count % 7 else -x
+
+
+@refused("a counter")
+def a_counter_in_another_module() -> Any:
+    labels.count = 0
+    return CountsInAModule()
 
 
 @refused("a counter")

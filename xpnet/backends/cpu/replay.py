@@ -38,8 +38,8 @@ def _need(size: int) -> None:
         raise CannotCompile(f"there are no {size >> 20} MiB of memory left for LLVM") from None
 
 
-def _machine_code(tape: Tape) -> Generator[None, None, list[Call]]:
-    """Load LLVM and compile a step, in parts; each is begun only if there is room for it."""
+def _load() -> Callable[[Tape], Generator[None, None, list[Call]]]:
+    """Load LLVM, and return what compiles a tape, in parts."""
     if "llvmlite.binding" not in sys.modules:
         _need(ROOM_TO_LOAD)
     import llvmlite
@@ -48,15 +48,7 @@ def _machine_code(tape: Tape) -> Generator[None, None, list[Call]]:
         raise CannotCompile(f"llvmlite {llvmlite.__version__} is too old. To mend it: {INSTALL}")
     from xpnet.backends.cpu.native import native
 
-    parts = native(tape)
-    while True:
-        _need(ROOM)
-        try:
-            next(parts)
-        except StopIteration as end:
-            made: list[Call] = end.value
-            return made
-        yield
+    return native
 
 
 @functools.cache
@@ -115,13 +107,14 @@ class Replay:
 
     def compile(self, tape: Tape, seconds: float = 1.0, most: float = math.inf) -> None:
         """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""
-        if self._parts is None:
-            self._parts = _machine_code(tape)
         end = time.perf_counter() + most
         try:
-            next(self._parts)
-            while time.perf_counter() < end:
+            self._parts = self._parts or _load()(tape)
+            while True:
+                _need(ROOM)
                 next(self._parts)
+                if time.perf_counter() > end:
+                    break
         except StopIteration as result:
             self._finish(result.value, seconds)
         except Exception as error:

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.numpy as host
 import numpy as np
 
-from xpnet.backends.tape.functions import OTHERS, RECORDERS, UFUNCS, VIEWS, flat, other
+from xpnet.backends.tape.functions import OTHERS, RECORDERS, flat, other
+from xpnet.backends.tape.operators import View
 from xpnet.backends.tape.traced import EMPTY, Tape, Traced
+
+UFUNCS: dict[str, np.ufunc] = {
+    name: getattr(np, numpy_name)
+    for name, numpy_name in {
+        **{n: n for n in (
+            "add", "subtract", "multiply", "divide", "remainder", "floor_divide", "maximum", "minimum",
+            "exp", "expm1", "log", "log1p", "log2", "log10", "logaddexp", "sqrt", "square", "reciprocal", "hypot",
+            "sin", "cos", "tan", "sinh", "cosh", "tanh", "sign", "signbit", "copysign", "negative", "positive",
+            "greater", "less", "greater_equal", "less_equal", "equal", "not_equal", "floor", "ceil", "trunc",
+            "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor",
+            "isfinite", "isnan", "isinf", "nextafter",
+        )},
+        "abs": "absolute", "pow": "power", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "atan2": "arctan2",
+        "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "bitwise_invert": "invert",
+        "bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift",
+    }.items()
+}  # fmt: skip
+
+VIEWS: dict[str, Callable[..., View]] = {
+    "permute_dims": lambda axes: lambda a: np.transpose(a, axes),
+    "moveaxis": lambda source, destination: lambda a: np.moveaxis(a, source, destination),
+    "expand_dims": lambda *, axis=0: lambda a: np.expand_dims(a, axis),
+    "squeeze": lambda axis: lambda a: np.squeeze(a, axis),
+    "broadcast_to": lambda shape: lambda a: np.broadcast_to(a, shape),
+    "matrix_transpose": lambda: lambda a: np.swapaxes(a, -1, -2),
+    "flip": lambda *, axis=None: lambda a: np.flip(a, axis),
+}
 
 QUESTIONS = ("result_type", "can_cast", "finfo", "iinfo", "isdtype")
 """What is answered by data types alone."""

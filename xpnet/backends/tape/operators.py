@@ -54,7 +54,7 @@ class Operators:
     @property
     def is_number(self) -> bool:
         """Whether this stands for one of NumPy's numbers, as which results without axes come."""
-        return bool(self.tape.on_host and not self.array.ndim and not self.path and self.buffer.kind != "given")
+        return bool(self.tape.on_host and self.buffer.single and not self.path)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # `isinstance` says of a stand-in what it says of the array
@@ -78,7 +78,7 @@ class Operators:
 
     def __getitem__(self, key: Any) -> Any:
         part, is_number = self._part(key)
-        return self.tape.copy(part, part.array.dtype) if is_number else part
+        return self.tape.copy(part, part.array.dtype, single=True) if is_number else part
 
     def __setitem__(self, key: Any, value: Any) -> None:
         target, _ = self._part(key)

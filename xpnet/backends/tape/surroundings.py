@@ -9,7 +9,8 @@ from __future__ import annotations
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -27,16 +28,24 @@ SMALL = 1 << 16
 """Bytes up to which the content of an array is looked at."""
 
 
-class Globals:
-    """The variables of a module that a function names."""
+class Named:
+    """The variables of a module that a function names, or the attributes of an object that keeps them in slots."""
 
-    def __init__(self, function: FunctionType) -> None:
-        self.module = function.__globals__
-        self.names = [name for name in dict.fromkeys(_names(function.__code__)) if name in self.module]
+    def __init__(self, names: Iterable[str], get: Callable[[str], Any], put: Callable[[str, Any], Any]) -> None:
+        self.names, self.get, self.put = dict.fromkeys(names), get, put
 
     def now(self) -> dict[str, Any]:
         """Return what they are."""
-        return {name: self.module[name] for name in self.names if name in self.module}
+        return {name: value for name in self.names if (value := self.get(name)) is not None}
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Let them be what they were."""
+        for name, value in values.items():
+            self.put(name, value)
+
+
+def _variables(names: Iterable[str], module: dict[str, Any]) -> Named:
+    return Named(names, module.get, module.__setitem__)
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -69,7 +78,7 @@ STATES = (
 )
 """What is compared by value."""
 CONTAINERS = (
-    Kind(Globals, Globals.now, lambda g, variables: g.module.update(variables)),
+    Kind(Named, Named.now, Named.restore),
     Kind(CellType, lambda c: [c.cell_contents], lambda c, content: setattr(c, "cell_contents", content[0])),
     Kind(dict, dict, _refill),
     Kind((list, set, deque), list, _refill),
@@ -93,9 +102,30 @@ def _leads_to(item: Any, kind: Kind | None, own: bool) -> list[Any]:
         return _entries(kind.get(item))
     if isinstance(item, FunctionType):
         cells = [cell for cell in item.__closure__ or () if cell != CellType()]  # but those that are still empty
-        return [*cells, *(item.__defaults__ or ()), *([Globals(item)] if own else [])]
+        return [*cells, *(item.__defaults__ or ()), *(_named_by(item) if own else ())]
     parts = [getattr(item, name) for name in ("__self__", "__func__", "func") if hasattr(type(item), name)]
-    return [*parts, getattr(item, "__dict__", None), *(vars(type(item)).values() if own else ())]
+    classes = [cls for cls in type(item).__mro__ if own and _module(cls) not in (*OURS, *NEUTRAL)]
+    slots = [name for cls in classes for name in vars(cls).get("__slots__", ())]
+    if slots:
+        parts.append(Named(slots, partial(_attribute, item), partial(object.__setattr__, item)))
+    return [*parts, getattr(item, "__dict__", None), *(part for cls in classes for part in vars(cls).values())]
+
+
+def _attribute(item: Any, name: str) -> Any:
+    return getattr(item, name, None)
+
+
+def _named_by(function: FunctionType) -> list[Named]:
+    """Return the variables that a function names, of its own module and of the modules that it names."""
+    names, variables = [*_names(function.__code__)], function.__globals__
+    modules = [vars(m) for name in names if isinstance(m := variables.get(name), ModuleType) and _module(m) not in OURS]
+    return [_variables(names, module) for module in (variables, *modules)]
+
+
+def _module(thing: Any) -> str:
+    """Return the name of the package from which something comes."""
+    name = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    return str(name).partition(".")[0]
 
 
 def _fact(content: Any) -> Any:
@@ -127,8 +157,8 @@ class Surroundings:
                 continue
             seen[id(item)], cls = item, type(item)
             kind = kinds[cls] if cls in kinds else kinds.setdefault(cls, _kind(cls))
-            module = str((item if cls is FunctionType else cls).__module__).partition(".")[0]
-            neutral = module in NEUTRAL or cls is Globals
+            module = _module(item if cls is FunctionType else cls)
+            neutral = module in NEUTRAL or cls is Named
             own = own if neutral else module not in OURS
             if own and kind is not None:
                 self._save(item, kind)
@@ -138,7 +168,7 @@ class Surroundings:
                 queue.extend((part, own) for part in inside if not isinstance(part, PASSED_BY))
 
     def _save(self, item: Any, kind: Kind) -> None:
-        if kind.type is np.ndarray and (item.nbytes > SMALL or not item.flags.writeable):
+        if kind.type is np.ndarray and (item.nbytes > SMALL or not item.flags.writeable or item.dtype.hasobject):
             return
         content = kind.get(item)
         self._saved.append((item, kind, content))

@@ -36,12 +36,14 @@ class Buffer:
     """A piece of memory: an array of the caller or of a layer ("given"), a constant, or an intermediate result.
 
     A result's `array` is hollow: it says how the result will lie in memory. `number` counts the buffers of a tape;
-    `fill` is what a constant consists of, if it was made of one number; EMPTY if it was left to chance.
+    `single` says that it is one of NumPy's numbers, which are no arrays. `fill` is what a constant consists of, if it
+    was made of one number; EMPTY if it was left to chance.
     """
 
     array: HostArray
     kind: str = "result"
     number: int = 0
+    single: bool = False
     fill: Any = None
 
 
@@ -93,16 +95,14 @@ class Tape:
 
     Parameters
     ----------
-    array_type : type
-        What the stand-ins stand for.
+    array_type : type, of what is stood in for
     before : Tape, optional
         Another recording of the same step, which this one has to repeat.
 
     Attributes
     ----------
     operations : list of Operation
-    given : dict
-        The stand-ins for the caller's arrays, by name.
+    given : dict of Traced, the caller's arrays by name
     refused : CannotRecord, optional
         Why the step cannot be recorded, even if it has caught the exception itself.
     """
@@ -130,13 +130,13 @@ class Tape:
             array = self._hollow(array.shape, array.dtype)
         return self._new(array, "given")
 
-    def _new(self, array: HostArray, kind: str, fill: Any = None) -> Traced:
+    def _new(self, array: HostArray, kind: str, single: bool = False, fill: Any = None) -> Traced:
         self._buffers += 1
-        return Traced(self, Buffer(array, kind, self._buffers, fill), (), array)
+        return Traced(self, Buffer(array, kind, self._buffers, single, fill), (), array)
 
     def constant(self, array: Any, fill: Any = None) -> Traced:
         """Return a stand-in for an array that never changes."""
-        return self._new(np.asarray(array), "constant", fill)
+        return self._new(np.asarray(array), "constant", isinstance(array, np.generic), fill)
 
     def owned(self, array: Any) -> Traced:
         """Return a stand-in for an array that a layer has of its own, which each step is going to read anew."""
@@ -169,8 +169,8 @@ class Tape:
 
     def result(self, shape: Shape, like: Any) -> Traced:
         """Return a stand-in for a result of `shape`, of the data type and layout of `like`, a smaller one."""
-        like = np.asarray(like)
-        return self._new(self._hollow(shape, like.dtype, strides_like(like, shape)), "result")
+        single, like = isinstance(like, np.generic), np.asarray(like)
+        return self._new(self._hollow(shape, like.dtype, strides_like(like, shape)), "result", single)
 
     def _hollow(self, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> HostArray:
         array = hollow(shape, dtype, strides, self._size)
@@ -207,6 +207,8 @@ class Tape:
         self._add(Operation(kind, function, operands, target))
 
     def _add(self, operation: Operation) -> None:
+        if any(a.tape is not self for a in operation.touched()):
+            self.refuse("an array of an earlier recording is used", NotRepeated)
         if self._before is not None:
             k, before = len(self.operations), self._before.operations
             if k >= len(before) or not operation.equals(before[k]):
@@ -223,7 +225,7 @@ class Tape:
 
     def end(self) -> None:
         """Give up if the other recording has more operations."""
-        if self._before is not None and len(self.operations) < len(self._before.operations):
+        if self._before and len(self.operations) < len(self._before.operations):
             self.not_repeated()
 
     def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
@@ -241,6 +243,8 @@ class Tape:
         shape = np.broadcast_shapes(first[:-2], second[:-2]) + first[-2:-1] + second[max(1, len(second) - 1) :]
         return self.record("matmul", np.matmul, [*operands], np.matmul, shape)
 
-    def copy(self, x: Traced, dtype: Any, order: Any = "K") -> Traced:
+    def copy(self, x: Traced, dtype: Any, order: Any = "K", single: bool = False) -> Traced:
         """Record a copy, perhaps of another data type."""
-        return self.record("copy", np.copyto, [x], lambda a: a.astype(dtype, order), x.array.shape)
+        copy = self.record("copy", np.copyto, [x], lambda a: a.astype(dtype, order), x.array.shape)
+        copy.buffer.single = single or x.is_number
+        return copy
