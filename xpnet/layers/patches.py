@@ -12,7 +12,7 @@ from xpnet.typing import Array, Shape
 
 Index = tuple[int | slice, ...]
 
-FEW = 16
+FEW = 9
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from xpnet.errors import ShapeError
 from xpnet.layers.base import INFERENCE, Context, Layer
-from xpnet.layers.windows import Windows, per_axis
+from xpnet.layers.windows import Windows, check_sizes, per_axis
 from xpnet.typing import Array, Params, Shape
 
 Result = tuple[Array, Any]
@@ -26,16 +26,16 @@ class _Pool(Layer):
 
     def __post_init__(self) -> None:
         name, axes = type(self).__name__, len(self.axes)
-        per_axis(f"{name}: size", self.size, axes)
+        check_sizes(f"{name}: size", self.size, axes)
         if self.stride is not None:
-            per_axis(f"{name}: stride", self.stride, axes)
+            check_sizes(f"{name}: stride", self.stride, axes)
 
     def windows(self, shape: Shape) -> Windows:
         """Return where the windows lie in samples of `shape`, or say why it does not fit."""
         check_shape(self, self.axes, shape)
-        size = per_axis("size", self.size, len(self.axes))
-        stride = size if self.stride is None else per_axis("stride", self.stride, len(self.axes))
-        return Windows.of(type(self).__name__, shape, size, stride)
+        stride = self.size if self.stride is None else self.stride
+        axes = len(self.axes)
+        return Windows.of(type(self).__name__, shape, per_axis(self.size, axes), per_axis(stride, axes))
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*self.windows(shape).shape, shape[-1])

@@ -15,12 +15,18 @@ Slices = tuple[slice, ...]
 Padding = str | int | tuple[int, ...]
 
 
-def per_axis(name: str, value: Any, axes: int, minimum: int = 1) -> tuple[int, ...]:
+def per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
     """Return a hyper-parameter as one integer an axis; a single one serves for all."""
-    values = value if isinstance(value, tuple) else (value,) * axes
+    return value if isinstance(value, tuple) else (value,) * axes
+
+
+def check_sizes(name: str, value: Any, axes: int, minimum: int = 1) -> None:
+    """Raise unless `value` is an integer or one an axis, none below `minimum`."""
+    values = per_axis(value, axes)
     if len(values) != axes:
         raise ConfigError(f"{name} must be one integer or {axes}, one an axis, got {value!r}")
-    return tuple(check_size(name, v, minimum) for v in values)
+    for v in values:
+        check_size(name, v, minimum)
 
 
 def check_padding(name: str, value: Any, axes: int) -> None:
@@ -29,7 +35,7 @@ def check_padding(name: str, value: Any, axes: int) -> None:
         if value not in ("same", "valid"):
             raise ConfigError(f'{name} must be "same", "valid" or a number of zeros at each border, got {value!r}')
     else:
-        per_axis(name, value, axes, 0)
+        check_sizes(name, value, axes, 0)
 
 
 class Axis(NamedTuple):
