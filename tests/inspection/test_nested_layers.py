@@ -236,7 +236,7 @@ def test_markdown_and_latex_of_layers_inside():
 
 
 def test_names_from_a_file_are_shown_as_they_are(tmp_path):
-    name = "<script>alert(1)</script> [a](b) $x$ *_|`\\ x is "
+    name = "<script>alert(1)</script> [a](b) $x$ *_|`\\ \\input{/f} x is "
     layers = [Linear(5, 3), Sequence([Activation(sine, cosine, name=name)])]
     xpnet.Network(layers, "huber").save(tmp_path / "f")
     net = xpnet.load(tmp_path / "f", classes=[sine, cosine])
@@ -246,6 +246,8 @@ def test_names_from_a_file_are_shown_as_they_are(tmp_path):
     assert repr(name) in explain(net)
     tex = explain(net, "latex")
     assert r"\$x\$ *\_|`\textbackslash{}\textbackslash{}" in tex
+    assert r"\input" not in tex.replace(r"\textbackslash{}\textbackslash{}input\{/f\}", "")
+    assert r"\\input\{/f\}" in text
     assert text.replace(r"\$", "").count("$") % 2 == tex.replace(r"\$", "").count("$") % 2 == 0
     for page in (net._repr_html_(), net.trace(X, np.zeros((40, 3)))._repr_html_()):
         assert "<script>" not in page

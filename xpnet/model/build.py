@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -29,6 +28,7 @@ from xpnet.layers.base import joined
 from xpnet.layers.sequence import check_layers
 from xpnet.layers.shapes import first_shape, shape_after
 from xpnet.losses import LOSSES, Loss
+from xpnet.model.memory import memory, readable
 from xpnet.typing import HostArray, Shape
 from xpnet.validation import check_size, named
 
@@ -124,12 +124,8 @@ def layer_key(seed: int, k: int) -> int:
 
 
 def check_memory(layers: Sequence[Layer], dtype: str) -> None:
-    """Raise before anything is allocated if the parameters cannot fit into the machine's memory."""
-    try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return
-    total = 0
+    """Raise before anything is allocated if the parameters cannot fit into the memory that there is."""
+    total, (available, whose) = 0, memory()
     for k, layer in enumerate(layers):
         for name, shape in layer.parameter_shapes().items():
             size = prod(shape) * np.dtype(dtype).itemsize
@@ -138,19 +134,8 @@ def check_memory(layers: Sequence[Layer], dtype: str) -> None:
             if total > available:
                 place, _, short = f"{k}.{name}".rpartition(".")
                 raise OutOfMemoryError(
-                    f"layer {place} {short} needs {readable(size)} for {shape} {dtype}; this machine has "
-                    f"{readable(available)} of memory. Make the layer smaller."
+                    f"layer {place} {short} needs {readable(size)} for {shape} {dtype}. {whose}Make the layer smaller."
                 )
-
-
-def readable(size: int) -> str:
-    """Return a number of bytes with a binary unit."""
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} PiB"
 
 
 def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:
