@@ -19,7 +19,7 @@ from cublas_host import library
 from cuda_c import TRANSCENDENTAL, apply, compiled, run
 
 from xpnet.backends.cuda import products as cublas
-from xpnet.backends.cupy import CupyBackend
+from xpnet.backends.cupy import CupyBackend, namespace
 
 
 class Timeline:
@@ -54,6 +54,11 @@ def kept(result: Any, again: Any = None) -> Numbers:
         value = target.copy()
         TIMELINE.nodes.append(lambda: np.copyto(target, value if again is None else again()))
     return target.view(Numbers)
+
+
+def refuse_while_capturing() -> None:
+    if TIMELINE.nodes is not None:
+        raise RuntimeError("a value is read while the stream is capturing")
 
 
 class Numbers(np.ndarray):
@@ -96,7 +101,16 @@ class Numbers(np.ndarray):
             return result.view(Numbers)
         return kept(result, compute)
 
+    def __getitem__(self, key):
+        if isinstance(key, Numbers):
+            refuse_while_capturing()  # how many places a mask has decides about the shape
+        return super().__getitem__(plain(key))
+
     def __setitem__(self, key, value):
+        if isinstance(key, Numbers):
+            refuse_while_capturing()
+            plain(self)[plain(key)] = plain(value)
+            return
         keys = key if isinstance(key, tuple) else (key,)
         target, source = plain(self)[keys if Ellipsis in keys else (*keys, ...)], plain(value)
         TIMELINE.do(lambda: np.copyto(target, source, casting="unsafe"))
@@ -107,9 +121,12 @@ class Numbers(np.ndarray):
         )
 
     def __bool__(self):
-        if TIMELINE.nodes is not None:
-            raise RuntimeError("a value is read while the stream is capturing")
+        refuse_while_capturing()
         return bool(plain(self))
+
+    def __float__(self):
+        refuse_while_capturing()
+        return float(plain(self))
 
 
 class Stream:
@@ -239,10 +256,10 @@ class HostCupy(CupyBackend):
 
     def __init__(self) -> None:
         self._cupy, self.tf32, self.name, self.device = make_cupy(), False, "cupy", DEVICE
-        self.xp = SimpleNamespace(**wrapped(array_api_compat.numpy))
-        self.xp.matmul = cublas.Product.__new__(cublas.Product)
-        self.xp.matmul._cupy, self.xp.matmul._library = self._cupy, recording(library())
-        self.xp.matmul._compute, self.xp.matmul._local = cublas.COMPUTE_TYPES, threading.local()
+        product = cublas.Product.__new__(cublas.Product)
+        product._cupy, product._library = self._cupy, recording(library())
+        product._compute, product._local = cublas.COMPUTE_TYPES, threading.local()
+        self.xp = namespace(self._cupy, wrapped(array_api_compat.numpy), product)
 
     def __reduce__(self):
         raise TypeError("not meant to be stored")

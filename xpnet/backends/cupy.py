@@ -6,11 +6,12 @@ import contextlib
 import gc
 import types
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.base import Backend, Eager, Program, Step
 from xpnet.backends.cuda.graph import CapturedStep
 from xpnet.backends.cuda.products import Product
 from xpnet.backends.cuda.proof import proven
@@ -80,6 +81,20 @@ def _missing(what: str, error: BaseException) -> str:
     return f"backend 'cupy': {what} is missing or does not fit the driver ({error}). Install it: {INSTALL}"
 
 
+def namespace(cupy: Any, compat: Mapping[str, Any], product: Product) -> Any:
+    """Return `compat`, the functions of the standard for CuPy, with those in place that can be captured.
+
+    Its own `clip` and `sign` look at values, for which the host waits, and CuPy's products refuse to be captured.
+    """
+
+    def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+        result = x if min is None else cupy.maximum(x, min)
+        result = result if max is None else cupy.minimum(result, max)
+        return result.astype(x.dtype, copy=result is x)
+
+    return types.SimpleNamespace(**dict(compat) | {"clip": clip, "sign": cupy.sign, "matmul": product})
+
+
 class CupyBackend(Backend):
     """CuPy on one CUDA device.
 
@@ -103,9 +118,7 @@ class CupyBackend(Backend):
 
         self.device = self._cupy.cuda.Device(device)
         self.name = "cupy" if device == 0 else f"cupy:{device}"
-        # A namespace of its own, so that a capturable product can take matmul's place.
-        self.xp = types.SimpleNamespace(**vars(array_api_compat.cupy))
-        self.xp.matmul = Product(self._cupy, tf32)
+        self.xp = namespace(self._cupy, vars(array_api_compat.cupy), Product(self._cupy, tf32))
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         with self.device:
@@ -150,7 +163,16 @@ class CupyBackend(Backend):
                 self.compiled = f"as it is written, since it cannot be recorded: {reason}"
                 self.tell_as_written(reason)
                 return super().compile(step, arrays, changes)
-            return program or CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
+            if program is not None:
+                return program
+            try:
+                return CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
+            except MemoryError:
+                raise
+            except Exception as error:  # a value is looked at, or the step's own, which it will raise again
+                reason = f"{type(error).__name__}: {error}"
+                self.compiled = f"step by step, since capturing it failed: {reason}; {self.compiled}"
+                return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
     def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
         """Return the step as kernels of its own, or None if that is not possible or not right."""
