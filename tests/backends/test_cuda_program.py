@@ -141,6 +141,14 @@ def test_products_are_written_straight_into_the_gradient() -> None:
     assert all(np.may_share_memory(a, gradient) for a in inside)
 
 
+def test_products_of_halves_stay_products_of_halves() -> None:
+    on = backend()
+    made = trainer("half precision", on)
+    program = FusedStep(on._cupy, on.xp, made.make_step(8), made.arrays)
+    products = [unit[0] for unit in program.units if unit[0].kind == "matmul"]
+    assert {a.dtype for op in products for a in (*op.operands, op.target)} == {np.dtype(np.float16)}
+
+
 def test_memory_is_used_again_for_results_of_the_same_kind() -> None:
     def step(xp: Any, a: Any) -> None:
         x = a["x"]

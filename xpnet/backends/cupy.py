@@ -170,8 +170,8 @@ class CupyBackend(Backend):
             except MemoryError:
                 raise
             except Exception as error:  # a value is looked at, or the step's own, which it will raise again
-                reason = f"{type(error).__name__}: {error}"
-                self.compiled = f"step by step, since capturing it failed: {reason}; {self.compiled}"
+                failure = f"{type(error).__name__}: {error}"
+                self.compiled = f"step by step, since capturing it failed: {failure}; {self.compiled}"
                 return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
     def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
