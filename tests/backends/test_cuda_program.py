@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -116,7 +117,8 @@ def test_what_a_step_of_a_network_consists_of(fusion: bool, compiled: str, nodes
         program = xpnet.Trainer(net, xpnet.Adam(), x, t, batch_size=128)._program(128)
     assert on.compiled == program.description == compiled
     assert len(program._graphs[1].nodes) == nodes
-    assert len(program._graphs[UNROLL].nodes) == UNROLL * nodes
+    assert [*program._graphs] == [1]  # the other is made when it is first wanted
+    assert len(program._graph(UNROLL).nodes) == UNROLL * nodes
 
 
 def test_the_backend_says_what_became_of_the_last_step() -> None:
@@ -348,6 +350,50 @@ def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.Monke
         assert [program() for program in programs] == [None]
     finally:
         gc.enable()
+
+
+def test_many_trainings_hold_one_stream_and_two_handles() -> None:
+    on = backend()
+    before, handles = cuda_host.Scratch.used, on.xp.matmul._library.handles
+    streams = set()
+    for _ in range(5):
+        made = trainer("optimizer 0: SGD", on)
+        made.run(UNROLL + 1)
+        streams.add(made._program(8)._stream.ptr)
+    assert len(streams) == 1
+    assert len(handles) <= 2  # for the stream of the graphs, and for the caller's
+    assert cuda_host.Scratch.used - before <= 2 * (32 << 20)
+
+
+def test_a_graph_keeps_the_scratch_memory_of_the_thread_that_captured_it() -> None:
+    on, programs = backend(), []
+    handles = on.xp.matmul._library.handles
+    made = trainer("optimizer 0: SGD", on)
+    thread = threading.Thread(target=lambda: programs.append(made._program(8)))
+    thread.start()
+    thread.join()
+    assert len(handles) == 1
+    programs[0](UNROLL + 1)  # captures the large graph in this thread, with the handle of the other
+    assert len(handles) == 1
+
+
+def test_a_capture_that_something_else_ends_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, failures, collecting = cuda_host.Stream.end_capture, [1], []
+
+    def end_capture(self: Any) -> Any:
+        collecting.append(gc.isenabled())
+        graph = end(self)
+        if failures:
+            failures.pop()
+            raise cuda_host.CUDARuntimeError("the capture was invalidated")
+        return graph
+
+    monkeypatch.setattr(cuda_host.Stream, "end_capture", end_capture)
+    on = backend()
+    trained("optimizer 0: SGD", on, steps=1)
+    assert is_fused(on), on.compiled
+    assert collecting == [False, False]
+    assert gc.isenabled()
 
 
 def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet.backends.base import Backend, Eager, Program, Step
 from xpnet.backends.cuda.graph import CapturedStep
-from xpnet.backends.cuda.products import Product
+from xpnet.backends.cuda.products import Product, load
 from xpnet.backends.cuda.proof import proven
 from xpnet.backends.tape.record import CannotRecord
 from xpnet.errors import BackendUnavailableError
@@ -118,7 +118,7 @@ class CupyBackend(Backend):
 
         self.device = self._cupy.cuda.Device(device)
         self.name = "cupy" if device == 0 else f"cupy:{device}"
-        self.xp = namespace(self._cupy, vars(array_api_compat.cupy), Product(self._cupy, tf32))
+        self.xp = namespace(self._cupy, vars(array_api_compat.cupy), Product(self._cupy, load(), tf32))
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         with self.device:
@@ -166,7 +166,7 @@ class CupyBackend(Backend):
             if program is not None:
                 return program
             try:
-                return CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
+                return self._captured(lambda: step(self.xp, arrays), changes)
             except MemoryError:
                 raise
             except Exception as error:  # a value is looked at, or the step's own, which it will raise again
@@ -174,12 +174,15 @@ class CupyBackend(Backend):
                 self.compiled = f"step by step, since capturing it failed: {failure}; {self.compiled}"
                 return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
+    def _captured(self, step: Callable[[], None], changes: Sequence[Any]) -> Program:
+        return CapturedStep(self._cupy, self.xp.matmul.lane(), step, changes, self.compiled)
+
     def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
         """Return the step as kernels of its own, or None if that is not possible or not right."""
         try:
             fused = proven(self._cupy, self.xp, step, arrays, changes)
             self.compiled = fused.describe()
-            return CapturedStep(self._cupy, fused, changes, self.compiled)
+            return self._captured(fused, changes)
         except CannotRecord:
             raise
         except Exception as error:  # memory may not suffice, a compiler may be missing: the step as it is written is
