@@ -117,7 +117,7 @@ class Product:
     """
 
     def __init__(self, cupy: Any, library: Any, tf32: bool) -> None:
-        self._cupy, self._library = cupy, library
+        self._cupy, self._library, self.tf32 = cupy, library, tf32
         self._compute = COMPUTE_TYPES | ({"float32": COMPUTE_TF32} if tf32 else {})
         self._lanes, self._own = threading.local(), threading.local()
 
