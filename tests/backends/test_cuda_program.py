@@ -122,6 +122,14 @@ def test_what_a_step_of_a_network_consists_of(fusion: bool, compiled: str, nodes
     assert len(program._graph(UNROLL).nodes) == UNROLL * nodes
 
 
+def test_arrays_in_another_order_are_put_in_order_on_their_way_in() -> None:
+    on, wide = backend(), np.random.default_rng(0).normal(size=(16, 5)).astype(np.float32)
+    x, t = wide.view(cuda_host.Numbers)[:, :3], np.asfortranarray(wide[:, 3:]).view(cuda_host.Numbers)
+    made = xpnet.Trainer(xpnet.mlp([3, 4, 2], loss="huber", backend=on), xpnet.SGD(0.1), x, t, batch_size=8)
+    made.run(2)
+    assert is_fused(on), on.compiled
+
+
 def test_the_backend_says_what_became_of_the_last_step() -> None:
     on = backend()
     device = "CuPy 14.2.0, CUDA 13.2, device 0: the host, 16 GiB"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import types
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,13 @@ class CupyBackend(Backend):
     def to_numpy(self, a: Any) -> HostArray:
         return np.asarray(self._cupy.asnumpy(a))
 
+    def contiguous(self, a: Any) -> Any:
+        with self.device:
+            return self._cupy.ascontiguousarray(a)
+
+    def same_place(self, other: Backend) -> bool:
+        return isinstance(other, CupyBackend) and self.name == other.name
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CupyBackend) and (self.name, self.tf32) == (other.name, other.tf32)
 
@@ -134,7 +141,7 @@ class CupyBackend(Backend):
         return hash((self.name, self.tf32))
 
     def __reduce__(self) -> Any:
-        return CupyBackend, (self.device.id, self.tf32)
+        return on_device, (self.device.id, self.tf32)
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, self._cupy.ndarray) and a.device.id == self.device.id
@@ -172,7 +179,7 @@ class CupyBackend(Backend):
             except Exception as error:  # a value is looked at, or the step's own, which it will raise again
                 failure = f"{type(error).__name__}: {error}"
                 self.compiled = f"step by step, since capturing it failed: {failure}; {self.compiled}"
-                return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
+                return Eager(step, self.xp, arrays, after=functools.partial(self.tell_as_written, error))
 
     def _captured(self, step: Callable[[], None], changes: Sequence[Any]) -> Program:
         return CapturedStep(self._cupy, self.xp.matmul.lane(), step, changes, self.compiled)
@@ -206,3 +213,9 @@ class CupyBackend(Backend):
             f"device {self.device.id}: {properties['name'].decode()}, {gigabytes:.0f} GiB"
             f"{'; last training step: ' if self.compiled else ''}{self.compiled}"
         )
+
+
+@functools.cache
+def on_device(device: int, tf32: bool) -> CupyBackend:
+    """Return the backend of a device: one, since it holds a stream, a handle and scratch memory, and a probe waits."""
+    return CupyBackend(device, tf32)
