@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 
 import xpnet
-from xpnet.errors import NonFiniteError, XpnetError
+from xpnet.errors import NonFiniteError, OutOfMemoryError, XpnetError
 from xpnet.estimators import DivergenceError, MLPClassifier, MLPRegressor
 
 BOTH = pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
@@ -93,3 +93,32 @@ def test_after_a_divergence_the_network_is_that_of_the_last_finite_step(iris):
     with pytest.raises(DivergenceError):
         go_on()
     assert np.isfinite(reg.network_.theta).all()
+
+
+@UNFINISHED
+@BOTH
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_memory_that_runs_out_is_explained(iris, monkeypatch, cls, solver):
+    X, y = iris
+    est = cls(hidden_layer_sizes=(3,), solver=solver, max_iter=2, random_state=0)
+
+    def scarce(*args, **options):
+        raise MemoryError("Unable to allocate 7.28 TiB for an array")
+
+    def runs_out(doing, call):
+        with pytest.raises(
+            OutOfMemoryError,
+            match=rf"{doing}( with batch_size=150)? ran out of memory on numpy: Unable to allocate 7\.28 TiB",
+        ):
+            call(X, y)
+
+    with monkeypatch.context() as context:
+        context.setattr("xpnet.estimators.base.check_X", scarce)
+        runs_out("checking the data", est.fit)
+    with monkeypatch.context() as context:
+        context.setattr(xpnet.Linear, "backward", scarce)
+        runs_out("training", est.fit)
+    est.fit(X, y)  # the same process
+    with monkeypatch.context() as context:
+        context.setattr(xpnet.Linear, "forward", scarce)
+        runs_out("prediction", lambda X, y: est.predict(X))

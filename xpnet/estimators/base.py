@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from xpnet.backends import Backend
+from xpnet.backends import get as get_backend
 from xpnet.errors import DataError, ShapeError
 from xpnet.estimators import lbfgs, wiring
 from xpnet.estimators.arrays import backend_of, check_same_place, choose_backend
@@ -26,6 +27,7 @@ from xpnet.estimators.stochastic import DivergenceError, Fit
 from xpnet.estimators.tasks import Tasks
 from xpnet.layers import Layer
 from xpnet.losses import Loss
+from xpnet.model.memory import explained
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.training.history import History
@@ -109,7 +111,8 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
     ) -> Any:
         before = self.__dict__.copy()
         try:
-            net, samples, validation = self._prepare(X, y, sample_weight, validation_data, incremental, classes)
+            with explained(get_backend("numpy"), "checking the data"):  # on the host, wherever they go then
+                net, samples, validation = self._prepare(X, y, sample_weight, validation_data, incremental, classes)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)  # a call that is refused leaves the estimator as it was
@@ -117,10 +120,11 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
         self._publish(net)
         tasks = Tasks(self, X, y, sample_weight, 1 if incremental else self.max_iter)
         try:
-            if self.solver == "lbfgs":
-                lbfgs.fit(self, net, samples, tasks)
-            else:
-                Fit(self, net, samples, validation, self._batch(len(samples)), incremental).run(tasks)
+            with explained(net.backend, "training"):
+                if self.solver == "lbfgs":
+                    lbfgs.fit(self, net, samples, tasks)
+                else:
+                    Fit(self, net, samples, validation, self._batch(len(samples)), incremental).run(tasks)
         finally:
             self._publish(net)
         if not bool(net.backend.xp.all(net.backend.xp.isfinite(net.theta))):

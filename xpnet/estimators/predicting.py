@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.estimators.sampling import Samples, dense, rows_between
+from xpnet.model.memory import explained
 from xpnet.network import Network
 from xpnet.typing import Array
 
@@ -16,7 +17,7 @@ ROWS = 4096
 
 def outputs(net: Network, x: Any) -> Array:
     """Return the last layer's output (N, O) for samples that `to_device` returned."""
-    with net.backend.active():
+    with net.backend.active(), explained(net.backend, "prediction"):
         parts = [
             net.output(dense(rows_between(x, start, start + ROWS), net.backend, net.dtype))
             for start in range(0, max(int(x.shape[0]), 1), ROWS)
