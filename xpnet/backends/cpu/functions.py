@@ -120,23 +120,22 @@ class Rows(Code):
 
     def write(self, table: Table, b: Any) -> None:
         target, source, indices = table.load("ppp")
-        fetch = ir.FunctionType(NOTHING, [POINTER, INT, INT, INT])
-        fetch = table.module.declare_intrinsic("llvm.prefetch", [POINTER], fetch)
+        kind = ir.FunctionType(NOTHING, [POINTER, INT, INT, INT])
+        fetch = table.module.declare_intrinsic("llvm.prefetch", [POINTER], kind)
         copy = table.module.declare_intrinsic("llvm.memcpy", [POINTER, POINTER, WORD])
-        lines = self.size // 64 if self.size >= 256 else 0  # long rows are asked for and copied line by line
+        line, lines = ir.VectorType(BYTE, 64), self.size // 64 if self.size >= 256 else 0  # short rows are one piece
 
         def index(i: Any) -> Any:
             return b.load(b.gep(indices, [i], source_etype=WORD), typ=WORD)
 
-        def move(size: int, k: Any, later: Any, *ends: Any) -> None:
-            if size:
-                at = b.mul(k, WORD(64))
-                b.call(fetch, [further(b, later, at), INT(0), INT(3), INT(1)])
-                b.call(copy, [*(further(b, end, at) for end in ends), WORD(size), BIT(0)])
+        def ask(address: Any) -> None:
+            b.call(fetch, [address, INT(0), INT(3), INT(1)])
 
         with counted(b, WORD(self.blocks)) as block, counted(b, WORD(self.count)) as i:
-            inside = b.srem(index(i), WORD(self.rows))
+            given = index(i)
+            inside = b.srem(given, WORD(self.rows))
             inside = b.select(b.icmp_signed("<", inside, WORD(0)), b.add(inside, WORD(self.rows)), inside)
+            inside = b.select(b.icmp_unsigned("<", given, WORD(self.rows)), given, inside)  # mostly, and sooner known
             ahead = b.add(i, WORD(2 if lines else 16))
             ahead = b.select(b.icmp_unsigned("<", ahead, WORD(self.count)), ahead, WORD(self.count - 1))
             above = further(b, source, b.mul(block, WORD(self.rows * self.size)))
@@ -145,8 +144,13 @@ class Rows(Code):
             to = further(b, target, b.mul(b.add(b.mul(block, WORD(self.count)), i), WORD(self.size)))
             if lines:
                 with counted(b, WORD(lines)) as k:
-                    move(64, k, later, to, origin)
-            move(self.size - 64 * lines, WORD(lines), later, to, origin)
+                    at = b.mul(k, WORD(64))
+                    ask(further(b, later, at))
+                    b.store(b.load(further(b, origin, at), align=1, typ=line), further(b, to, at), align=1)
+            else:
+                ask(later)
+            rest = [further(b, end, WORD(64 * lines)) for end in (to, origin)]
+            b.call(copy, [*rest, WORD(self.size - 64 * lines), BIT(0)])
 
 
 @dataclass(frozen=True)
