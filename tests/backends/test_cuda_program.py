@@ -407,7 +407,7 @@ def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cuda_proof, "check", refuse)
     made = trainer(next(iter(STEPS)), backend())
-    gc.disable()  # so that only the backend itself can have done it
+    gc.disable()  # which knows nothing of a GPU's memory
     try:
         made._program(8)
         assert [program() for program in programs] == [None]
