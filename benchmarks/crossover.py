@@ -23,7 +23,7 @@ Rates = dict[str, dict[str, list[float]]]  # system -> "width x batch" -> sample
 
 
 def workload(width: int, batch: int) -> Workload:
-    """784-width-width-10 with ReLU, cross-entropy and plain SGD; about 8,192 rows are resident, and at least 64 batches.
+    """784-width-width-10 with ReLU, cross-entropy and plain SGD; about 8,192 rows, and at least 64 batches.
 
     An epoch's own work, such as drawing an order and looking at the loss, would else be measured in place of the step.
     """

@@ -1,4 +1,7 @@
-"""``python -m xpnet``: versions, backends, devices and what is missing, for bug reports."""
+"""``python -m xpnet``: versions, backends, devices and what is missing, for bug reports.
+
+``python -m xpnet prove --backend cupy`` proves on this machine that a backend computes what it should.
+"""
 
 import os
 import platform
@@ -7,6 +10,7 @@ from importlib import metadata
 
 import xpnet
 from xpnet.backends import describe
+from xpnet.prove import main as prove
 
 PACKAGES = (
     "numpy",
@@ -37,8 +41,13 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    status = 0
     try:
-        main()
+        if sys.argv[1:2] == ["prove"]:
+            status = prove(sys.argv[2:])
+        else:
+            main()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)

@@ -407,7 +407,7 @@ def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(cuda_proof, "check", refuse)
     made = trainer(next(iter(STEPS)), backend())
-    gc.disable()  # so that only the backend itself can have done it
+    gc.disable()  # which knows nothing of a GPU's memory
     try:
         made._program(8)
         assert [program() for program in programs] == [None]
@@ -432,12 +432,16 @@ def test_a_graph_keeps_the_scratch_memory_of_the_thread_that_captured_it() -> No
     on, programs = backend(), []
     handles = on.xp.matmul._library.handles
     made = trainer("optimizer 0: SGD", on)
-    thread = threading.Thread(target=lambda: programs.append(made._program(8)))
+    thread = threading.Thread(target=lambda made: programs.append(made._program(8)), args=(made,))
     thread.start()
     thread.join()
     assert len(handles) == 1
     programs[0](UNROLL + 1)  # captures the large graph in this thread, with the handle of the other
     assert len(handles) == 1
+    del made
+    programs.clear()
+    gc.collect()
+    assert not handles
 
 
 def test_a_capture_that_something_else_ends_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:

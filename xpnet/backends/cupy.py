@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -195,7 +194,6 @@ class CupyBackend(Backend):
         except Exception as error:  # memory may not suffice, a compiler may be missing: the step as it is written is
             # right in any case, and says itself if something is wrong with it
             self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
-        gc.collect()  # a program and its calls refer to each other: this gives its memory back
         return None
 
     def fuse(self, f: Any) -> Any:

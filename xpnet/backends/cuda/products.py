@@ -102,6 +102,7 @@ class Lane:
 
     def __exit__(self, *error: object) -> None:
         self.stream.__exit__(*error)
+        del self._lanes.__dict__[str(self.stream.ptr)]  # another thread's may be entered, for a graph that it captured
 
 
 class Product:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -90,7 +91,8 @@ class FusedStep:
         arrays: Mapping[str, Array],
         apart: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
-        self._cupy, self._xp, self._reasons = cupy, xp, sorted(set(apart.values()))
+        self._cupy, self._reasons = cupy, sorted(set(apart.values()))
+        self.compute = partial(_compute, cupy, xp)
         # Kept, since the plan tells buffers apart by their identity.
         self.tape = record(step, xp, arrays, cupy.ndarray)
         given = self.tape.given
@@ -149,49 +151,52 @@ class FusedStep:
         return "; not used: ".join([f"{operations} operations in {len(self.units)} calls: {parts}", *self._reasons])
 
     def _launch(self, kernel: Kernel, function: Any) -> Callable[[], None]:
+        memory = self.memory  # and not the program itself: in a circle its memory would wait for Python's collector
+
         def call() -> None:
             # Looked up at each call, of which there are few: loose results lie where CuPy has put them this time.
-            arrays = tuple(self.memory.resolve(a) for a in kernel.arguments)
+            arrays = tuple(memory.resolve(a) for a in kernel.arguments)
             function((kernel.blocks,), (THREADS,), arrays)
 
         return call
 
     def _call(self, op: Operation) -> Callable[[], None]:
-        buffer = op.target.buffer
+        buffer, memory, compute = op.target.buffer, self.memory, self.compute
 
         def loose() -> None:
-            result = self.compute(op, self.memory)
+            result = compute(op, memory)
             if _layout(result) != _layout(buffer.array):
                 raise Rejected(f"CuPy's {op.kind} gives another layout than NumPy's")
-            self.memory.arrays[id(buffer)] = result
+            memory.arrays[id(buffer)] = result
 
         def placed() -> None:
-            self.compute(op, self.memory, self.memory.resolve(op.target))
+            compute(op, memory, memory.resolve(op.target))
 
         return loose if id(buffer) in self._loose else placed
 
-    def compute(self, op: Operation, memory: Memory, out: Array | None = None) -> Array:
-        """Do one operation by CuPy's own function; return the result, or write it to `out`."""
-        values = [memory.resolve(o) for o in op.operands]
-        if op.kind in ("elementwise", "take", "matmul"):
-            keyword = {} if out is None else {"out": out}
-            if op.kind == "elementwise":
-                return getattr(self._cupy, op.function.__name__)(*values, **keyword)
-            if op.kind == "matmul":
-                return self._xp.matmul(*values, **keyword)
-            return self._cupy.take(*values, axis=op.options[0], **keyword)
-        if op.kind == "reduce":
-            axis, dtype, keepdims = op.options
-            other = {"dtype": dtype} if values[0].dtype != dtype else {}
-            name = REDUCTIONS[op.function.__name__]
-            result = getattr(self._xp, name)(values[0], axis=axis, keepdims=keepdims, **other)
-        elif op.kind == "where":
-            result = self._xp.where(*values)
-        else:
-            result = values[0] if op.kind == "copy" else op.function(*values)
-        if out is not None:
-            out[...] = result
-        return result
+
+def _compute(cupy: Any, xp: Any, op: Operation, memory: Memory, out: Array | None = None) -> Array:
+    """Do one operation by CuPy's own function; return the result, or write it to `out`."""
+    values = [memory.resolve(o) for o in op.operands]
+    if op.kind in ("elementwise", "take", "matmul"):
+        keyword = {} if out is None else {"out": out}
+        if op.kind == "elementwise":
+            return getattr(cupy, op.function.__name__)(*values, **keyword)
+        if op.kind == "matmul":
+            return xp.matmul(*values, **keyword)
+        return cupy.take(*values, axis=op.options[0], **keyword)
+    if op.kind == "reduce":
+        axis, dtype, keepdims = op.options
+        other = {"dtype": dtype} if values[0].dtype != dtype else {}
+        name = REDUCTIONS[op.function.__name__]
+        result = getattr(xp, name)(values[0], axis=axis, keepdims=keepdims, **other)
+    elif op.kind == "where":
+        result = xp.where(*values)
+    else:
+        result = values[0] if op.kind == "copy" else op.function(*values)
+    if out is not None:
+        out[...] = result
+    return result
 
 
 def _layout(a: Array) -> Any:
