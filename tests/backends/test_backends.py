@@ -13,9 +13,10 @@ from numpy.testing import assert_array_equal
 
 import xpnet
 from xpnet import backends
-from xpnet.backends.cupy import CupyBackend
+from xpnet.backends.cupy import CupyBackend, on_device
 from xpnet.backends.numpy import NumpyBackend
-from xpnet.errors import BackendUnavailableError, ConfigError
+from xpnet.errors import BackendMismatchError, BackendUnavailableError, ConfigError
+from xpnet.estimators import arrays
 
 INSTALL = r'Install it: pip install "xpnet\[cuda13\]".* or "xpnet\[cuda12\]"'
 
@@ -174,6 +175,31 @@ def test_a_network_of_another_machine_says_what_is_missing_here(monkeypatch):
     net.backend = elsewhere()
     with pytest.raises(BackendUnavailableError, match=r"needs CuPy, which is not installed"):
         pickle.loads(pickle.dumps(net))
+
+
+def test_there_is_one_backend_for_a_device_and_options_do_not_change_the_place(monkeypatch):
+    def make(self, device=0, tf32=False):
+        self.name, self.tf32, self.device = f"cupy:{device}", tf32, types.SimpleNamespace(id=device)
+
+    monkeypatch.setattr(CupyBackend, "__init__", make)
+    on_device.cache_clear()
+    try:
+        first, rounded, second = (backends.get(*args, tf32=tf32) for *args, tf32 in (
+            ("cupy", False), ("cupy", True), ("cupy", 1, False),
+        ))  # fmt: skip
+        assert backends.get("cupy:0") is first
+        assert pickle.loads(pickle.dumps(rounded)) is rounded
+        assert first != rounded  # a network is moved from one to the other
+        assert first.same_place(rounded)
+        assert not first.same_place(second)
+        assert not first.same_place(NumpyBackend())
+        monkeypatch.setattr(arrays, "backend_of", lambda a: first)
+        arrays.check_same_place(None, rounded, True, "MLPClassifier", "predict")
+        assert arrays.choose_backend(rounded, None) is rounded
+        with pytest.raises(BackendMismatchError, match="X is on cupy:0, but backend='cupy:1'"):
+            arrays.choose_backend(second, None)
+    finally:
+        on_device.cache_clear()
 
 
 # ------------------------------------------------------------------------------------------- importing nothing

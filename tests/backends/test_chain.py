@@ -198,7 +198,7 @@ def test_reductions_along_any_axes(
     out = np.full_like(expected, 7)
     run(borrowed.build("reduce", ufunc, options, [a], out))
     assert bits(out) == bits(expected)
-    assert borrowed._agrees("reduce", ufunc, options, tuple((x.dtype.char, x.shape, x.strides) for x in (a, out)))
+    assert borrowed._agree("reduce", ufunc, options, tuple((x.dtype.char, x.shape, x.strides) for x in (a, out)))
 
 
 def test_other_reductions_are_left_to_numpy() -> None:
@@ -298,9 +298,9 @@ def some_arrays() -> dict[str, np.ndarray]:
 @pytest.fixture(autouse=True)
 def nothing_known() -> Any:
     """What has been tried with other pieces is forgotten."""
-    borrowed._agrees.cache_clear()
+    borrowed._agree.cache_clear()
     yield
-    borrowed._agrees.cache_clear()
+    borrowed._agree.cache_clear()
 
 
 @pytest.mark.parametrize("missing", ["library", "loops"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cublas_host import library
+from cuda_host import Scratch, make_cupy
 
 from xpnet.backends.cuda import products as cublas
 
@@ -24,14 +27,11 @@ class DeviceArray:
 
 
 @pytest.fixture
-def matmul(monkeypatch: pytest.MonkeyPatch) -> cublas.Product:
-    monkeypatch.setattr(cublas, "load", library)
-    cupy = SimpleNamespace(
-        empty=lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype)),
-        cuda=SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0), alloc=lambda n: SimpleNamespace(ptr=1)),
-        matmul=lambda a, b, **out: ("CuPy's own product", *out.values()),
-    )
-    return cublas.Product(cupy, tf32=False)
+def matmul() -> cublas.Product:
+    cupy = make_cupy()
+    cupy.empty = lambda shape, dtype: DeviceArray(np.full(shape, np.nan, dtype))
+    cupy.matmul = lambda a, b, **out: ("CuPy's own product", *out.values())
+    return cublas.Product(cupy, library(), tf32=False)
 
 
 def laid_out(rng: np.random.Generator, rows: int, columns: int, how: str, dtype: Any = np.float32) -> np.ndarray:
@@ -115,8 +115,60 @@ def test_an_error_status_is_an_error() -> None:
     cublas.check(0)
     with pytest.raises(cublas.CublasError, match="status 7"):
         cublas.check(7)
+    for status in (1, 3):
+        with pytest.raises(MemoryError, match="too little memory"):
+            cublas.check(status)
+
+
+def multiply(matmul: cublas.Product) -> None:
+    ones = DeviceArray(np.ones((2, 2), np.float32))
+    np.testing.assert_array_equal(matmul(ones, ones).array, [[2.0, 2.0], [2.0, 2.0]])
+
+
+@pytest.mark.parametrize(("major", "size"), [(7, 4 << 20), (8, 4 << 20), (9, 32 << 20), (12, 32 << 20)])
+def test_what_a_handle_is_told(matmul: cublas.Product, major: int, size: int) -> None:
+    matmul._cupy.cuda.runtime.getDeviceProperties = lambda number: {"major": major}
+    before = Scratch.used
+    multiply(matmul)
+    assert Scratch.used - before == size
+    (told,) = matmul._library.settings.values()
+    names = [name for name, _ in told]
+    assert dict(told) == {"math mode": 16, "stream": matmul._cupy.cuda.get_current_stream().ptr, "workspace": size}
+    assert names.index("stream") < names.index("workspace")  # the first resets the second
+
+
+def test_handles_and_scratch_memory_are_given_back_with_the_backend_and_with_a_thread(matmul: cublas.Product) -> None:
+    before, handles = Scratch.used, matmul._library.handles
+    for _ in range(3):
+        multiply(matmul)
+    with matmul.lane():
+        multiply(matmul)
+    assert matmul.lane() is matmul.lane()
+    assert len(handles) == 2
+    thread = threading.Thread(target=multiply, args=(matmul,))
+    thread.start()
+    thread.join()
+    assert len(handles) == 2
+    kept = matmul.lane()
+    del matmul._lanes, matmul._own
+    gc.collect()
+    assert len(handles) == 1  # a graph may still need it
+    del kept
+    gc.collect()
+    assert (handles, Scratch.used) == (set(), before)
+
+
+def test_a_handle_without_memory_is_tried_once_more_after_memory_was_given_back(matmul: cublas.Product) -> None:
+    library, freed = matmul._library, []
+    library.memory = 0
+    pool = SimpleNamespace(free_all_blocks=lambda: freed.append(1) or setattr(library, "memory", len(freed) - 1))
+    matmul._cupy.get_default_memory_pool = lambda: pool
+    with pytest.raises(MemoryError, match="status 3"):
+        multiply(matmul)
+    multiply(matmul)
+    assert len(freed) == 2
 
 
 def test_reduced_precision_is_asked_for_only_by_its_name(matmul: cublas.Product) -> None:
     assert matmul._compute == {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
-    assert cublas.Product(matmul._cupy, tf32=True)._compute == matmul._compute | {"float32": 77}
+    assert cublas.Product(matmul._cupy, library(), tf32=True)._compute == matmul._compute | {"float32": 77}

@@ -15,6 +15,7 @@ from cuda_steps import STEPS, trainer
 
 import xpnet
 from xpnet.backends.cuda.kernels import BOOLEAN, DECISIONS, FLOATING, INTEGER, TYPES
+from xpnet.backends.cupy import CupyBackend
 
 # What CUDA C has and C++ has not.
 HEADER = """
@@ -107,16 +108,44 @@ extern "C" void f{len(functions)}(const {TYPES[kind]}* x, const {TYPES[kind]}* y
             np.testing.assert_array_equal(*signs, err_msg=f"{name} of {kind}")
 
 
+def on_gpu(fusion: bool) -> Any:
+    backend = CupyBackend()  # of its own, since its ways are changed
+    backend.fusion, backend.fuse = fusion, lambda f: f  # type: ignore[method-assign]  # CuPy's fusion rounds otherwise
+    return backend
+
+
 @pytest.mark.skipif(NO_CUPY is not None, reason=str(NO_CUPY))
 def test_on_a_gpu_every_step_is_fused_and_right() -> None:
     for name in STEPS:
         outcomes = []
         for fusion in (True, False):
-            backend = xpnet.backends.get("cupy")
-            backend.fusion, backend.fuse = fusion, lambda f: f  # CuPy's own fusion gives the optimizer other bits
+            backend = on_gpu(fusion)
             made = trainer(name, backend)
             made.run(35)
             assert fusion == (" kernels" in backend.compiled), (name, backend.compiled)
+            assert "not used" not in backend.compiled, (name, backend.compiled)
             outcomes.append({key: backend.to_numpy(a) for key, a in made.arrays.carried.items()})
         for key, value in outcomes[1].items():  # cuBLAS may add up in another order
             np.testing.assert_allclose(outcomes[0][key], value, rtol=1e-3, atol=1e-4, err_msg=f"{name}: {key}")
+
+
+@pytest.mark.parametrize("precision", [None, "float16"])
+@pytest.mark.skipif(NO_CUPY is not None, reason=str(NO_CUPY))
+def test_on_a_gpu_epochs_of_forty_batches_and_a_ragged_one(precision: Any) -> None:
+    """Of real size: graphs of sixteen steps and of one, a rest, a recorder, and numbers like NumPy's."""
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(40 * 64 + 17, 784)).astype(np.float32), rng.integers(0, 10, 40 * 64 + 17)
+    losses = {}
+    for name, backend in (("fused", on_gpu(True)), ("written", on_gpu(False)), ("numpy", "numpy")):
+        net = xpnet.mlp([784, 512, 512, 10], backend=backend, seed=1)
+        recorder = xpnet.Recorder(every=20)
+        history = net.fit(
+            x, t, epochs=2, batch_size=64, optimizer=xpnet.SGD(0.05), precision=precision, callbacks=[recorder]
+        )
+        losses[name] = history["loss"]
+        if name == "fused":
+            assert " kernels" in backend.compiled, backend.compiled
+            assert "not used" not in backend.compiled, backend.compiled
+    tolerance = 1e-4 if precision is None else 1e-2
+    for name in ("fused", "written"):
+        np.testing.assert_allclose(losses[name], losses["numpy"], rtol=tolerance, err_msg=name)

@@ -417,5 +417,6 @@ def test_the_steps_of_xpnet_are_made_of_kernels(name: str) -> None:
     units = group(operations, places, cuda_kernels.known)
     others = {op.kind for unit in units for op in unit if not fits(op, places, cuda_kernels.known)}
     assert others <= {"matmul", "reduce", "take"}
-    assert len(units) < 0.8 * len(operations)
+    kernels = [unit for unit in units if fits(unit[0], places, cuda_kernels.known)]
+    assert len(kernels) < 0.75 * sum(map(len, kernels))  # a convolution has many products, which part them
     assert isinstance(made.net, xpnet.Network)

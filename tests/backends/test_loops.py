@@ -353,7 +353,7 @@ def test_a_batch_norm_of_pictures_is_one_call_of_machine_code_a_step() -> None:
         net = xpnet.Network(layers, "cross_entropy", seed=1)
         assert xpnet.check_gradients(net, x[:8], np.arange(8) % 3)
         trainer = xpnet.Trainer(net, xpnet.Adam(1e-2), x, np.arange(64) % 3, batch_size=16)
-        tape: Tape = record(trainer._make_step(16), net.backend.xp, trainer.arrays)
+        tape: Tape = record(trainer.make_step(16), net.backend.xp, trainer.arrays)
         program = Replay(tape)
         program._tape = None
         if native:

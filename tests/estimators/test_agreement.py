@@ -127,6 +127,17 @@ def test_sparse_rows(digits, form, options):
     both("classifier", form(X), y, rtol=1e-7, **options)
 
 
+def test_weighted_sparse_rows_a_few_at_a_time(digits, monkeypatch):
+    monkeypatch.setattr("xpnet.estimators.lbfgs.ROWS", 7)
+    X, y = digits
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, len(y))
+    options = {"hidden_layer_sizes": (5,), "solver": "lbfgs", "max_iter": 8, "random_state": 0}
+    few = MLPClassifier(**options).fit(sparse.csr_array(X), y, weight)
+    whole = MLPClassifier(**options).fit(X, y, weight)
+    for mine, other in zip(few.coefs_ + few.intercepts_, whole.coefs_ + whole.intercepts_, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"early_stopping": True}], ids=label)
 def test_single_precision(digits, options):
     X, y = digits

@@ -28,6 +28,24 @@ def test_validation_data_are_measured_after_every_epoch(digits):
 
 
 @UNFINISHED
+@BOTH
+def test_a_weight_of_validation_data_counts_a_sample_as_often(digits, cls):
+    X, y = digits
+    count = np.arange(len(y) - 200) % 4
+    weighted, repeated = (X[200:], y[200:], count), (X[200:].repeat(count, 0), y[200:].repeat(count))
+    fits = [
+        cls(hidden_layer_sizes=(20,), max_iter=4, random_state=0).fit(X[:200], y[:200], validation_data=v)
+        for v in (weighted, repeated)
+    ]
+    for curve in ("validation_loss", "validation_score"):
+        np.testing.assert_allclose(fits[0].history_[curve], fits[1].history_[curve], rtol=1e-10)
+    plain = cls(hidden_layer_sizes=(20,), max_iter=4, random_state=0).fit(
+        X[:200], y[:200], validation_data=weighted[:2]
+    )
+    assert abs(plain.history_["validation_loss"] / fits[0].history_["validation_loss"] - 1).min() > 1e-4
+
+
+@UNFINISHED
 def test_early_stopping_on_given_data_trains_on_all_the_rest(numbers):
     X, y = numbers
     weight = np.linspace(0.5, 1.5, 50)

@@ -86,7 +86,7 @@ def weights_gradient_turned(layer, dx, grads, cache, dy):
 def every_maximum(honest):
     def wrong(self, xp, params, cache, dy, *rest, **options):
         (x, y), dx = cache, np.zeros(cache[0].shape)
-        for _, seen in self.windows(x.shape[1:]).places():
+        for seen in self.windows(x.shape[1:]).places():
             dx[seen] += dy * (x[seen] == y)
         return dx, {}
 
@@ -96,7 +96,7 @@ def every_maximum(honest):
 def last_maximum(honest):
     def wrong(self, xp, params, cache, dy, *rest, **options):
         (x, y), dx, left = cache, np.zeros(cache[0].shape), dy
-        for _, seen in list(self.windows(x.shape[1:]).places())[::-1]:
+        for seen in list(self.windows(x.shape[1:]).places())[::-1]:
             dx[seen] += left * (x[seen] == y)
             left = left * (x[seen] != y)
         return dx, {}
@@ -107,7 +107,7 @@ def last_maximum(honest):
 def maximum_overwritten(honest):
     def wrong(self, xp, params, cache, dy, *rest, **options):
         (x, y), dx = cache, np.zeros(cache[0].shape)
-        for _, seen in self.windows(x.shape[1:]).places():
+        for seen in self.windows(x.shape[1:]).places():
             dx[seen] = dy * (x[seen] == y)
         return dx, {}
 
@@ -117,7 +117,7 @@ def maximum_overwritten(honest):
 def average_overwritten(honest):
     def wrong(self, xp, params, cache, dy, *rest, **options):
         places, dx = self.windows(cache[1:]), np.zeros(cache)
-        for _, seen in places.places():
+        for seen in places.places():
             dx[seen] = dy / places.size
         return dx, {}
 

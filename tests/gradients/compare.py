@@ -2,18 +2,27 @@
 
 import numpy as np
 
+from . import reference_normal as normal
+
+
+def kinds_of(layers):
+    """Yield the kind of every layer, those inside of layers included."""
+    for layer in layers:
+        yield layer["kind"]
+        yield from kinds_of([*layer.get("layers", ()), *layer.get("shortcut", ())])
+
 
 def scale_of(config, expected):
     """Return, for each array, the size that an error is measured by: the array's largest gradient.
 
     Where an array's gradients are tiny beside those of the whole network, or all of them beside 1, the size of the
     targets and probabilities that the losses subtract, their own rounding is that of the larger numbers whose
-    difference they are. Softmax, which subtracts a weighted mean, cancels most, in a layer and in the cross-entropy
-    alike.
+    difference they are. What subtracts a mean cancels most: softmax, in a layer and in the cross-entropy, and
+    normalisation, which leaves nothing to a bias before it.
     """
     top = max(1.0, *(float(np.abs(g).max(initial=0.0)) for g in expected.values()))
-    kinds = {config["loss"]["kind"], *(layer["kind"] for layer in config["layers"])}
-    floor = 0.1 if kinds & {"Softmax", "CrossEntropy"} else 1e-3
+    kinds = {config["loss"]["kind"], *kinds_of(config["layers"])}
+    floor = 0.1 if kinds & {"Softmax", "CrossEntropy", *normal.KINDS} else 1e-3
     return {name: max(float(np.abs(g).max(initial=0.0)), floor * top) for name, g in expected.items()}
 
 

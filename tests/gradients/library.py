@@ -32,6 +32,9 @@ def build(config, backend="numpy", dtype="float64"):
         **{name: config[name] for name in ("l1", "l2", "penalize_biases")},
     )
     net.set_parameters(strategies.numbers(config)[0])
+    rng = np.random.default_rng(config["seed"])
+    for name, value in net.state.items():  # running statistics as after some steps
+        net.state[name] = net.backend.asarray(rng.uniform(0.5, 2.0, value.shape).astype(dtype))
     return net
 
 

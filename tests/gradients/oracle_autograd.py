@@ -6,6 +6,7 @@ from autograd.scipy.special import erf, logsumexp
 
 from . import reference
 from . import reference_images as images
+from . import reference_normal as normal
 
 
 def log_sigmoid(z):
@@ -71,6 +72,8 @@ def one(layer, own, h, mask=None):
         return h + np.reshape(own["b"], (1, -1)) if layer["bias"] else h
     if kind in images.KINDS:
         return images.forward(layer, own, h, np, lambda P: getattr(P, "_value", P))
+    if kind in normal.KINDS:
+        return normal.forward(layer, own, h, np)
     if kind == "Residual":
         y, shortcut = h, h
         for number, inner in enumerate(layer["layers"]):
@@ -89,7 +92,7 @@ def objective(config, arrays, t, weight, masks):
         h = one(layer, reference.own(arrays, number), h, (masks or {}).get(number))
     penalty = 0.0
     for name, p in arrays.items():
-        if name.endswith(".W") or (name.endswith(".b") and config["penalize_biases"]):
+        if name != "x" and (name.endswith(".W") or config["penalize_biases"]):
             penalty = penalty + config["l1"] * np.sum(np.abs(p)) + 0.5 * config["l2"] * np.sum(np.square(p))
     losses = sample_losses(config["loss"]["kind"], h, t, config["loss"])
     return penalty + (np.mean(losses) if weight is None else np.sum(losses * weight) / np.sum(weight))

@@ -44,6 +44,8 @@ def one(layer, arrays, place, h, mask=None):
         return h * torch.tensor(mask) / (1 - layer["rate"])
     if layer["kind"] == "Flatten":
         return h.flatten(1)
+    if "features" in layer:
+        return normalized(layer, h, arrays[f"{place}.gamma"], arrays.get(f"{place}.beta"))
     if layer["kind"] == "Residual":
         y, shortcut = h, h
         for number, inner in enumerate(layer["layers"]):
@@ -54,6 +56,20 @@ def one(layer, arrays, place, h, mask=None):
     if layer["kind"][-2:] in ("1D", "2D"):
         return windowed(layer, h.movedim(-1, 1), W, b).movedim(1, -1)
     return ACTIVATIONS[layer["kind"]](h, **options)
+
+
+def normalized(layer, h, gamma, beta):
+    kind, eps = layer["kind"], layer["eps"]
+    if kind == "LayerNorm":
+        return F.layer_norm(h, h.shape[-1:], gamma, beta, eps)
+    if kind == "RMSNorm":
+        return F.rms_norm(h, h.shape[-1:], gamma, eps)
+    h = h.movedim(-1, 1)
+    if kind == "GroupNorm":
+        return F.group_norm(h, layer["groups"], gamma, beta, eps).movedim(1, -1)
+    if h.numel() == h.shape[1]:  # one place a channel, which PyTorch refuses: the variance is 0
+        return (0.0 * h + beta.reshape(h[:1].shape)).movedim(1, -1) + 0.0 * gamma
+    return F.batch_norm(h, None, None, gamma, beta, training=True, eps=eps).movedim(1, -1)
 
 
 def windowed(layer, h, W, b):
@@ -82,7 +98,7 @@ def gradients(config, params, x, t, weight=None, masks=None):
     for number, layer in enumerate(config["layers"]):
         h = one(layer, arrays, f"{number}", h, (masks or {}).get(number))
     for name, p in arrays.items():
-        if name.endswith(".W") or (name.endswith(".b") and config["penalize_biases"]):
+        if name != "x" and (name.endswith(".W") or config["penalize_biases"]):
             penalty = penalty + config["l1"] * p.abs().sum() + config["l2"] / 2 * p.square().sum()
     losses = sample_losses(y=h, t=torch.tensor(t), **config["loss"])
     weight = torch.ones(len(x), dtype=torch.float64) if weight is None else torch.tensor(weight)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import erf  # the one that takes complex numbers
 
 from . import reference_images as images
+from . import reference_normal as normal
 
 STEP = 1e-30
 
@@ -70,6 +71,8 @@ def one(layer, params, x, mask=None):
         return x + params["b"] if layer["bias"] else x
     if layer["kind"] in images.KINDS:
         return images.forward(layer, params, x)
+    if layer["kind"] in normal.KINDS:
+        return normal.forward(layer, params, x)
     if layer["kind"] == "Residual":
         shortcut = chain(layer["shortcut"], own(params, "shortcut"), x)
         return chain(layer["layers"], params, x) + shortcut

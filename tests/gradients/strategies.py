@@ -10,6 +10,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from . import reference_normal as normal
+
 ARCHITECTURES = 200  # networks a test; `pytest tests/gradients --architectures 5000` sets another number
 
 depths = st.integers(1, 6)
@@ -101,6 +103,8 @@ def parameter_shapes(layers, prefix=""):
         if layer["kind"] == "Residual":
             yield from parameter_shapes(layer["layers"], place)
             yield from parameter_shapes(layer["shortcut"], f"{place}shortcut.")
+        elif "features" in layer:
+            yield from ((f"{place}{name}", None, (layer["features"],)) for name in normal.names(layer))
         elif "inputs" in layer:
             size = layer.get("size", ())
             yield f"{place}W", layer["inputs"] * int(np.prod(size)), (*size, layer["inputs"], layer["outputs"])

@@ -138,6 +138,22 @@ def test_activations_stay_finite(layer, dtype):
 
 @pytest.mark.closed_form
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layer", PIECES, ids=label)
+def test_rectifiers_do_not_saturate(layer, dtype):
+    """On the right they are the identity, and on the left what they are at -1e4, however large the numbers are."""
+    x = np.array([[1e5, 1e30], [-1e5, -1e30]], dtype=dtype)
+    y, cache = layer.forward(xp, {}, x)
+    dx, _ = layer.backward(xp, {}, cache, np.ones_like(x))
+    left = sympy.lambdify(z, PIECES[layer][0], "mpmath")
+    slope = sympy.lambdify(z, sympy.diff(PIECES[layer][0], z), "mpmath")
+    assert y[0].tolist() == x[0].tolist()
+    assert dx[0].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(y[1], [float(left(mpmath.mpf(float(v)))) for v in x[1]], rtol=1e-6, atol=0)
+    np.testing.assert_allclose(dx[1], [float(slope(mpmath.mpf(float(v)))) for v in x[1]], rtol=1e-6, atol=0)
+
+
+@pytest.mark.closed_form
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_softmax(dtype):
     rng = np.random.default_rng(3)
     x = (rng.normal(0, 1, (40, 7)) * np.logspace(-8, 4, 40)[:, None]).astype(dtype)

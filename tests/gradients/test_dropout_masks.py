@@ -36,6 +36,18 @@ def test_bits(key, step):
         assert mask.ravel().tolist() == [(1.0 / (1.0 - rate)) * k for k in kept]
 
 
+@pytest.mark.parametrize("step", [3, 2**31 - 1, 2**31 + 3, WORD - 1, WORD + 3])
+def test_a_network_takes_the_mask_of_the_step_it_is_told(step):
+    """Through `gradients` and `trace`, on both sides of 2^31, where a signed number would end."""
+    net = xpnet.Network([xpnet.Linear(1, 40, bias_init="zeros"), xpnet.Dropout(0.5), xpnet.Linear(40, 1)], "huber")
+    key = np.random.SeedSequence([0, 1]).generate_state(1)[0]  # of the seed and the layer's place
+    kept = [bits(counter, int(key), step % WORD) >= WORD // 2 for counter in range(40)]
+    _, gradients = net.gradients([[1.0]], [[7.0]], training=True, step=step)
+    assert (gradients["2.W"][:, 0] != 0).tolist() == kept
+    trace = net.trace([[1.0]], [[7.0]], training=True, step=step)
+    assert (trace[1].y[0] != 0).tolist() == kept
+
+
 def test_the_threshold_itself_is_kept():
     threshold = bits(0, 1, 0)
     mask = xpnet.Dropout(threshold / WORD).mask(xp, np.ones((1, 1)), context())

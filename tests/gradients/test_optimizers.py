@@ -89,6 +89,27 @@ def test_fifty_steps(options):
     assert np.abs(np.subtract(train(options, "float32"), expected)).max() <= 1e-5 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.parametrize("patience", [0.0, 1e9], ids=["compiled", "replayed"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-14)])
+@pytest.mark.parametrize("decay", [0.5, 0.97])
+def test_the_average_of_the_parameters(monkeypatch, decay, dtype, tolerance, patience):
+    """d average + (1 - d) theta, d = min(decay, (1 + t) / (10 + t)) at step t = 1, 2, ...; before, average = theta."""
+    monkeypatch.setattr(xpnet.backends.numpy.Replay, "patience", patience)
+    x, t, W, b = data()
+    net = xpnet.Network([xpnet.Linear(3, 2)], "mean_squared_error", dtype=dtype)
+    net.set_parameters({"0.W": W, "0.b": b})
+    trainer = xpnet.Trainer(net, xpnet.SGD(0.05), x.astype(dtype), t.astype(dtype), batch_size=3, averaging=decay)
+    expected = net.theta.astype(float).tolist()
+    for k in range(1, STEPS + 1):
+        trainer.run(1)
+        d = min(decay, (1 + k) / (10 + k))
+        expected = [d * a + (1 - d) * float(v) for a, v in zip(expected, net.theta, strict=True)]
+        np.testing.assert_allclose(
+            trainer.arrays["average"], expected, rtol=0, atol=tolerance * max(map(abs, expected))
+        )
+    assert np.abs(trainer.arrays["average"] - net.theta).max() > 1e-3  # else anything would have passed
+
+
 def test_enough_of_everything():
     assert len(CONFIGURATIONS) >= 30
     assert {o["kind"] for o in CONFIGURATIONS} == {c.__name__ for c in xpnet.optimizers.OPTIMIZERS.values()}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.layers import patches
 
 from . import library, planting, strategies
 from .bugs_images import BUGS
@@ -13,6 +14,14 @@ from .test_planted_bugs import catches, gradients
 pytestmark = pytest.mark.planted
 
 EACH = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def both_kinds_of_patches():
+    """Small networks have patches of whole windows and of their rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patches, "FEW", 4)
+        yield
 
 
 def network(seed, shape, *layers, outputs=2):

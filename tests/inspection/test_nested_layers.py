@@ -74,6 +74,9 @@ def test_findings_name_the_layer_inside():
     net.set_parameters({"0.1.0.b": np.full(6, -100.0)})
     sentence, _ = net.trace(X, T).findings
     assert sentence.startswith("Dead units: 6 of 6 units of layer 0.1.1 ReLU give 0 for all 40 samples")
+    net = xpnet.Network([Linear(5, 4), Sequence([ReLU()]), Linear(4, 3)], "cross_entropy")
+    net.set_parameters({"0.b": [-100.0, 0.0, 0.0, 0.0]})
+    assert "Dead units: 1 of 4 units of layer 1.0 ReLU give 0" in net.trace(X, T).findings[0]  # not of layer 1 as well
     net = xpnet.Network([Linear(5, 4), Residual([Tanh(), Residual([Linear(4, 4)])]), Linear(4, 3)], "cross_entropy")
     net.set_parameters({"1.1.0.W": np.full((4, 4), 3e38)})
     (sentence,) = net.trace(X, T).findings
@@ -120,6 +123,7 @@ def test_the_explanation_computes_the_gradients(first):
         if item.reached:
             np.testing.assert_allclose(names[delta], trace[item.place].delta, rtol=1e-9, atol=1e-15)
     assert "dx" not in names
+    assert "has no formula" not in text
     for line in text.splitlines():
         if not line.startswith("#"):
             equation, shapes = re.split(r"  +# ", line)
@@ -142,6 +146,7 @@ def test_the_equations_of_ways():
         "dW0_1_0 = dW0_1_0 + 0.1 * W0_1_0",
     ):
         assert f"\n{line}  " in text, line
+    assert "delta0_0" not in explain(xpnet.Network([Residual([Tanh()], shortcut=[Linear(3, 3)])], "huber"))
     assert "# Layer 0.shortcut.0, Linear\n" in text
     assert "# m0_1_2 is 0 with probability 0.3 and else" in text
     assert "dx0" not in text
@@ -231,7 +236,7 @@ def test_markdown_and_latex_of_layers_inside():
 
 
 def test_names_from_a_file_are_shown_as_they_are(tmp_path):
-    name = "<script>alert(1)</script> [a](b) $x$ *_|`\\ x is "
+    name = "<script>alert(1)</script> [a](b) $x$ *_|`\\ \\input{/f} x is "
     layers = [Linear(5, 3), Sequence([Activation(sine, cosine, name=name)])]
     xpnet.Network(layers, "huber").save(tmp_path / "f")
     net = xpnet.load(tmp_path / "f", classes=[sine, cosine])
@@ -241,6 +246,8 @@ def test_names_from_a_file_are_shown_as_they_are(tmp_path):
     assert repr(name) in explain(net)
     tex = explain(net, "latex")
     assert r"\$x\$ *\_|`\textbackslash{}\textbackslash{}" in tex
+    assert r"\input" not in tex.replace(r"\textbackslash{}\textbackslash{}input\{/f\}", "")
+    assert r"\\input\{/f\}" in text
     assert text.replace(r"\$", "").count("$") % 2 == tex.replace(r"\$", "").count("$") % 2 == 0
     for page in (net._repr_html_(), net.trace(X, np.zeros((40, 3)))._repr_html_()):
         assert "<script>" not in page

@@ -88,6 +88,19 @@ def test_a_trace_has_the_deltas_and_the_gradients(backend):
     assert len(trace) == 3
 
 
+@pytest.mark.parametrize("penalties", [{"l1": 0.3}, {"l2": 0.7}, {"l1": 0.3, "l2": 0.7}], ids=str)
+@pytest.mark.parametrize("biases", [False, True])
+def test_the_loss_of_a_trace_is_the_objective(penalties, biases):
+    net = small(dtype="float64", penalize_biases=biases, **penalties)
+    net.set_parameters({"0.b": RNG.normal(size=8), "2.b": RNG.normal(size=3)})
+    weight = RNG.uniform(0.5, 2.0, 32)
+    loss = net.trace(X, CLASSES, weight).loss
+    assert loss == net.gradients(X, CLASSES, weight)[0]
+    penalized = [value for name, value in net.parameters.items() if biases or name.endswith("W")]
+    expected = sum(penalties.get("l1", 0) * abs(a).sum() + penalties.get("l2", 0) / 2 * (a**2).sum() for a in penalized)
+    assert loss - net.evaluate(X, CLASSES, weight)["loss"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_statistics_of_a_trace(backend):
     trace = small(backend).trace(X, CLASSES)
     for item, numbers in zip(trace, trace.statistics, strict=True):

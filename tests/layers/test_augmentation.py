@@ -27,6 +27,11 @@ def bits(sample):
     return [mix((mix((counter + h) % 2**32) + h) % 2**32) for counter in (2 * sample, 2 * sample + 1)]
 
 
+def below(bits, n):
+    """The upper half of the bits, as a fraction of 65536, times n."""
+    return n * (bits >> 16) // 65536
+
+
 def oracle(layer, x):
     """Return what becomes of each image, pixel by pixel."""
     y, (_, H, W, _) = np.zeros_like(x), x.shape
@@ -38,11 +43,11 @@ def oracle(layer, x):
                     y[b, h, w] = x[b, h, W - 1 - w if first >= 2**31 else w]
                 elif isinstance(layer, xpnet.RandomShift):
                     count = 2 * layer.pixels + 1
-                    to = h + first % count - layer.pixels, w + second % count - layer.pixels
+                    to = h + below(first, count) - layer.pixels, w + below(second, count) - layer.pixels
                     if 0 <= to[0] < H and 0 <= to[1] < W:
                         y[b, to[0], to[1]] = x[b, h, w]
                 else:
-                    top, left = first % H - layer.size // 2, second % W - layer.size // 2
+                    top, left = below(first, H) - layer.size // 2, below(second, W) - layer.size // 2
                     covered = top <= h < top + layer.size and left <= w < left + layer.size
                     y[b, h, w] = 0.0 if covered else x[b, h, w]
     return y
@@ -117,6 +122,52 @@ def test_every_shift_flip_and_place_is_equally_likely():
     covered = 1.0 - xpnet.RandomCutout(1).mask(NP, x, there)
     assert_array_equal(covered.sum(axis=(1, 2, 3)), np.ones(9000))
     assert_allclose(covered.mean(axis=(0, 3)), 1 / 15, atol=0.01)
+
+
+def network():
+    augmented = [xpnet.RandomFlip(), xpnet.RandomShift(1), xpnet.RandomCutout(2)]
+    return xpnet.Network([*augmented, xpnet.Flatten(), xpnet.Linear(60, 2)], "cross_entropy", input_shape=SHAPE[1:])
+
+
+def test_a_training_that_is_resumed_sees_the_same_images(tmp_path):
+    rng = np.random.default_rng(3)
+    x, t = rng.normal(size=(20, *SHAPE[1:])).astype("float32"), rng.integers(0, 2, 20)
+    options = {"batch_size": 8, "verbose": False, "checkpoint": tmp_path / "run.safetensors"}
+    whole, part, other = network(), network(), network()
+    whole.fit(x, t, epochs=4, **(options | {"checkpoint": None}))
+    for epochs in (2, 4):
+        part.fit(x, t, epochs=epochs, resume=True, **options)
+    assert_array_equal(part.theta, whole.theta)
+    other._keys = [key + 1 for key in other._keys]  # other shifts
+    other.fit(x, t, epochs=4, **(options | {"checkpoint": None}))
+    assert (other.theta != whole.theta).any()
+
+
+def test_the_estimators_trainer_counts_steps_for_them():
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    from xpnet.estimators.sampling import Samples
+    from xpnet.estimators.solvers import SolverState
+    from xpnet.estimators.trainer import EpochTrainer
+
+    rng = np.random.default_rng(3)
+    x, t = rng.normal(size=(20, *SHAPE[1:])).astype("float32"), rng.integers(0, 2, 20)
+    net, other = network(), network()
+    state = SolverState(xpnet.SGD(0.1), net)
+    EpochTrainer(net, state, Samples(x, t, None), 5, 0.0, False, np.random, 99).run(12)
+    xpnet.Trainer(other, xpnet.SGD(0.1), x, t, batch_size=5, shuffle=False).run(12)
+    assert_array_equal(net.theta, other.theta)
+
+
+def test_an_explanation_says_what_happens_to_the_images():
+    layers = [xpnet.RandomFlip(), xpnet.RandomShift(2), xpnet.RandomCutout(3), xpnet.GroupNorm(1, 3), xpnet.Flatten()]
+    net = xpnet.Network([*layers, xpnet.Linear(60, 2)], "cross_entropy", input_shape=SHAPE[1:])
+    text = net.explain()
+    assert "y0 = f0 * x[:, :, ::-1, :] + (1 - f0) * x" in text
+    assert "# f is 1 for each image that is mirrored and else 0; outside of training 0" in text
+    assert "y1 = shifted(y0, i1, j1)" in text
+    assert "# shifted moves each image down by i and right by j, zeros come in" in text
+    assert "# m2 is 0 in a square of 3 by 3 places and else 1; outside of training 1" in text
+    assert "# N counts a sample's places, and G its groups of K channels each" in text
 
 
 @pytest.mark.parametrize(

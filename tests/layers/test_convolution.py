@@ -1,12 +1,19 @@
 """Convolutions against sums over indices, which know nothing of patches; and what they refuse."""
 
+import importlib.util
+import tracemalloc
+
 import loops
 import numpy as np
 import pytest
+from array_backends import EagerBackend
 from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
+from xpnet.backends.cpu.replay import Replay
+from xpnet.backends.numpy import NumpyBackend
 from xpnet.errors import ConfigError, ShapeError
+from xpnet.layers import patches
 
 CASES = [  # a sample's shape, outputs, and the hyper-parameters: sizes all different, strides that leave a rest
     ((5, 4, 2), 3, {"size": (3, 2), "stride": (2, 1)}),
@@ -45,7 +52,9 @@ def rows(request):
 
 @pytest.mark.parametrize(("shape", "outputs", "options"), CASES, ids=label)
 @pytest.mark.parametrize("at_once", [2**18, 1])  # all samples in one block, or each by itself
-def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once):
+@pytest.mark.parametrize("few", [9, 0])  # patches of whole windows, or of their rows
+def test_convolution_is_the_sum_over_indices(shape, outputs, options, rows, at_once, few, monkeypatch):
+    monkeypatch.setattr(patches, "FEW", few)
     context = xpnet.Context(at_once=at_once)
     layer, rng, xp = layer_of(shape, outputs, options), np.random.default_rng(1), xpnet.backends.get("numpy").xp
     x = rng.normal(size=(rows, *shape))
@@ -172,3 +181,60 @@ def test_no_samples_give_no_outputs():
     dx, grads = layer.backward(np, params, cache, y)
     assert dx.shape == (0, 4, 5, 2)
     assert not any(g.any() for g in grads.values())
+
+
+class Blocks(NumpyBackend):
+    """NumPy that has as little patience for patches as for memory."""
+
+    at_once = 300
+
+
+class EagerBlocks(EagerBackend):
+    at_once = 300
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_in_blocks_has_the_same_bits_replayed_and_compiled(dtype, monkeypatch):
+    """Five samples at a time make two blocks and a smaller one."""
+
+    def trained(backend):
+        layers = [
+            *(xpnet.Conv2D(1, 6), xpnet.ReLU(), xpnet.MaxPool2D(size=3, stride=2)),
+            *(xpnet.Conv2D(6, 3, stride=2), xpnet.AveragePool2D((1, 2), stride=1)),
+            *(xpnet.Residual([xpnet.Conv2D(3, 3), xpnet.Tanh(), xpnet.Conv2D(3, 3)]), xpnet.GlobalAveragePool2D()),
+            *(xpnet.Reshape((3, 1)), xpnet.Conv1D(1, 2, size=2), xpnet.MaxPool1D(), xpnet.Flatten()),
+            xpnet.Linear(2, 3),
+        ]
+        rng = np.random.default_rng(0)
+        x, t = rng.normal(size=(22, 7, 8, 1)).astype(dtype), rng.integers(0, 3, 22)
+        net = xpnet.Network(layers, "cross_entropy", backend, dtype, seed=2, input_shape=(7, 8, 1))
+        trainer = xpnet.Trainer(net, xpnet.Adam(0.01), x, t, batch_size=11)
+        trainer.run(6)
+        return net.theta, trainer._program(11)
+
+    expected, _ = trained(EagerBlocks())
+    monkeypatch.setattr(Replay, "patience", np.inf)
+    replayed, program = trained(Blocks())
+    assert isinstance(program, Replay)
+    assert_array_equal(replayed, expected)
+    if importlib.util.find_spec("llvmlite"):
+        monkeypatch.setattr(Replay, "patience", 0.0)
+        monkeypatch.setattr(Replay, "standstill", np.inf)
+        compiled, program = trained(Blocks())
+        assert program._whole is not None  # one call of machine code a step
+        assert_array_equal(compiled, expected)
+
+
+def test_memory_does_not_grow_with_the_batch():
+    """Patches of 64 images would be 29 MB; beside x, y and dx themselves a few blocks of 1 MB are held."""
+    layer, rng = xpnet.Conv2D(16, 4, size=5), np.random.default_rng(0)
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in layer.parameter_shapes().items()}
+    x = np.zeros((64, 17, 17, 16), np.float32)
+    tracemalloc.start()
+    try:
+        y, cache = layer.forward(np, params, x)
+        layer.backward(np, params, cache, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * x.nbytes + 2 * y.nbytes + 6 * 2**20

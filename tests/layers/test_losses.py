@@ -78,6 +78,9 @@ def test_poisson_of_logits_up_to_the_largest_number(backend, dtype):
     for y in (1e30, 700.0, top / 5):
         L, dy = run(xpnet.Poisson(), [[-y]], [[5.0]], dtype=dtype, backend=backend)
         assert_allclose([L, dy[0, 0]], [5 * y, -5.0], rtol=1e-6)
+    for y, t in ((20.0, 1e12), (80.0, 1e36)):  # more was counted than expected, and t y is the larger part
+        L, dy = run(xpnet.Poisson(), [[y]], [[t]], dtype=dtype, backend=backend)
+        assert_allclose([L, dy[0, 0]], [np.exp(y) - t * y, np.exp(y) - t], rtol=1e-6)
     if dtype == "float64":
         L, dy = run(xpnet.Poisson(), [[700.0]], [[5.0]], backend=backend)
         assert_allclose([L, dy[0, 0]], [np.exp(700.0) - 3500, np.exp(700.0) - 5], rtol=1e-15)

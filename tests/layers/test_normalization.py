@@ -100,10 +100,28 @@ def test_running_statistics_follow_their_own_recursion(momentum):
     params, state = layer.init(rng), layer.init_state()
     for x in batches:
         _, cache = layer.forward(NP, params, x, xpnet.Context(training=True))
-        state = layer.update_state(NP, state, cache)
+        state = {**state, **layer.update_state(NP, state, cache)}
     mean, variance = oracle.running_statistics(layer, batches)
     assert_allclose(state["mean"], mean, rtol=1e-13)
     assert_allclose(state["variance"], variance, rtol=1e-13)
+
+
+def test_running_statistics_are_those_of_pytorch():
+    torch = pytest.importorskip("torch", reason="torch is not installed; the loops are the oracle that always runs")
+    rng = np.random.default_rng(0)
+    for shape in [(2, 3), (7, 3), (4, 5, 6, 3), (1, 2, 1, 3)]:
+        other = {2: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d}[len(shape)](3, dtype=torch.float64)
+        layer = xpnet.BatchNorm(3)
+        params, state = layer.init(rng), layer.init_state()
+        for _ in range(5):
+            x = rng.normal(2.0, 3.0, shape)
+            other.train()(torch.tensor(x).movedim(-1, 1))
+            _, cache = layer.forward(NP, params, x, xpnet.Context(training=True))
+            state = layer.update_state(NP, state, cache)
+            assert_allclose(state["mean"], other.running_mean.numpy(), rtol=1e-14)
+            assert_allclose(state["variance"], other.running_var.numpy(), rtol=1e-14)
+            y, _ = layer.forward(NP, params, x, xpnet.Context(state=state))
+            assert_allclose(y, other.eval()(torch.tensor(x).movedim(-1, 1)).movedim(1, -1).detach(), atol=1e-14)
 
 
 def test_without_statistics_it_says_what_is_missing():
@@ -138,6 +156,22 @@ def test_a_mean_far_above_the_spread_loses_no_digits_in_float32(shape):
     assert_allclose(cache[2], exact.var(axis=0), rtol=1e-3)
     expected = (exact - exact.mean(axis=0)) / exact.std(axis=0)
     assert_allclose(y.reshape(-1, 2), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(("layer", "shape", "axes"), [
+    (xpnet.LayerNorm(500), (3, 500), (1,)),
+    (xpnet.LayerNorm(64), (2, 5, 64), (2,)),
+    (xpnet.GroupNorm(2, 4), (2, 60, 70, 4), (1, 2)),
+])  # fmt: skip
+def test_a_sample_far_from_zero_loses_no_digits_in_float32(layer, shape, axes):
+    params, _, _, _ = drawn(layer, shape, dtype="float32")
+    x = (1e4 + np.random.default_rng(0).normal(size=shape)).astype("float32")
+    y, _ = layer.forward(NP, {"gamma": np.ones_like(params["gamma"]), "beta": 0.0 * params["beta"]}, x)
+    exact = x.astype(float)
+    if isinstance(layer, xpnet.GroupNorm):
+        exact, axes = exact.reshape(*shape[:-1], 2, 2), (*axes, 4)
+    expected = (exact - exact.mean(axes, keepdims=True)) / exact.std(axes, keepdims=True)
+    assert_allclose(y, expected.reshape(shape), atol=5e-3)
 
 
 def test_a_constant_channel_becomes_beta():

@@ -1,10 +1,8 @@
 """Layers made of layers: names, shapes, random numbers and statistics of those inside, and which deltas are made."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-from nested import Counted
+from nested import Counted, Undeclared
 from numpy.testing import assert_array_equal
 
 import xpnet
@@ -14,20 +12,6 @@ from xpnet.layers.shapes import every_layer, first_shape, shape_after
 
 XP = xpnet.backends.get("numpy").xp
 STEP = np.asarray([3], dtype=np.uint32)
-
-
-@dataclass(frozen=True)
-class Undeclared(xpnet.Layer):
-    """A factor for all numbers, whose shape is known once it is drawn."""
-
-    def init(self, rng):
-        return {"a": rng.normal(size=(1,))}
-
-    def forward(self, xp, params, x, context=None):
-        return x * params["a"], x
-
-    def backward(self, xp, params, cache, dy, context=None, need_dx=True):
-        return dy * params["a"] if need_dx else None, {"a": xp.reshape(xp.sum(dy * cache), (1,))}
 
 
 # ------------------------------------------------------------------------------------------------ how it is made

@@ -199,3 +199,4 @@ def test_a_network_that_begins_with_reshape_takes_rows():
     assert net.forward(np.ones((5, 32))).shape == (5, 2)
     images = xpnet.Network(net.layers, loss="huber", input_shape=(4, 8))
     assert images.forward(np.ones((5, 4, 8))).shape == (5, 2)
+    assert build(xpnet.Reshape((4, 2)), xpnet.Flatten()).input_shape == (8,)  # no other layer says anything

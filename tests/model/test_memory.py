@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
+import scarce
 from array_backends import EagerBackend
 
 import xpnet
@@ -86,3 +92,27 @@ def test_a_batch_of_one_cannot_be_halved() -> None:
     net = make(scarce_backend(5))
     with pytest.raises(OutOfMemoryError, match="Use a smaller network or less data"):
         fit(net, 1)
+
+
+# --------------------------------------------------------------------------------- the process's own limit
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each call of `scarce` ends with, where 40 MiB are left to it."""
+    command = [sys.executable, "-W", "error", scarce.__file__, str(tmp_path_factory.mktemp("scarce"))]
+    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # a fork has one thread
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=alone)
+    assert done.returncode == 0, done.stderr
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux says how much memory a process has")
+@pytest.mark.parametrize("name", scarce.CALLS)
+def test_every_call_that_runs_out_names_bytes_and_a_way_out(outcomes: dict[str, str], name: str) -> None:
+    assert re.fullmatch(
+        r"OutOfMemoryError: .* \d+(\.\d*)? ?(bytes|[MG]iB)\b.*"
+        r"(Free some memory, or|[Uu]se a smaller|Make the layer smaller|Try batch_size=\d|free some, or use).*"
+        r" The process goes on\.",
+        outcomes[name],
+    )

@@ -29,6 +29,7 @@ OTHERS = {
     "migration.md": "tests/estimators",
     "tutorials/check_gradients.md": "tests/gradients",
     "worked_example.md": "tests/gradients",
+    "convolution.md": "tests/gradients",
 }
 LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}"}
 

@@ -26,6 +26,7 @@ import xpnet
 from xpnet import initializers, schedules
 from xpnet.errors import CheckpointError, CheckpointIOError, ConfigError
 from xpnet.files.tensors import read_tensors, write_tensors
+from xpnet.initializers import INITIALIZERS
 from xpnet.layers import LAYERS
 from xpnet.losses import LOSSES
 from xpnet.optimizers import OPTIMIZERS
@@ -545,6 +546,31 @@ def test_a_small_file_that_speaks_of_large_layers_costs_little_memory(saved: Pat
     finally:
         tracemalloc.stop()
     assert peak <= saved.stat().st_size + MIB
+
+
+LAWS = [*INITIALIZERS, *INITIALIZERS.values(), initializers.normal(0.5), constant_weights]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=label)
+def test_loading_draws_no_initial_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, law: Any) -> None:
+    inner = [xpnet.Conv2D(2, 2, weight_init=law, bias_init=law), xpnet.BatchNorm(2)]
+    last = xpnet.Linear(32, 2, weight_init=law, bias_init=law)
+    net = xpnet.Network([xpnet.Residual(inner), xpnet.Flatten(), last], "huber", input_shape=(4, 4, 2))
+    net.save(tmp_path / "f")
+    drawn = []
+    initialize = xpnet.layers.linear.initialize
+
+    def counted(*args: Any) -> Any:
+        drawn.append(args[0])
+        return initialize(*args)
+
+    for module in (xpnet.layers.linear, xpnet.layers.convolution, xpnet.layers.normalization):
+        if hasattr(module, "initialize"):
+            monkeypatch.setattr(module, "initialize", counted)
+    assert_equal(xpnet.load(tmp_path / "f", classes=[constant_weights]), net)
+    assert not drawn
+    net.layers[-1].init(np.random.default_rng(0))
+    assert len(drawn) == 2  # they would have been counted
 
 
 def network_content_of(path: Path) -> tuple[dict[str, np.ndarray], Any]:

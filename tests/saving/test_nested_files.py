@@ -6,7 +6,7 @@ import pickle
 import nested
 import numpy as np
 import pytest
-from nested import Counted, T, X, network
+from nested import Counted, T, Undeclared, X, network
 from numpy.testing import assert_array_equal
 
 import xpnet
@@ -160,3 +160,12 @@ def test_running_statistics_inside_are_stored(tmp_path):
     again = xpnet.load(tmp_path / "f", classes=[Counted])
     assert again.state["1.0.count"].tolist() == [8.0]
     assert_array_equal(again.predict_proba(X), net.predict_proba(X))
+
+
+def test_all_differences_inside_are_listed_at_once(tmp_path):
+    xpnet.Network([Linear(5, 3), Sequence([Undeclared(), Counted()])], "huber").save(tmp_path / "f")
+    tensors, description = read_tensors(tmp_path / "f")
+    del tensors["state.1.1.count"]
+    write_tensors(tmp_path / "f", tensors | {"1.0.a": np.zeros(2, np.float32)}, description)
+    with pytest.raises(CheckpointError, match=r"'1\.0\.a' has shape \(2,\).*'state\.1\.1\.count' \(1,\) is missing"):
+        xpnet.load(tmp_path / "f", classes=[Undeclared, Counted])

@@ -48,6 +48,7 @@ LAYERS = [
     LayerCase(xpnet.Conv2D(2, 3), (4, 5, 2)),
     LayerCase(xpnet.Conv2D(2, 1, size=(3, 2), stride=(2, 1), padding=(0, 1), bias=False), (6, 3, 2)),
     LayerCase(xpnet.Conv1D(2, 3, size=4, stride=3), (7, 2)),
+    LayerCase(xpnet.Conv2D(6, 2, stride=2), (5, 4, 6)),  # whose patches are rows of windows
     LayerCase(xpnet.MaxPool2D(), (5, 4, 2)),
     LayerCase(xpnet.MaxPool2D(size=(3, 2), stride=(2, 1)), (6, 4, 2)),
     LayerCase(xpnet.MaxPool1D(size=3, stride=2), (6, 2)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,9 +37,32 @@ def gemm(
     return 0
 
 
-def library() -> Any:
-    """Return what stands in for the library."""
-    return SimpleNamespace(
-        cublasGemmEx=gemm, cublasCreate_v2=lambda h: 0, cublasSetStream_v2=lambda h, s: 0,
-        cublasSetWorkspace_v2=lambda h, w, n: 0,
+def library(memory: float = float("inf")) -> Any:
+    """Return what stands in for the library, with its `handles` that are in use and memory for so many of them.
+
+    A handle is a number; `settings` holds what each was told.
+    """
+    numbers, handles = itertools.count(1), set[int]()
+    settings: dict[int, list[tuple[str, Any]]] = {}
+
+    def create(handle: Any) -> int:
+        if len(handles) >= made.memory:
+            return 3  # CUBLAS_STATUS_ALLOC_FAILED
+        handle._obj.value = next(numbers)
+        handles.add(handle._obj.value)
+        settings[handle._obj.value] = []
+        return 0
+
+    def destroy(handle: Any) -> int:
+        handles.remove(handle.value)
+        return 0
+
+    def told(name: str) -> Any:
+        return lambda handle, *values: settings[handle.value].append((name, values[-1])) or 0
+
+    made = SimpleNamespace(
+        cublasGemmEx=gemm, cublasCreate_v2=create, cublasDestroy_v2=destroy, cublasSetStream_v2=told("stream"),
+        cublasSetWorkspace_v2=told("workspace"), cublasSetMathMode=told("math mode"), handles=handles,
+        settings=settings, memory=memory,
     )  # fmt: skip
+    return made

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
+import itertools
 import types
+import weakref
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat.numpy
 import numpy as np
@@ -19,7 +20,7 @@ from cublas_host import library
 from cuda_c import TRANSCENDENTAL, apply, compiled, run
 
 from xpnet.backends.cuda import products as cublas
-from xpnet.backends.cupy import CupyBackend
+from xpnet.backends.cupy import CupyBackend, namespace
 
 
 class Timeline:
@@ -30,8 +31,9 @@ class Timeline:
     """What keeps the arrays alive whose addresses a graph knows; it does not keep them itself."""
 
     def do(self, work: Any) -> None:
-        work()
-        if self.nodes is not None:
+        if self.nodes is None:
+            work()
+        else:  # it is done when the graph is launched, and not before
             self.nodes.append(work)
 
 
@@ -54,6 +56,11 @@ def kept(result: Any, again: Any = None) -> Numbers:
         value = target.copy()
         TIMELINE.nodes.append(lambda: np.copyto(target, value if again is None else again()))
     return target.view(Numbers)
+
+
+def refuse_while_capturing() -> None:
+    if TIMELINE.nodes is not None:
+        raise RuntimeError("a value is read while the stream is capturing")
 
 
 class Numbers(np.ndarray):
@@ -96,7 +103,16 @@ class Numbers(np.ndarray):
             return result.view(Numbers)
         return kept(result, compute)
 
+    def __getitem__(self, key):
+        if isinstance(key, Numbers):
+            refuse_while_capturing()  # how many places a mask has decides about the shape
+        return super().__getitem__(plain(key))
+
     def __setitem__(self, key, value):
+        if isinstance(key, Numbers):
+            refuse_while_capturing()
+            plain(self)[plain(key)] = plain(value)
+            return
         keys = key if isinstance(key, tuple) else (key,)
         target, source = plain(self)[keys if Ellipsis in keys else (*keys, ...)], plain(value)
         TIMELINE.do(lambda: np.copyto(target, source, casting="unsafe"))
@@ -107,24 +123,30 @@ class Numbers(np.ndarray):
         )
 
     def __bool__(self):
-        if TIMELINE.nodes is not None:
-            raise RuntimeError("a value is read while the stream is capturing")
+        refuse_while_capturing()
         return bool(plain(self))
+
+    def __float__(self):
+        refuse_while_capturing()
+        return float(plain(self))
 
 
 class Stream:
     """What orders the work; here everything is done at once."""
 
-    ptr = 0
+    numbers = itertools.count(1)
+    current: ClassVar[list[Any]] = []
 
     def __init__(self, non_blocking=True):
         assert non_blocking
+        self.ptr = next(self.numbers)
 
     def __enter__(self):
+        self.current.append(self)
         return self
 
     def __exit__(self, *error):
-        return None
+        assert self.current.pop() is self
 
     def wait_event(self, event):
         pass
@@ -183,6 +205,7 @@ class Device(contextlib.nullcontext):
 
 
 DEVICE = Device()
+LEGACY = Stream()
 
 
 def empty(shape: Any, dtype: Any) -> Numbers:
@@ -205,6 +228,25 @@ class MemoryPool:
         self.malloc = []
 
 
+class CUDARuntimeError(RuntimeError):
+    """What CUDA itself refuses."""
+
+
+class Scratch:
+    """Memory for cuBLAS; `used` counts the bytes that somebody holds."""
+
+    used = 0
+
+    def __init__(self, size):
+        self.ptr = id(self)
+        Scratch.used += size
+        weakref.finalize(self, Scratch.free, size)
+
+    @staticmethod
+    def free(size):
+        Scratch.used -= size
+
+
 def recording(blas: Any) -> Any:
     """Return cuBLAS with products that a graph repeats."""
     gemm = blas.cublasGemmEx
@@ -224,13 +266,14 @@ def make_cupy() -> Any:
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f
     cupy.cuda = SimpleNamespace(
-        Stream=Stream, get_current_stream=Stream, MemoryPool=MemoryPool,
-        Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=lambda n: SimpleNamespace(ptr=1),
+        Stream=Stream, get_current_stream=lambda: (Stream.current or [LEGACY])[-1], MemoryPool=MemoryPool,
+        Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=Scratch,
         runtime=SimpleNamespace(
-            CUDARuntimeError=RuntimeError, runtimeGetVersion=lambda: 13020,
-            getDeviceProperties=lambda number: {"name": b"the host", "totalGlobalMem": 2**34},
+            CUDARuntimeError=CUDARuntimeError, runtimeGetVersion=lambda: 13020, getDevice=lambda: 0,
+            getDeviceProperties=lambda number: {"name": b"the host", "totalGlobalMem": 2**34, "major": 9},
         ),
     )  # fmt: skip
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
     return cupy
 
 
@@ -239,10 +282,8 @@ class HostCupy(CupyBackend):
 
     def __init__(self) -> None:
         self._cupy, self.tf32, self.name, self.device = make_cupy(), False, "cupy", DEVICE
-        self.xp = SimpleNamespace(**wrapped(array_api_compat.numpy))
-        self.xp.matmul = cublas.Product.__new__(cublas.Product)
-        self.xp.matmul._cupy, self.xp.matmul._library = self._cupy, recording(library())
-        self.xp.matmul._compute, self.xp.matmul._local = cublas.COMPUTE_TYPES, threading.local()
+        product = cublas.Product(self._cupy, recording(library()), tf32=False)
+        self.xp = namespace(self._cupy, wrapped(array_api_compat.numpy), product)
 
     def __reduce__(self):
         raise TypeError("not meant to be stored")

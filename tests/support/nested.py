@@ -1,4 +1,4 @@
-"""A network of layers inside of layers, data for it, and a layer with statistics to put inside."""
+"""A network of layers inside of layers, data for it, and layers of one's own to put inside."""
 
 from dataclasses import dataclass
 
@@ -40,3 +40,17 @@ class Counted(xpnet.Layer):
 
     def backward(self, xp, params, cache, dy, context=None, need_dx=True):
         return dy, {}
+
+
+@dataclass(frozen=True)
+class Undeclared(xpnet.Layer):
+    """A factor for all numbers, whose shape is known once it is drawn."""
+
+    def init(self, rng):
+        return {"a": rng.normal(size=(1,))}
+
+    def forward(self, xp, params, x, context=None):
+        return x * params["a"], x
+
+    def backward(self, xp, params, cache, dy, context=None, need_dx=True):
+        return dy * params["a"] if need_dx else None, {"a": xp.reshape(xp.sum(dy * cache), (1,))}

@@ -84,3 +84,13 @@ def test_a_sum_of_two_ways_that_is_not_finite_is_that_of_the_residual():
     net.set_parameters({"0.0.b": np.full(5, 3e38), "0.shortcut.0.b": np.full(5, 3e38)})
     with pytest.raises(NonFiniteError, match=r"the output of layer 0 \(Residual\(.* has 0 NaN and 40 infinite of 40"):
         net.fit(X, T, epochs=1, batch_size=8, verbose=False)
+
+
+def test_a_running_statistic_inside_that_is_not_finite_is_named():
+    class Wrong(xpnet.BatchNorm):
+        def update_state(self, xp, state, cache):
+            new = super().update_state(xp, state, cache)
+            return new | {"variance": new["variance"] / (0.0 * new["variance"])}
+
+    message = refuse(Linear(5, 4), Residual([Tanh(), Sequence([Wrong(4)])]), Linear(4, 3))
+    assert "step 1: the running variance of layer 1.1.0 (" in message

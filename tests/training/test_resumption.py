@@ -594,7 +594,7 @@ CHANGES = {
     "another parameter": (lambda t, d: t.update({"9.W": np.zeros(1)}), "'9.W' (1,) is not known"),
     "no state of a callback": (
         lambda t, d: t.pop("training.callback.0.best"),
-        "the state of the callbacks does not fit",
+        "of its callbacks does not fit",
     ),
     "state of another shape": (lambda t, d: t.update({"training.callback.0.best": np.zeros(2)}), "does not fit"),
     "state of no callback": (lambda t, d: t.update({"training.callback.7.x": np.zeros(2)}), "'training.callback.7.x'"),
@@ -605,6 +605,98 @@ CHANGES = {
 def test_states_that_do_not_fit_are_refused(run_file: Path, name: str) -> None:
     change, message = CHANGES[name]
     assert message in refused(rewritten(run_file, change), make(EVERYTHING))
+
+
+def changed(name: str, value: Any) -> Any:
+    return lambda tensors, description: tensors.update({f"training.callback.{name}": np.asarray(value)})
+
+
+BEST, ROWS = "training.callback.1.parameters.0", "training.callback.2.records"
+FORGED = {
+    "the best value NaN": changed("1.best", np.nan),
+    "the best value endless": changed("1.best", -np.inf),
+    "the best values two": changed("1.best", [1.0, 2.0]),
+    "the best epoch endless": changed("1.best_epoch", np.inf),
+    "the best epoch a fraction": changed("1.best_epoch", 0.5),
+    "the best epoch negative": changed("1.best_epoch", -2),
+    "the best epoch to come": changed("1.best_epoch", 2),
+    "the best epoch a row": changed("1.best_epoch", [0]),
+    "no best epoch, but a best value": changed("1.best_epoch", -1),
+    "the best parameters one number": changed("1.parameters.0", np.zeros(1, "f4")),
+    "the best parameters too many": changed("1.parameters.1", np.zeros(1, "f4")),
+    "the best parameters of another type": lambda t, d: t.update({BEST: t[BEST].astype("f8")}),
+    "the best parameters endless": lambda t, d: t.update({BEST: t[BEST] * np.float32(np.inf)}),
+    "something else about the best": changed("1.more", 1.0),
+    "the steps of records endless": changed("2.steps", np.full(5, np.inf)),
+    "the steps of records fractions": changed("2.steps", np.arange(5.0)),
+    "the steps of records negative": changed("2.steps", np.arange(-1, 4)),
+    "the steps of records falling": changed("2.steps", np.arange(5)[::-1]),
+    "the steps of records to come": changed("2.steps", np.arange(17, 22)),
+    "the steps of records one number": changed("2.steps", 4),
+    "the steps of fewer records": changed("2.steps", np.arange(4)),
+    "records of another width": changed("2.records", np.zeros((5, 3), "f4")),
+    "no records": lambda t, d: (changed("2.steps", np.zeros(0, int))(t, d), changed("2.records", np.zeros(0))(t, d)),
+    "records of another type": lambda t, d: t.update({ROWS: t[ROWS].astype("f8")}),
+    "parameters in the records": changed("2.parameters", np.zeros((5, 3), "f4")),
+    "endless parameters": lambda t, d: t["0.W"].fill(np.inf),
+    "endless moments": lambda t, d: t["training.slot.m.0.W"].fill(np.nan),
+    "an endless average": lambda t, d: t["training.average.0.W"].fill(np.inf),
+    "an endless loss": lambda t, d: t["training.loss"].fill(np.inf),
+}
+
+
+def recorded(net: xpnet.Network, path: Path, items: list[Any], **options: Any) -> None:
+    case = COMBINATIONS[EVERYTHING]
+    net.fit(X, T, optimizer=case["optimizer"], callbacks=items, checkpoint=path, **case["options"] | options)
+
+
+def with_states() -> list[Any]:
+    return [trainings.Best(), xpnet.EarlyStopping(patience=9), xpnet.Recorder(4)]
+
+
+@pytest.fixture(scope="module")
+def recorded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recorded") / "f"
+    with pytest.raises(Boom):
+        recorded(make(EVERYTHING), path, [*with_states(), RaiseAfter(17)])
+    return path
+
+
+class AsBegun(xpnet.Callback):
+    """Keeps what the callbacks before it have when the training begins, and again when it was refused."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def on_begin(self, run: Any) -> None:
+        self.begun = self.states()
+
+    def states(self) -> list[Any]:
+        return [{name: np.asarray(v).tobytes() for name, v in item.get_state().items()} for item in self.items]
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_states_of_callbacks_are_refused_and_change_nothing(
+    recorded_file: Path, tmp_path: Path, no_sync: None, name: str
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(recorded_file.read_bytes())
+    rewritten(path, FORGED[name])
+    net, items, content = make(EVERYTHING), with_states(), path.read_bytes()
+    before, begun = net.theta.tobytes(), AsBegun(items)
+    with pytest.raises(CheckpointError, match="of the training or of its callbacks does not fit"):
+        recorded(net, path, [*items, begun], resume=True)
+    assert net.theta.tobytes() == before
+    assert begun.states() == begun.begun
+    assert path.read_bytes() == content
+
+
+def test_what_was_not_forged_goes_on(recorded_file: Path, tmp_path: Path, no_sync: None) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(recorded_file.read_bytes())
+    items = with_states()
+    recorded(make(EVERYTHING), path, items, resume=True, epochs=4)
+    assert items[2].steps.tolist() == list(range(0, 29, 4))
 
 
 def test_memory_that_runs_out_while_resuming_changes_nothing(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

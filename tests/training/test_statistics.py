@@ -12,6 +12,7 @@ import xpnet
 from xpnet.backends.cpu.replay import Replay
 from xpnet.errors import CheckpointError
 from xpnet.files.tensors import read_tensors, write_tensors
+from xpnet.layers import forward_pass
 from xpnet.training.callbacks import Callback
 
 RNG = np.random.default_rng(8)
@@ -86,6 +87,50 @@ def test_seven_ragged_steps_follow_the_recursion(on):
     for name, value in state(net).items():
         assert_allclose(value, EXPECTED[name], rtol=1e-12, err_msg=name)
     assert_allclose(on.to_numpy(net.theta), THETA, rtol=1e-11, atol=1e-13)
+
+
+IMAGES = RNG.normal(1.0, 2.0, (25, 4, 5, 2))
+
+
+def nested(backend="numpy"):
+    """Return a network of images whose statistics lie in layers inside of layers."""
+    block = [
+        xpnet.Conv2D(3, 3, bias=False),
+        xpnet.BatchNorm(3),
+        xpnet.Sequence([xpnet.ReLU(), xpnet.BatchNorm(3, 0.4)]),
+    ]
+    return xpnet.Network(
+        [
+            xpnet.RandomShift(1), xpnet.Conv2D(2, 3, stride=2), xpnet.Residual(block, [xpnet.BatchNorm(3, 0.2)]),
+            xpnet.GlobalAveragePool2D(), xpnet.Linear(3, 2),
+        ],
+        "cross_entropy", backend, "float64", seed=3, input_shape=(4, 5, 2),
+    )  # fmt: skip
+
+
+def test_layers_inside_of_layers_keep_statistics_of_what_comes_in_there(on):
+    made, by_hand = nested(on), nested()
+    layers = {"2.1": xpnet.BatchNorm(3), "2.2.1": xpnet.BatchNorm(3, 0.4), "2.shortcut.0": xpnet.BatchNorm(3, 0.2)}
+    seen = {place: [] for place in layers}
+
+    def watch(place, name, array):
+        if name == "x" and place in seen:
+            seen[place].append(np.array(array))
+
+    xp, layout = by_hand.backend.xp, by_hand.layout
+    for k in range(STEPS):
+        rows, step = BATCHES[k % 4], by_hand.step_array(k)
+        contexts = by_hand.contexts(True, step, watch=watch)
+        forward_pass(xp, by_hand.layers, layout.split(xp, by_hand.theta), IMAGES[rows], contexts)
+        _, grads = by_hand.gradients(IMAGES[rows], T[rows], training=True, step=k)
+        by_hand.set_parameters({name: by_hand.parameters[name] - RATE * g for name, g in grads.items()})
+    with np.errstate(all="ignore"):
+        xpnet.Trainer(made, xpnet.SGD(RATE), IMAGES, T, batch_size=7, shuffle=False).run(STEPS)
+    assert made.state.keys() == {f"{place}.{name}" for place in layers for name in ("mean", "variance")}
+    for place, layer in layers.items():
+        for name, value in zip(("mean", "variance"), oracle.running_statistics(layer, seen[place]), strict=True):
+            found = on.to_numpy(made.state[f"{place}.{name}"])
+            assert_allclose(found, value, rtol=1e-11, atol=1e-13, err_msg=f"{place}.{name}")
 
 
 def test_the_estimators_trainer_follows_it_too():
@@ -295,9 +340,9 @@ def test_predictions_do_not_depend_on_how_a_batch_is_cut():
 def test_a_training_finds_statistics_that_are_not_finite():
     net = network(dtype="float32")
     net.state["1.mean"][...] = np.nan
-    with pytest.raises(xpnet.errors.NonFiniteError, match=r"the running mean of layer 1 \(BatchNorm.* has 4 NaN"):
+    with pytest.raises(xpnet.errors.NonFiniteError, match=r"the running mean of layer 1 .* has 4 NaN"):
         trainer(net).run(1)
     net = network(dtype="float32")
     net.set_parameters({"0.W": 1e30 * net.parameters["0.W"]})  # squares are infinite, and the output is beta
-    with pytest.raises(xpnet.errors.NonFiniteError, match=r"the running variance of layer 1 .* 0 NaN and 4 infinite"):
+    with pytest.raises(xpnet.errors.NonFiniteError, match=r"the running variance of layer 1 .* has 0 NaN and 4 inf"):
         trainer(net).run(1)

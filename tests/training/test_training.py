@@ -91,6 +91,13 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert epoch_order(2**80, 1, 50).tolist() != orders[0, 1]
 
 
+def test_no_order_comes_again_in_a_hundred_epochs():
+    trainer = xpnet.Trainer(xpnet.mlp([4, 3], seed=3), "sgd", np.zeros((9, 4), "f4"), np.zeros(9, int))
+    orders = [trainer.feed.order(epoch).tolist() for epoch in range(101)]
+    assert len({tuple(order) for order in orders[:100]}) == 100
+    assert orders[100] == [5, 1, 0, 2, 3, 7, 6, 4, 8]  # what NumPy's PCG64 makes of the seed (3, 0x0E0C, 100)
+
+
 def test_epochs_in_one_run_or_several_take_the_same_order(problem):
     x, t = problem
     whole, parts = neuron(seed=9), neuron(seed=9)

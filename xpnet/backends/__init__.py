@@ -63,9 +63,9 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
 
         return NumpyBackend()
     if base == "cupy":
-        from xpnet.backends.cupy import CupyBackend
+        from xpnet.backends.cupy import on_device
 
-        return CupyBackend(0 if device is None else device, tf32)
+        return on_device(0 if device is None else device, tf32)
     raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{closest(base, NAMES)}")
 
 

@@ -77,6 +77,14 @@ class Backend:
         """Say whether `a` is an array of this library on this device."""
         raise NotImplementedError
 
+    def contiguous(self, a: Array) -> Array:
+        """Return an array of this backend as a compiled step takes it: where the layout counts, row after row."""
+        return a
+
+    def same_place(self, other: Backend) -> bool:
+        """Say whether arrays of `other` are at home here, whatever else the two may be told."""
+        return self == other
+
     def synchronize(self) -> None:
         """Wait until the device has done everything asked of it so far."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Backend, Program, Step
+from xpnet.backends.base import Backend, Eager, Program, Step
 from xpnet.backends.cuda.graph import CapturedStep
-from xpnet.backends.cuda.products import Product
+from xpnet.backends.cuda.products import Product, load
 from xpnet.backends.cuda.proof import proven
 from xpnet.backends.tape.record import CannotRecord
 from xpnet.errors import BackendUnavailableError
@@ -80,6 +81,20 @@ def _missing(what: str, error: BaseException) -> str:
     return f"backend 'cupy': {what} is missing or does not fit the driver ({error}). Install it: {INSTALL}"
 
 
+def namespace(cupy: Any, compat: Mapping[str, Any], product: Product) -> Any:
+    """Return `compat`, the functions of the standard for CuPy, with those in place that can be captured.
+
+    Its own `clip` and `sign` look at values, for which the host waits, and CuPy's products refuse to be captured.
+    """
+
+    def clip(x: Any, /, min: Any = None, max: Any = None) -> Any:
+        result = x if min is None else cupy.maximum(x, min)
+        result = result if max is None else cupy.minimum(result, max)
+        return result.astype(x.dtype, copy=result is x)
+
+    return types.SimpleNamespace(**dict(compat) | {"clip": clip, "sign": cupy.sign, "matmul": product})
+
+
 class CupyBackend(Backend):
     """CuPy on one CUDA device.
 
@@ -103,9 +118,7 @@ class CupyBackend(Backend):
 
         self.device = self._cupy.cuda.Device(device)
         self.name = "cupy" if device == 0 else f"cupy:{device}"
-        # A namespace of its own, so that a capturable product can take matmul's place.
-        self.xp = types.SimpleNamespace(**vars(array_api_compat.cupy))
-        self.xp.matmul = Product(self._cupy, tf32)
+        self.xp = namespace(self._cupy, vars(array_api_compat.cupy), Product(self._cupy, load(), tf32))
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         with self.device:
@@ -114,6 +127,13 @@ class CupyBackend(Backend):
     def to_numpy(self, a: Any) -> HostArray:
         return np.asarray(self._cupy.asnumpy(a))
 
+    def contiguous(self, a: Any) -> Any:
+        with self.device:
+            return self._cupy.ascontiguousarray(a)
+
+    def same_place(self, other: Backend) -> bool:
+        return isinstance(other, CupyBackend) and self.name == other.name
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CupyBackend) and (self.name, self.tf32) == (other.name, other.tf32)
 
@@ -121,7 +141,7 @@ class CupyBackend(Backend):
         return hash((self.name, self.tf32))
 
     def __reduce__(self) -> Any:
-        return CupyBackend, (self.device.id, self.tf32)
+        return on_device, (self.device.id, self.tf32)
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, self._cupy.ndarray) and a.device.id == self.device.id
@@ -150,14 +170,26 @@ class CupyBackend(Backend):
                 self.compiled = f"as it is written, since it cannot be recorded: {reason}"
                 self.tell_as_written(reason)
                 return super().compile(step, arrays, changes)
-            return program or CapturedStep(self._cupy, lambda: step(self.xp, arrays), changes, self.compiled)
+            if program is not None:
+                return program
+            try:
+                return self._captured(lambda: step(self.xp, arrays), changes)
+            except MemoryError:
+                raise
+            except Exception as error:  # a value is looked at, or the step's own, which it will raise again
+                failure = f"{type(error).__name__}: {error}"
+                self.compiled = f"step by step, since capturing it failed: {failure}; {self.compiled}"
+                return Eager(step, self.xp, arrays, after=functools.partial(self.tell_as_written, error))
+
+    def _captured(self, step: Callable[[], None], changes: Sequence[Any]) -> Program:
+        return CapturedStep(self._cupy, self.xp.matmul.lane(), step, changes, self.compiled)
 
     def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
         """Return the step as kernels of its own, or None if that is not possible or not right."""
         try:
             fused = proven(self._cupy, self.xp, step, arrays, changes)
             self.compiled = fused.describe()
-            return CapturedStep(self._cupy, fused, changes, self.compiled)
+            return self._captured(fused, changes)
         except CannotRecord:
             raise
         except Exception as error:  # memory may not suffice, a compiler may be missing: the step as it is written is
@@ -181,3 +213,9 @@ class CupyBackend(Backend):
             f"device {self.device.id}: {properties['name'].decode()}, {gigabytes:.0f} GiB"
             f"{'; last training step: ' if self.compiled else ''}{self.compiled}"
         )
+
+
+@functools.cache
+def on_device(device: int, tf32: bool) -> CupyBackend:
+    """Return the backend of a device: one, since it holds a stream, a handle and scratch memory, and a probe waits."""
+    return CupyBackend(device, tf32)

@@ -39,7 +39,7 @@ def choose_backend(backend: str | Backend | None, X: Any) -> Backend:
     if backend is None:
         return own or get_backend("numpy")
     chosen = get_backend(backend)
-    if own is not None and own != chosen:
+    if own is not None and not own.same_place(chosen):
         raise BackendMismatchError(
             f"X is on {own.name}, but backend={chosen.name!r}; pass NumPy arrays, which are moved there, "
             "or leave backend=None to compute where X is"
@@ -54,7 +54,9 @@ def check_same_place(X: Any, backend: Backend, fitted_with_arrays: bool, estimat
     training data to a device answers questions from this device alone.
     """
     own = backend_of(X)
-    if own == backend or (own is None and (not fitted_with_arrays or backend == get_backend("numpy"))):
+    if own is not None and own.same_place(backend):
+        return
+    if own is None and (not fitted_with_arrays or backend == get_backend("numpy")):
         return
     came = "the host (NumPy)" if own is None else own.name
     raise FittedElsewhereError(

@@ -22,7 +22,7 @@ def to_device(a: Any, backend: Backend, dtype: str) -> Array:
     if is_sparse(a):
         return a.tocsr()
     if backend.owns(a) and not isinstance(a, np.ndarray):
-        return backend.xp.astype(a, getattr(backend.xp, dtype), copy=False)
+        return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
     return backend.asarray(np.ascontiguousarray(a, dtype=dtype))
 
 

@@ -18,9 +18,9 @@ from xpnet.inspection.equations import (
     substituted,
     symbol,
 )
-from xpnet.inspection.formulas import formulas
+from xpnet.inspection.formulas import formulas, needed
 from xpnet.inspection.writing import Section
-from xpnet.layers import Activation, BatchNorm, Dropout
+from xpnet.layers import Activation, BatchNorm, Dropout, RandomCutout
 from xpnet.layers.shapes import Inner, every_layer
 from xpnet.model.core import Model
 
@@ -35,6 +35,9 @@ TARGETS = {
 WORDS = {
     "patches(": "patches has a row for each of a sample's M windows, its K numbers; add_patches adds them up again",
     "windows(": "windows has the K places of each of a sample's M windows; add_windows adds them up again",
+    "(B, N, G, K)": "N counts a sample's places, and G its groups of K channels each",
+    "[:, :, ::-1, :]": "f is 1 for each image that is mirrored and else 0; outside of training 0",
+    "shifted(": "shifted moves each image down by i and right by j, zeros come in; outside of training both are 0",
     "(M, ": "M counts the samples or, of images, the places of all samples",
 }
 """What stands in formulas of layers for images, and what it means; it is said once."""
@@ -132,7 +135,8 @@ def _backward(item: Inner, leaving: bool) -> list[Line]:
         return list(spread(item)) if not leaving else [passed_on(item)] if item.need_dx else []
     if leaving:
         return []
-    found = [f for f in formulas(layer, layer.backward) if item.need_dx or f.left != "dx"]
+    asked = {f"d{name}" for name in layer.parameter_shapes()} | ({"dx"} if item.need_dx else set())
+    found = needed(formulas(layer, layer.backward), asked)
     return equations(item.place, layer, found, item.before, item.after) or [_unknown(passed_back(item.place), layer)]
 
 
@@ -154,6 +158,9 @@ def _remarks(item: Inner, lines: list[Line], words: dict[str, str]) -> Iterator[
     if isinstance(layer, Dropout):
         m, scale = at("m", place), f"{1 / (1 - layer.rate):.4g}"
         yield _sentence(f"{m} is 0 with probability {layer.rate!r} and else {scale}; outside of training 1")
+    if isinstance(layer, RandomCutout):
+        side, m = layer.size, at("m", place)
+        yield _sentence(f"{m} is 0 in a square of {side} by {side} places and else 1; outside of training 1")
     if isinstance(layer, Activation):
         yield _sentence(f"{at('f', place)} is the function {layer.name!r}, and {at('df', place)} is its derivative")
     if isinstance(layer, BatchNorm):

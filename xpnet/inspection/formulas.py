@@ -46,6 +46,16 @@ def formulas(owner: Any, method: Callable[..., Any]) -> list[Formula]:
     return [Formula(f.left, f.right.removesuffix(" + b"), f.shapes.removesuffix(" + (O,)")) for f in kept]
 
 
+def needed(found: list[Formula], asked: set[str]) -> list[Formula]:
+    """Return the formulas without those that nothing that is asked for depends on."""
+    kept: list[Formula] = []
+    for formula in reversed(found):
+        if formula.left in asked:
+            kept.append(formula)
+            asked = asked | {node.id for node in ast.walk(ast.parse(formula.right)) if isinstance(node, ast.Name)}
+    return kept[::-1]
+
+
 class _Rename(ast.NodeTransformer):
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = names

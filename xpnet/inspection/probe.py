@@ -59,13 +59,14 @@ class Probe:
     Attributes
     ----------
     net : Model
+    trainer : Trainer
     sizes : dict
         The number of entries of each quantity, by its name.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         net = self.net = trainer.net
-        self._trainer, backend = trainer, net.backend
+        self.trainer, backend = trainer, net.backend
         self._seen: dict[str, Array] = {}
         self._parts = {p.key: (p.start, p.stop) for p in sorted(net.layout.places, key=lambda p: p.start)}
         rows = np.random.default_rng([net.seed, 0x0B5E]).permutation(trainer.feed.samples)[: trainer.feed.batch_size]
@@ -102,7 +103,7 @@ class Probe:
 
     def _arrays(self, rows: HostArray) -> Arrays:
         """Return the step's own arrays: those of the trainer, with these samples alone as the data."""
-        backend, xp, given, own = self.net.backend, self.net.backend.xp, self._trainer.arrays, Arrays()
+        backend, xp, given, own = self.net.backend, self.net.backend.xp, self.trainer.arrays, Arrays()
         index = backend.asarray(rows)
         own.declare(DATA, {name: xp.take(given[name], index, axis=0) for name in ("x", "t", "weight") if name in given})
         own.declare(DATA, {"order": backend.asarray(np.arange(len(rows))), "scalars": backend.asarray(self._scalars())})
@@ -113,7 +114,7 @@ class Probe:
 
     def _scalars(self) -> HostArray:
         """Return the coming step's row of the trainer's table of learning rates and the like."""
-        return self._trainer.table(range(self._trainer.step, self._trainer.step + 1))
+        return self.trainer.table(range(self.trainer.step, self.trainer.step + 1))
 
     def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
         """Return the numbers of the record of a step that led from `theta` to `own`, with deltas scaled by `scale`."""

@@ -208,11 +208,11 @@ class Recorder(Callback):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        asarray = self._recorded().net.backend.asarray
-        self._steps = [int(step) for step in state["steps"]]
-        records, thetas = np.asarray(state["records"]), np.asarray(state.get("parameters", ()))
-        count, theta = len(self._steps), self._recorded().net.theta
-        wanted = (count, *self._rows[0].shape), (count, *theta.shape) if self.keep_parameters else (0,)
-        if not count or (records.shape, thetas.shape) != wanted:
-            raise ValueError(f"records of shapes {records.shape} and {thetas.shape}, expected {wanted}")
-        self._rows, self._thetas = [asarray(row) for row in records], [asarray(theta) for theta in thetas]
+        asarray, steps = self._recorded().net.backend.asarray, state["steps"]
+        wanted = {name: (a.dtype, (steps.size, *a.shape[1:])) for name, a in self.get_state().items()}
+        if not steps.size or {name: (a.dtype, a.shape) for name, a in state.items()} != wanted:
+            raise ValueError(f"{steps.size} records, which must have {wanted!r:.200}")
+        if steps[0] < 0 or steps[-1] > self._recorded().trainer.step or not (steps[1:] > steps[:-1]).all():
+            raise ValueError(f"records of the impossible steps {steps}")
+        self._steps, self._rows = steps.tolist(), [asarray(row) for row in state["records"]]
+        self._thetas = [asarray(theta) for theta in state.get("parameters", ())]

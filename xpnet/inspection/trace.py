@@ -18,6 +18,7 @@ from xpnet.inspection.tables import html_table, text_table
 from xpnet.layers.base import joined
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
+from xpnet.model.memory import explained
 from xpnet.typing import Array
 
 _NUMBERS = range(2, 7)  # the columns of the table that have numbers
@@ -133,7 +134,6 @@ def _percent(share: float) -> str:
 
 def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
     """Run one forward and one backward pass and keep everything; see `Network.trace`."""
-    x, t, weight = net.check_batch(x, t, sample_weight)
     xp = net.backend.xp
     seen: dict[str, dict[str, Array]] = {}
     order: list[str] = []
@@ -143,7 +143,8 @@ def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bo
         if name == "y":
             order.append(place)
 
-    with net.backend.active():
+    with net.backend.active(), explained(net.backend, "tracing"):
+        x, t, weight = net.check_batch(x, t, sample_weight)
         params, contexts = net.layout.split(xp, net.theta), net.contexts(training, net.step_array(step), watch=watch)
         value, _, _ = net.differentiate(xp, params, x, t, weight, contexts, last=-1)
         value = net.penalize(xp, value, net.theta, xp.zeros_like(net.theta))

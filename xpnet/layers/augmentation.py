@@ -39,6 +39,11 @@ class Augmentation:
         return bits[:, :1], bits[:, 1:]
 
 
+def below(bits: Array, n: int) -> Array:
+    """Return 32 random bits as a whole number from 0 to n - 1, for n up to 65536."""
+    return ((bits >> 16) * n) >> 16
+
+
 def places(xp: Any, x: Array, axis: int) -> Array:
     """Return 0, 1, ... along the rows (axis 1) or columns (axis 2) of images, as (1, H) or (1, W)."""
     return xp.arange(x.shape[axis], dtype=xp.int64, device=x.device)[None, :]
@@ -77,14 +82,14 @@ class RandomFlip(Augmentation, Layer):
 def shifted(xp: Any, x: Array, i: Array, j: Array) -> Array:
     """Return images moved down by i and right by j, (B, 1) each; zeros come in.
 
-    A row of C numbers is taken from its place in the list of all places, and from anywhere if it comes from outside of
+    A row of C numbers is taken from its place in the list of all places, and from place 0 if it comes from outside of
     the image: there the mask is 0.
     """
     B, H, W, C = x.shape
     h, w = places(xp, x, 1) - i, places(xp, x, 2) - j
     inside = ((h >= 0) & (h < H))[:, :, None] & ((w >= 0) & (w < W))[:, None, :]
     first = xp.arange(B, dtype=xp.int64, device=x.device)[:, None, None] * (H * W)
-    source = first + (h % H)[:, :, None] * W + (w % W)[:, None, :]
+    source = (first + h[:, :, None] * W + w[:, None, :]) * xp.astype(inside, xp.int64)
     rows = xp.take(xp.reshape(x, (B * H * W, C)), xp.reshape(source, (B * H * W,)), axis=0)
     return xp.reshape(rows, x.shape) * xp.astype(inside, x.dtype)[:, :, :, None]
 
@@ -106,7 +111,7 @@ class RandomShift(Augmentation, Layer):
 
     def shifts(self, xp: Any, x: Array, context: Context) -> tuple[Array, Array]:
         """Return how far each image is moved down and to the right, as (B, 1) each."""
-        down, right = (b % (2 * self.pixels + 1) for b in self.bits(xp, x, context))
+        down, right = (below(b, 2 * self.pixels + 1) for b in self.bits(xp, x, context))
         return xp.astype(down, xp.int64) - self.pixels, xp.astype(right, xp.int64) - self.pixels
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
@@ -158,7 +163,7 @@ class RandomCutout(Augmentation, Layer):
         """Return 0 in the square of each image and else 1, as (B, H, W, 1)."""
         covered = []
         for axis, bits in zip((1, 2), self.bits(xp, x, context), strict=True):
-            first = xp.astype(bits % x.shape[axis], xp.int64) - self.size // 2
+            first = xp.astype(below(bits, x.shape[axis]), xp.int64) - self.size // 2
             place = places(xp, x, axis) - first
             covered.append((place >= 0) & (place < self.size))
         rows, columns = covered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -58,7 +58,8 @@ class Context:
         key = self.key
         for part in name.split("."):
             key = crc32(f"{key} {part}".encode())
-        return replace(self, key=key, state=under(name, self.state), place=f"{self.place}.{name}".lstrip("."))
+        place, state = f"{self.place}.{name}".lstrip("."), under(name, self.state)
+        return Context(self.training, key, self.step, state, place, self.watch)
 
 
 def under(place: str, named: Mapping[str, T]) -> dict[str, T]:

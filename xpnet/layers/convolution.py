@@ -12,7 +12,7 @@ from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, initialize, resolve
 from xpnet.layers.base import INFERENCE, Context, Layer
 from xpnet.layers.patches import Patches, rows_first
-from xpnet.layers.windows import Padding, Windows, check_padding, per_axis
+from xpnet.layers.windows import Padding, Windows, check_padding, check_sizes, per_axis
 from xpnet.typing import Array, HostArray, Params, Shape
 from xpnet.validation import check_flag, check_size
 
@@ -37,8 +37,8 @@ class _Convolution(Layer):
         name, axes = type(self).__name__, len(self.axes)
         check_size(f"{name}: inputs", self.inputs)
         check_size(f"{name}: outputs", self.outputs)
-        per_axis(f"{name}: size", self.size, axes)
-        per_axis(f"{name}: stride", self.stride, axes)
+        check_sizes(f"{name}: size", self.size, axes)
+        check_sizes(f"{name}: stride", self.stride, axes)
         check_padding(f"{name}: padding", self.padding, axes)
         check_flag(f"{name}: bias", self.bias)
         resolve(self.weight_init)
@@ -55,7 +55,7 @@ class _Convolution(Layer):
             wanted = f"({', '.join(self.axes)}, {self.inputs})"
             raise ShapeError(f"{name} takes samples of shape {wanted}, got {shape}{self._advice(shape)}")
         axes = len(self.axes)
-        return Windows.of(name, shape, per_axis("", self.size, axes), per_axis("", self.stride, axes), self.padding)
+        return Windows.of(name, shape, per_axis(self.size, axes), per_axis(self.stride, axes), self.padding)
 
     def _advice(self, shape: Shape) -> str:
         """Return what to put before this layer so that flat samples fit."""
@@ -68,7 +68,7 @@ class _Convolution(Layer):
         return (*self.windows(shape).shape, self.outputs)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        W = (*per_axis("", self.size, len(self.axes)), self.inputs, self.outputs)
+        W = (*per_axis(self.size, len(self.axes)), self.inputs, self.outputs)
         return {"W": W} | ({"b": (self.outputs,)} if self.bias else {})
 
     def init(self, rng: np.random.Generator) -> dict[str, HostArray]:

@@ -12,7 +12,7 @@ from xpnet.typing import Array, Shape
 
 Index = tuple[int | slice, ...]
 
-FEW = 16
+FEW = 9
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
 
@@ -73,10 +73,10 @@ class Patches(NamedTuple):
     def places(self) -> Iterator[tuple[Index, Index]]:
         """Yield where numbers of images lie among the patches, and which numbers these are."""
         groups, lines, *_ = self.grid(1)
-        down, whole = self.down._replace(windows=lines), slice(None)
-        for g, i, j in itertools.product(range(groups), range(self.together), range(self.across.size)):
-            (at, seen), (columns, pixels) = down.seen(g + i), self.across.seen(j)
-            yield (g, at, whole, columns, i, j, whole), (whole, seen, pixels, whole)
+        down, whole = self.down._replace(windows=lines, size=max(groups, self.together)), slice(None)
+        for (i, at, seen), (j, columns, pixels) in itertools.product(down.seen(), self.across.seen()):
+            g, row = (0, i) if self.few else (i, 0)
+            yield (g, at, whole, columns, row, j, whole), (whole, seen, pixels, whole)
 
     def cut(self, xp: Any, x: Array) -> Array:
         """Return the patches of images; outside of an image these are zeros."""

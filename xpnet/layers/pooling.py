@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from xpnet.errors import ShapeError
 from xpnet.layers.base import INFERENCE, Context, Layer
-from xpnet.layers.windows import Windows, per_axis
+from xpnet.layers.windows import Windows, check_sizes, per_axis
 from xpnet.typing import Array, Params, Shape
 
 Result = tuple[Array, Any]
@@ -26,16 +26,16 @@ class _Pool(Layer):
 
     def __post_init__(self) -> None:
         name, axes = type(self).__name__, len(self.axes)
-        per_axis(f"{name}: size", self.size, axes)
+        check_sizes(f"{name}: size", self.size, axes)
         if self.stride is not None:
-            per_axis(f"{name}: stride", self.stride, axes)
+            check_sizes(f"{name}: stride", self.stride, axes)
 
     def windows(self, shape: Shape) -> Windows:
         """Return where the windows lie in samples of `shape`, or say why it does not fit."""
         check_shape(self, self.axes, shape)
-        size = per_axis("size", self.size, len(self.axes))
-        stride = size if self.stride is None else per_axis("stride", self.stride, len(self.axes))
-        return Windows.of(type(self).__name__, shape, size, stride)
+        stride = self.size if self.stride is None else self.stride
+        axes = len(self.axes)
+        return Windows.of(type(self).__name__, shape, per_axis(self.size, axes), per_axis(stride, axes))
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*self.windows(shape).shape, shape[-1])
@@ -56,7 +56,7 @@ class _MaxPool(_Pool):
         P = windows(x)         (B, M, K, C)     (1)
         y = max(P, axis=2)     (B, M, C)        (2)
         """
-        _, *others = seen = [inputs for _, inputs in self.windows(x.shape[1:]).places()]
+        _, *others = seen = list(self.windows(x.shape[1:]).places())
         y = x[seen[0]]
         for inputs in others:
             y = xp.maximum(y, x[inputs])
@@ -73,7 +73,7 @@ class _MaxPool(_Pool):
         """
         x, y = cache
         dx, left = xp.zeros_like(x), dy  # what no place has taken yet
-        for _, inputs in self.windows(x.shape[1:]).places():
+        for inputs in self.windows(x.shape[1:]).places():
             taken = left * xp.astype(x[inputs] == y, dy.dtype)
             dx[inputs] += taken
             left = left - taken
@@ -90,7 +90,7 @@ class _AveragePool(_Pool):
         y = mean(P, axis=2)     (B, M, C)        (2)
         """
         windows = self.windows(x.shape[1:])
-        first, *others = [x[inputs] for _, inputs in windows.places()]
+        first, *others = [x[inputs] for inputs in windows.places()]
         return sum(others, first) * (1.0 / windows.size), x.shape
 
     def backward(
@@ -103,7 +103,7 @@ class _AveragePool(_Pool):
         """
         windows = self.windows(cache[1:])
         dx, share = xp.zeros(cache, dtype=dy.dtype, device=dy.device), dy * (1.0 / windows.size)
-        for _, inputs in windows.places():
+        for inputs in windows.places():
             dx[inputs] += share
         return dx, {}
 
@@ -134,7 +134,7 @@ class _GlobalAveragePool(Layer):
         """
         B, *places, C = cache
         share = xp.reshape(dy * (1.0 / prod(places)), (B, *(1 for _ in places), C))
-        return xp.broadcast_to(share, cache), {}
+        return xp.ones(cache, dtype=dy.dtype, device=dy.device) * share, {}
 
 
 @dataclass(frozen=True)

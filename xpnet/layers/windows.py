@@ -15,12 +15,18 @@ Slices = tuple[slice, ...]
 Padding = str | int | tuple[int, ...]
 
 
-def per_axis(name: str, value: Any, axes: int, minimum: int = 1) -> tuple[int, ...]:
+def per_axis(value: int | tuple[int, ...], axes: int) -> tuple[int, ...]:
     """Return a hyper-parameter as one integer an axis; a single one serves for all."""
-    values = value if isinstance(value, tuple) else (value,) * axes
+    return value if isinstance(value, tuple) else (value,) * axes
+
+
+def check_sizes(name: str, value: Any, axes: int, minimum: int = 1) -> None:
+    """Raise unless `value` is an integer or one an axis, none below `minimum`."""
+    values = per_axis(value, axes)
     if len(values) != axes:
         raise ConfigError(f"{name} must be one integer or {axes}, one an axis, got {value!r}")
-    return tuple(check_size(name, v, minimum) for v in values)
+    for v in values:
+        check_size(name, v, minimum)
 
 
 def check_padding(name: str, value: Any, axes: int) -> None:
@@ -29,7 +35,7 @@ def check_padding(name: str, value: Any, axes: int) -> None:
         if value not in ("same", "valid"):
             raise ConfigError(f'{name} must be "same", "valid" or a number of zeros at each border, got {value!r}')
     else:
-        per_axis(name, value, axes, 0)
+        check_sizes(name, value, axes, 0)
 
 
 class Axis(NamedTuple):
@@ -54,14 +60,15 @@ class Axis(NamedTuple):
         before = 0 if isinstance(padding, str) else padding
         return cls(inputs, size, stride, before, (inputs + 2 * before - size) // stride + 1)
 
-    def seen(self, k: int) -> tuple[slice, slice]:
-        """Return the windows whose place k lies in the image, not in the zeros around it, and the inputs it sees."""
-        shift = k - self.before
-        first = max(-(shift // self.stride), 0)
-        last = min((self.inputs - 1 - shift) // self.stride, self.windows - 1)
-        if last < first:
-            return slice(0, 0), slice(0, 0)
-        return slice(first, last + 1), slice(first * self.stride + shift, last * self.stride + shift + 1, self.stride)
+    def seen(self) -> Iterator[tuple[int, slice, slice]]:
+        """Yield the places of a window that see the image, each with the windows in which it does, and what it sees."""
+        for k in range(self.size):
+            shift = k - self.before
+            first = max(-(shift // self.stride), 0)
+            last = min((self.inputs - 1 - shift) // self.stride, self.windows - 1)
+            if first <= last:
+                inputs = slice(first * self.stride + shift, last * self.stride + shift + 1, self.stride)
+                yield k, slice(first, last + 1), inputs
 
 
 class Windows(NamedTuple):
@@ -91,9 +98,7 @@ class Windows(NamedTuple):
         """The number of places in a window."""
         return prod(axis.size for axis in self.axes)
 
-    def places(self) -> Iterator[tuple[Slices, Slices]]:
-        """Yield for each place of a window, row by row, the windows in which it sees the image, and what it sees."""
-        whole = slice(None)
-        for place in itertools.product(*(range(axis.size) for axis in self.axes)):
-            windows, inputs = zip(*(axis.seen(k) for axis, k in zip(self.axes, place, strict=True)), strict=True)
-            yield (whole, *windows), (whole, *inputs, whole)
+    def places(self) -> Iterator[Slices]:
+        """Yield for each place of a window, row by row, what it sees of images in all windows."""
+        for place in itertools.product(*(axis.seen() for axis in self.axes)):
+            yield slice(None), *(inputs for _, _, inputs in place), slice(None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError, closest
+from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError
 from xpnet.layers import (
     ACTIVATIONS,
     ELU,
@@ -29,30 +28,21 @@ from xpnet.layers.base import joined
 from xpnet.layers.sequence import check_layers
 from xpnet.layers.shapes import first_shape, shape_after
 from xpnet.losses import LOSSES, Loss
+from xpnet.model.memory import memory, readable
 from xpnet.typing import HostArray, Shape
-from xpnet.validation import check_size
+from xpnet.validation import check_size, named
 
 DTYPES = ("float32", "float64")
 
 
 def check_loss(loss: Any) -> Loss:
     """Return the loss that a name or object stands for."""
-    if isinstance(loss, Loss):
-        return loss
-    if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]()
-    hint = f" (write xpnet.{loss.__name__}(), with parentheses)" if isinstance(loss, type) else ""
-    raise ConfigError(f"unknown loss {loss!r}{hint}; names are {', '.join(LOSSES)}.{closest(str(loss), LOSSES)}")
+    return named("loss", loss, LOSSES, Loss)
 
 
 def activation_layer(activation: Any) -> Layer:
     """Return the activation that a name or layer stands for."""
-    if isinstance(activation, Layer):
-        return activation
-    if isinstance(activation, str) and activation in ACTIVATIONS:
-        return ACTIVATIONS[activation]()
-    known = ", ".join(ACTIVATIONS)
-    raise ConfigError(f"unknown activation {activation!r}; names are {known}.{closest(str(activation), ACTIVATIONS)}")
+    return named("activation", activation, ACTIVATIONS, Layer)
 
 
 def network_layers(layers: Any) -> tuple[Layer, ...]:
@@ -70,7 +60,7 @@ def infer_shapes(layers: Sequence[Layer], loss: Loss, input_shape: Any = None) -
             "no layer says how many inputs the network has; begin with e.g. xpnet.Linear(2, 3), or give the shape of "
             "one sample, e.g. input_shape=(28, 28, 1)"
         )
-    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.input_shape is not None)
+    known = 0 if input_shape is not None else next(k for k, layer in enumerate(layers) if layer.usual_shape is not None)
     try:
         shape_after(layers[:known], start)
     except ShapeError as error:  # what a later layer requires is not what comes in here
@@ -134,12 +124,8 @@ def layer_key(seed: int, k: int) -> int:
 
 
 def check_memory(layers: Sequence[Layer], dtype: str) -> None:
-    """Raise before anything is allocated if the parameters cannot fit into the machine's memory."""
-    try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return
-    total = 0
+    """Raise before anything is allocated if the parameters cannot fit into the memory that there is."""
+    total, (available, whose) = 0, memory()
     for k, layer in enumerate(layers):
         for name, shape in layer.parameter_shapes().items():
             size = prod(shape) * np.dtype(dtype).itemsize
@@ -148,19 +134,8 @@ def check_memory(layers: Sequence[Layer], dtype: str) -> None:
             if total > available:
                 place, _, short = f"{k}.{name}".rpartition(".")
                 raise OutOfMemoryError(
-                    f"layer {place} {short} needs {readable(size)} for {shape} {dtype}; this machine has "
-                    f"{readable(available)} of memory. Make the layer smaller."
+                    f"layer {place} {short} needs {readable(size)} for {shape} {dtype}. {whose}Make the layer smaller."
                 )
-
-
-def readable(size: int) -> str:
-    """Return a number of bytes with a binary unit."""
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g} PiB"
 
 
 def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:

@@ -19,6 +19,7 @@ from xpnet.layers.shapes import first_shape
 from xpnet.losses import Loss
 from xpnet.model import build
 from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
+from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.typing import Array, LayerParams, Shape
 from xpnet.validation import check_flag, check_number, check_size
@@ -45,12 +46,13 @@ class Model:
         input_shape: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         self._describe(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
-        values, state = build.draw(self.layers, self.seed)
-        shapes = [{name: value.shape for name, value in own.items()} for own in values]
-        self.layout = Layout.of(self.layers, shapes, self.penalize_biases)
-        named = joined({str(k): own for k, own in enumerate(values)})
-        self.theta = self.backend.asarray(self.layout.join(named, self.dtype))
-        self.state = {name: self.backend.asarray(v.astype(self.dtype)) for name, v in state.items()}
+        with explained(self.backend, "building the network"):
+            values, state = build.draw(self.layers, self.seed)
+            shapes = [{name: value.shape for name, value in own.items()} for own in values]
+            self.layout = Layout.of(self.layers, shapes, self.penalize_biases)
+            named = joined({str(k): own for k, own in enumerate(values)})
+            self.theta = self.backend.asarray(self.layout.join(named, self.dtype))
+            self.state = {name: self.backend.asarray(v.astype(self.dtype)) for name, v in state.items()}
 
     @classmethod
     def without_values(cls, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend, **settings: Any) -> Self:
@@ -204,9 +206,8 @@ class Model:
         ----------
         x : array (B, I)
         """
-        x = check_inputs(x, self.input_shape, self.backend, self.dtype, minimum=0)
-        with self.backend.active():
-            return self.output(x)
+        with self.backend.active(), explained(self.backend, "the forward pass"):
+            return self.output(check_inputs(x, self.input_shape, self.backend, self.dtype, minimum=0))
 
     def output(self, x: Array) -> Array:
         """Return the last layer's output for checked inputs on the device."""
@@ -230,9 +231,9 @@ class Model:
         step : int
             The training step whose random numbers they use.
         """
-        x, t, weight = self.check_batch(x, t, sample_weight)
         xp = self.backend.xp
-        with self.backend.active():
+        with self.backend.active(), explained(self.backend, "computing gradients"):
+            x, t, weight = self.check_batch(x, t, sample_weight)
             gradient = xp.zeros_like(self.theta)
             contexts = self.contexts(training, self.step_array(step))
             value, _ = self.objective(xp, self.theta, gradient, x, t, weight, contexts)
@@ -244,8 +245,10 @@ class Model:
         """Return a copy on another backend, with bit-identical parameters."""
         clone = copy.copy(self)
         clone.backend = get_backend(backend)
-        clone.theta = clone.backend.asarray(self.backend.to_numpy(self.theta).copy())
-        clone.state = {k: clone.backend.asarray(self.backend.to_numpy(v).copy()) for k, v in self.state.items()}
+        to_numpy, asarray = self.backend.to_numpy, clone.backend.asarray
+        with explained(clone.backend, "copying the network"):
+            clone.theta = asarray(to_numpy(self.theta).copy())
+            clone.state = {name: asarray(to_numpy(value).copy()) for name, value in self.state.items()}
         clone._lock = threading.Lock()
         return clone
 

@@ -146,7 +146,7 @@ def check_inputs(
         array = xp.astype(array, getattr(xp, dtype))
     if not allow_nonfinite and not bool(xp.all(xp.isfinite(array))):
         raise DataError(f"{name} contains NaN or inf; remove or replace such values first")
-    return array
+    return backend.contiguous(array)
 
 
 def _way(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
@@ -222,7 +222,7 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
                 good = good & (xp.abs(xp.sum(t, axis=1, keepdims=True) - 1) <= 1e-3)
             if isinstance(loss, Poisson | PoissonDeviance):
                 good = good & (t >= 0)
-        return t if bool(xp.all(good)) else None
+        return backend.contiguous(t) if bool(xp.all(good)) else None
 
 
 def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepted: str) -> None:

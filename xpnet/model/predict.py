@@ -38,9 +38,9 @@ def _batches(net: Model, x: Array, size: int) -> Iterator[Array]:
 
 def outputs(net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool) -> HostArray:
     """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
-    x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
-    xp = net.backend.xp
-    size = rows_at_once(net, batch_size)
+    with explained(net.backend, "checking the data"):
+        x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
+    xp, size = net.backend.xp, rows_at_once(net, batch_size)
     with net.backend.active(), explained(net.backend, "prediction", size):
         parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size)]
         result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
@@ -117,9 +117,10 @@ def score(net: Model, x: Array, t: Array, weight: HostArray, batch_size: int | N
 
 def evaluate(net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None) -> dict[str, float]:
     """See `Network.evaluate`."""
-    x = check_inputs(x, net.input_shape, net.backend, net.dtype)
-    t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
-    weight = np.ones(x.shape[0])
-    if sample_weight is not None:
-        weight = check_sample_weight(sample_weight, x.shape[0], net.backend)
-    return score(net, x, t, weight, batch_size)
+    with explained(net.backend, "evaluation"):
+        x = check_inputs(x, net.input_shape, net.backend, net.dtype)
+        t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
+        weight = np.ones(x.shape[0])
+        if sample_weight is not None:
+            weight = check_sample_weight(sample_weight, x.shape[0], net.backend)
+        return score(net, x, t, weight, batch_size)

@@ -20,6 +20,7 @@ from xpnet.layers.base import joined
 from xpnet.model import build
 from xpnet.model.build import DTYPES
 from xpnet.model.core import Model
+from xpnet.model.memory import explained
 from xpnet.saving.description import Own, describe, own_names
 from xpnet.saving.description import build as make
 
@@ -62,8 +63,9 @@ def save(net: Model, path: str | os.PathLike[str]) -> None:
     RuntimeWarning
         Some parameters are NaN or infinite. They are saved as they are.
     """
-    tensors, description = network_content(net)
-    bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
+    with explained(net.backend, "saving the network"):
+        tensors, description = network_content(net)
+        bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:
         warnings.warn(
             f"{', '.join(bad)} have NaN or infinities and are saved with them; go back to an earlier file, or train "
@@ -78,15 +80,16 @@ def read(path: str | os.PathLike[str], backend: str | Backend, classes: Own, kin
     """Return the network of class `kind` that a file holds; see `xpnet.load`."""
     own = own_names(classes)
     device = get_backend(backend)
-    tensors, description = read_tensors(path)
     where = repr(os.fspath(path))
-    parts = members(description, where, ("network",), ("training",))
-    if "training" in parts:
-        tensors = {name: value for name, value in tensors.items() if not name.startswith(TRAINING)}
-    net = _build_network(parts["network"], tensors, where, own, device, kind)
-    check_tensors(tensors, network_tensors(net), where)
-    net.theta = device.asarray(net.layout.join(tensors, net.dtype))
-    net.state = {name: device.asarray(tensors[STATE + name].copy()) for name in build.state(net.layers)}
+    with explained(device, f"loading {where}"):
+        tensors, description = read_tensors(path)
+        parts = members(description, where, ("network",), ("training",))
+        if "training" in parts:
+            tensors = {name: value for name, value in tensors.items() if not name.startswith(TRAINING)}
+        net = _build_network(parts["network"], tensors, where, own, device, kind)
+        check_tensors(tensors, network_tensors(net), where)
+        net.theta = device.asarray(net.layout.join(tensors, net.dtype))
+        net.state = {name: device.asarray(tensors[STATE + name].copy()) for name in build.state(net.layers)}
     return net
 
 

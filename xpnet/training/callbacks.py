@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from math import inf, isfinite
 from typing import Any
 
+import numpy as np
+
 from xpnet.errors import ConfigError
 from xpnet.training.run import Run
 from xpnet.validation import check_flag, check_number, check_size
@@ -42,7 +44,10 @@ class Callback:
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_state` returned, after `on_begin`; everything comes as NumPy arrays."""
+        """Take up what `get_state` returned, after `on_begin`; everything comes as NumPy arrays.
+
+        The trainer has its counts already. What the state cannot be is refused by an exception.
+        """
 
 
 class _EpochFunction(Callback):
@@ -117,11 +122,15 @@ class EarlyStopping(Callback):
         return {"best": self.best, "best_epoch": self.best_epoch, **parameters}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
+        best, epoch = state["best"], state["best_epoch"]
+        possible = isfinite(best) if epoch >= 0 else best == inf
+        if epoch.dtype.kind != "i" or not -1 <= epoch < self._run.epoch or not possible:
+            raise ValueError(f"best {best} in epoch {epoch} of {self._run.epoch}")
+        self.best, self.best_epoch = float(best), int(epoch)
         saved = [state[f"parameters.{k}"] for k in range(len(state) - 2)]
-        here = self._run.parameters_in_use()
-        if saved and [a.shape for a in saved] != [tuple(a.shape) for a in here]:
-            raise ValueError(f"the best parameters have the shapes {[a.shape for a in saved]!r:.200}")
+        wanted = [(np.dtype(self._run.net.dtype), tuple(a.shape)) for a in self._run.parameters_in_use()]
+        if saved and ([(a.dtype, a.shape) for a in saved] != wanted or not all(np.isfinite(a).all() for a in saved)):
+            raise ValueError(f"the best parameters are not {len(wanted)} finite arrays {wanted!r:.200}")
         self._parameters = [self._run.net.backend.asarray(a) for a in saved] or None
 
     def on_end(self, run: Run) -> None:

@@ -80,7 +80,8 @@ def first_bad_quantity(trainer: Steps) -> str:
     for layer, context, cache in zip(net.layers, contexts, caches, strict=True):
         for name, array in layer.update_state(xp, context.state, cache).items():
             if not is_finite(xp, array):
-                return f"the running {name} of layer {context.place} ({layer}) has {_count(xp, array)}"
+                place, _, short = f"{context.place}.{name}".rpartition(".")
+                return f"the running {short} of layer {place} ({layers[place]}) has {_count(xp, array)}"
     return f"the update of the parameters by {type(trainer.optimizer).__name__} is not finite"
 
 

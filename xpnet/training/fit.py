@@ -45,9 +45,10 @@ def fit(
         raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
     told = np.geterr()  # callbacks hear NumPy's warnings as they would anywhere else
     with net.backend.active(), net._lock:  # the lock is released whatever happens: no interrupt comes in between
-        samples, validation = set_aside(
-            net, check_samples(net, x, t, sample_weight, class_weight), validation_data, validation_split
-        )
+        with explained(net.backend, "checking the data"):
+            checked = check_samples(net, x, t, sample_weight, class_weight)
+            samples, validation = set_aside(net, checked, validation_data, validation_split)
+            del checked
         batch_size = fitting_batch(batch_size, int(samples.x.shape[0]))
         if checkpoint is not None:
             # Last, so that it sees what the other callbacks did.
@@ -62,14 +63,14 @@ def fit(
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
-            run = begun
-            with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
-                while run.epoch < epochs and not run.stopped:
-                    _one_epoch(run, items, told, validation, progress)
-            tell("on_end", run)
-            if "average" in trainer.arrays:
-                net.theta[...] = trainer.arrays["average"]
-            return run.history
+                run = begun
+                with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
+                    while run.epoch < epochs and not run.stopped:
+                        _one_epoch(run, items, told, validation, progress)
+                tell("on_end", run)
+                if "average" in trainer.arrays:
+                    net.theta[...] = trainer.arrays["average"]
+                return run.history
         except BaseException as error:
             # Whatever ended the training, what was measured until then is not lost.
             error.history = history if run is None else run.history  # type: ignore[attr-defined]

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.errors import ConfigError, DataError, closest, warn_user
+from xpnet.errors import ConfigError, DataError, warn_user
 from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.training.feed import Feed, epoch_order
 from xpnet.training.objective import Objective
 from xpnet.typing import Array, HostArray
-from xpnet.validation import check_flag, check_number, check_size
+from xpnet.validation import check_flag, check_number, check_size, named
 
 
 class Validation(NamedTuple):
@@ -36,13 +36,7 @@ class Samples(NamedTuple):
 
 def check_optimizer(optimizer: Any) -> Optimizer:
     """Return the optimizer that a name or object stands for."""
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
-        return OPTIMIZERS[optimizer]()
-    hint = " (write xpnet.Adam(), with parentheses)" if isinstance(optimizer, type) else ""
-    known = ", ".join(OPTIMIZERS)
-    raise ConfigError(f"unknown optimizer {optimizer!r}{hint}; names are {known}.{closest(str(optimizer), OPTIMIZERS)}")
+    return named("optimizer", optimizer, OPTIMIZERS, Optimizer)
 
 
 def check_samples(

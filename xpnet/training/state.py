@@ -22,6 +22,7 @@ from xpnet.saving.network import (
 )
 from xpnet.training.arrays import VECTOR, begin_with
 from xpnet.training.callbacks import Callback
+from xpnet.training.divergence import state_is_finite
 from xpnet.training.history import History
 from xpnet.training.run import Run
 from xpnet.training.trainer import Trainer
@@ -93,16 +94,20 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
             arrays[name] = tensors[name if name.startswith("state.") else TRAINING + name]
     before, callbacks_before = trainer.export(), [dict(vars(item)) for item in callbacks]
     try:
+        trainer.restore(arrays, counts)
+        if not state_is_finite(trainer):
+            raise ValueError("the training has NaN or infinities")
         for item, state in zip(callbacks, states, strict=True):
             item.set_state(state)
-        trainer.restore(arrays, counts)
     except BaseException as error:
         trainer.restore(*before)
         for item, attributes in zip(callbacks, callbacks_before, strict=True):
             vars(item).clear()
             vars(item).update(attributes)
         if isinstance(error, Exception) and not isinstance(error, MemoryError):
-            raise CheckpointError(f"{where}: the state of the callbacks does not fit: {error!r:.300}") from error
+            raise CheckpointError(
+                f"{where}: the state of the training or of its callbacks does not fit: {error!r:.300}"
+            ) from error
         raise
     run.history, run.stopped = History(curves), training["stopped"]
 

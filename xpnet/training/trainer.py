@@ -69,7 +69,7 @@ class Trainer(Steps):
         sample_weight: Any = None, shuffle: bool = True, averaging: float | None = None, precision: str | None = None,
     ) -> None:  # fmt: skip
         optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
-        with net.backend.active():
+        with net.backend.active(), explained(net.backend, "preparing the training"):
             samples = check_samples(net, x, t, sample_weight, None)
             feed = resident(net, objective, samples, batch_size, shuffle)
             super().__init__(net, optimizer, feed, objective, averaging)

@@ -213,8 +213,28 @@ def build(kind: str, function: Any, options: Any, operands: list[Any], out: Host
     return None if None in made else made  # type: ignore[return-value]
 
 
-LARGEST = 8
-"""Rows and columns at most of the products that are tried: for larger ones the call is the same."""
+def pieces(op: Operation, memory: Memory) -> list[Piece] | None:
+    """Return the pieces that do an operation, or None where there are none."""
+    operands, out = resolved(op, memory)
+    return build(op.kind, op.function, op.options, operands, out)
+
+
+def agree(op: Operation, memory: Memory) -> bool:
+    """Say whether these pieces give NumPy's bits, by examples that are tried once in a process."""
+    operands, out = resolved(op, memory)
+    lie = [(a.dtype.char, a.shape, a.strides) for a in (*operands, out)]
+    if op.kind in ("matmul", "adding"):  # for larger ones, which lie in the same way, the call is the same
+        most = ONE_BLOCK if op.kind == "adding" else 8 if operands[0].shape[1] > 1 else 2
+        lie = [(a.dtype.char, *_cut(a, most)) for a in (*operands, out)]
+    return op.kind == "take" or _agree(op.kind, op.function, op.options, tuple(lie))
+
+
+def _cut(a: HostArray, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return shape and strides of a matrix that lies as `a` does, and is no larger than that each way."""
+    turned, leading = layout(a) or (0, a.shape[1])
+    shape = min(a.shape[0], most), min(a.shape[1], most)
+    apart = (shape[1 - turned] + 2 * (leading > a.shape[1 - turned])) * a.itemsize
+    return shape, (a.itemsize, apart) if turned else (apart, a.itemsize)
 
 
 def _example(rng: np.random.Generator, char: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> HostArray:
@@ -232,49 +252,20 @@ TRIES = 16
 
 
 @functools.lru_cache(maxsize=1024)
-def _agrees(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, Any], ...]) -> bool:
-    """Say whether the pieces of an operation give NumPy's bits, by examples."""
-    rng, tries = np.random.default_rng(0), -(-TRIES // math.prod(lie[-1][1]))
-    return all(_same(kind, function, options, [_example(rng, *one) for one in lie]) for _ in range(tries))
-
-
-def _same(kind: str, function: Any, options: Any, arrays: list[HostArray]) -> bool:
-    """Say whether the pieces of an operation give NumPy's bits for these operands, the last being the result."""
-    *operands, expected = arrays
-    found = expected.copy(order="K")
-    with np.errstate(all="ignore"):
-        if kind == "reduce":
-            function.reduce(operands[0], options[0], None, expected, options[2])
-        elif kind == "adding":
-            expected += np.matmul(*operands[:2])
-        else:
-            function(*operands, out=expected)
-    if kind == "matmul" and operands[0].shape[1] == 1:  # the loop is one of xpnet's own
-        return bool((operands[0] * operands[1] + 0.0).tobytes() == expected.tobytes())
-    made = build(kind, function, options, operands, found)
-    if made is None:
-        return False
-    Chain(made)()
-    return found.tobytes() == expected.tobytes()
-
-
-def pieces(op: Operation, memory: Memory) -> list[Piece] | None:
-    """Return the pieces that do an operation, or None where there are none."""
-    operands, out = resolved(op, memory)
-    return build(op.kind, op.function, op.options, operands, out)
-
-
-def agree(op: Operation, memory: Memory) -> bool:
-    """Say whether these pieces give NumPy's bits, by examples that are tried once in a process."""
-    operands, out = resolved(op, memory)
-    cut = LARGEST if op.kind == "matmul" else ONE_BLOCK if op.kind == "adding" else None
-    lie = tuple((a.dtype.char, *(_cut(a, cut) if cut else (a.shape, a.strides))) for a in (*operands, out))
-    return op.kind == "take" or _agrees(op.kind, op.function, op.options, lie)
-
-
-def _cut(a: HostArray, largest: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return shape and strides of a matrix that lies as `a` does, but is no larger than that each way."""
-    turned, leading = layout(a) or (0, a.shape[1])
-    shape = min(a.shape[0], largest), min(a.shape[1], largest)
-    apart = (shape[1 - turned] + 2 * (leading > a.shape[1 - turned])) * a.itemsize
-    return shape, (a.itemsize, apart) if turned else (apart, a.itemsize)
+def _agree(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, Any], ...]) -> bool:
+    """Say whether the pieces of an operation give NumPy's bits for arrays that lie like this, the last the result."""
+    rng = np.random.default_rng(0)
+    for _ in range(-(-TRIES // math.prod(lie[-1][1]))):
+        *operands, expected = (_example(rng, *one) for one in lie)
+        found = expected.copy(order="K")
+        Chain(build(kind, function, options, operands, found) or [])()
+        with np.errstate(all="ignore"):
+            if kind == "reduce":
+                function.reduce(operands[0], options[0], None, expected, options[2])
+            elif kind == "adding":
+                expected += np.matmul(*operands[:2])
+            else:
+                function(*operands, out=expected)
+        if found.tobytes() != expected.tobytes():
+            return False
+    return True

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from xpnet.backends.cpu.functions import Code
+from xpnet.backends.cpu.functions import Code, Table
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,7 @@ class Compiler:
             os.register_at_fork(before=self._lock.acquire, after_in_parent=release, after_in_child=release)
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        self._target = llvm.Target.from_default_triple()
-        self._processor = {
-            "cpu": llvm.get_host_cpu_name(), "features": llvm.get_host_cpu_features().flatten(), "opt": 2,
-        }  # fmt: skip
-        self._machine = self._target.create_target_machine(**self._processor)
+        self._processor = {"cpu": llvm.get_host_cpu_name(), "features": llvm.get_host_cpu_features().flatten()}
 
     def __call__(self, codes: Sequence[Code]) -> list[Function]:
         """Return the function of each code. New ones are compiled together, which takes half the time."""
@@ -55,29 +51,30 @@ class Compiler:
             for wide in (True, False):
                 new = [code for code, function in found.items() if function is None and code.wide == wide]
                 if new:
-                    made = self._compile(new, wide)
-                    self._recent.append(made)
-                    found |= zip(new, made, strict=True)
-                    self._functions.update(zip(new, made, strict=True))
+                    self._recent.append(self._compile(new, wide))
+                    found |= zip(new, self._recent[-1], strict=True)
+            self._functions.update(found)  # type: ignore[arg-type]
         return [found[code] for code in codes]  # type: ignore[misc]
 
     def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
-        written = ir.Module(context=ir.Context())
-        for k, code in enumerate(codes):
-            code.write(written, f"run{k}")
+        written, names = ir.Module(context=ir.Context()), [f"run{k}" for k in range(len(codes))]
+        for name, code in zip(names, codes, strict=True):
+            table = Table(written, name)
+            code.write(table, table.builder)
+            table.builder.ret_void()
         module = llvm.parse_assembly(str(written), llvm.create_context())
+        machine = llvm.Target.from_default_triple().create_target_machine(**self._processor, opt=2)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = wide, False, False
-        passes = llvm.create_pass_builder(self._machine, options)
+        passes = llvm.create_pass_builder(machine, options)
         manager = passes.getModulePassManager()
         manager.run(module, passes)
         with contextlib.suppress(AttributeError):  # its classes are in the order in which it is never given back
             super(llvm.ffi.ObjectRef, manager)._dispose()  # type: ignore[misc]
             manager.detach()
-        # The engine owns what it is made of.
-        engine = llvm.create_mcjit_compiler(module, self._target.create_target_machine(**self._processor))
+        engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
-        return [Function(engine.get_function_address(f"run{k}"), engine) for k in range(len(codes))]
+        return [Function(engine.get_function_address(name), engine) for name in names]
 
 
 compiled = Compiler()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from llvmlite import ir
 
@@ -17,29 +17,16 @@ TYPES = {"i": INT, "l": WORD, "f": ir.FloatType(), "d": ir.DoubleType(), "p": PO
 """Types of C arguments, by the letters of tables."""
 
 
-class Code(Protocol):
-    """What can be compiled. Equal codes are the same function, and are compiled once in a process."""
-
-    @property
-    def wide(self) -> bool:
-        """Whether LLVM may do several turns of a loop at once."""
-
-    def write(self, module: Any, name: str) -> None:
-        """Add to an LLVM module the function of this name."""
-
-
 class Table:
-    """A function's builder, and the table that it is given."""
+    """The table that a function is given, and its builder."""
 
     def __init__(self, module: Any, name: str) -> None:
-        self.module = module
         function = ir.Function(module, ir.FunctionType(NOTHING, [POINTER]), name)
-        self.builder = ir.IRBuilder(function.append_basic_block())
-        self.start = function.args[0]
+        self.module, self.builder, self._start = module, ir.IRBuilder(function.append_basic_block()), function.args[0]
 
     def at(self, number: int) -> Any:
         """Return the address of a slot."""
-        return self.builder.gep(self.start, [WORD(number)], source_etype=WORD)
+        return self.builder.gep(self._start, [WORD(number)], source_etype=WORD)
 
     def load(self, kinds: str, first: int = 0) -> list[Any]:
         """Return what lies in the slots from the one numbered `first` on."""
@@ -74,21 +61,29 @@ def further(b: Any, address: Any, *offsets: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Call:
-    """A call of the C function in the table's first slot, with what is in the others."""
+class Code:
+    """What can be compiled. Equal codes are the same function, and are compiled once in a process."""
 
-    kinds: str
-    wide = False
+    wide: ClassVar[bool] = False
+    """Whether LLVM may do several turns of a loop at once."""
 
-    def write(self, module: Any, name: str) -> None:
-        """Add the function to a module."""
-        table = Table(module, name)
-        table.call(table.at(0), table.load(self.kinds, 1))
-        table.builder.ret_void()
+    def write(self, table: Table, b: Any) -> None:
+        """Write the function."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Call(Code):
+    """A call of the C function in the table's first slot, with what is in the others."""
+
+    kinds: str
+
+    def write(self, table: Table, b: Any) -> None:
+        table.call(table.at(0), table.load(self.kinds, 1))
+
+
+@dataclass(frozen=True)
+class Sweep(Code):
     """Calls of an inner loop of NumPy's, along each of some axes a distance further on each time.
 
     The table: the loop, its data, how many numbers; for each array the bytes between them, a place to work in, and the
@@ -97,17 +92,10 @@ class Sweep:
 
     arrays: int
     axes: int
-    wide = False
 
-    def write(self, module: Any, name: str) -> None:
-        """Add the function to a module."""
-        table, n = Table(module, name), self.arrays
-        b = table.builder
-        data, first, counts = (
-            *table.load("p", 1),
-            table.load("p" * n, 3 + 2 * n),
-            table.load("l" * self.axes, 3 + 3 * n),
-        )
+    def write(self, table: Table, b: Any) -> None:
+        n, (data,) = self.arrays, table.load("p", 1)
+        first, counts = table.load("p" * n, 3 + 2 * n), table.load("l" * self.axes, 3 + 3 * n)
         distances = [table.load("l" * n, 3 + 3 * n + self.axes + k * n) for k in range(self.axes)]
         with contextlib.ExitStack() as stack:
             indices = [stack.enter_context(counted(b, count)) for count in counts]
@@ -115,11 +103,10 @@ class Sweep:
                 moves = [b.mul(index, along[k]) for index, along in zip(indices, distances, strict=True)]
                 b.store(further(b, first[k], *moves), table.at(3 + n + k))
             table.call(table.at(0), [table.at(3 + n), table.at(2), table.at(3), data])
-        b.ret_void()
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Code):
     """Copies of `count` of `rows` rows of `size` bytes, in the order of a vector of indices, from each of some blocks.
 
     The table: where to, where from, the indices. Rows of a large data set are far apart, so that the processor does not
@@ -130,60 +117,44 @@ class Rows:
     count: int
     rows: int
     size: int
-    wide = False
 
-    def write(self, module: Any, name: str) -> None:
-        """Add the function to a module."""
-        table, whole = Table(module, name), self.size // 64 * 64
-        b = table.builder
+    def write(self, table: Table, b: Any) -> None:
         target, source, indices = table.load("ppp")
-        fetch = module.declare_intrinsic("llvm.prefetch", [POINTER], ir.FunctionType(NOTHING, [POINTER, INT, INT, INT]))
-        copy = module.declare_intrinsic("llvm.memcpy", [POINTER, POINTER, WORD])
+        fetch = ir.FunctionType(NOTHING, [POINTER, INT, INT, INT])
+        fetch = table.module.declare_intrinsic("llvm.prefetch", [POINTER], fetch)
+        copy = table.module.declare_intrinsic("llvm.memcpy", [POINTER, POINTER, WORD])
+        lines = self.size // 64 if self.size >= 256 else 0  # long rows are asked for and copied line by line
 
-        def ask(address: Any) -> None:
-            b.call(fetch, [address, INT(0), INT(3), INT(1)])
+        def index(i: Any) -> Any:
+            return b.load(b.gep(indices, [i], source_etype=WORD), typ=WORD)
 
-        def row(i: Any) -> Any:
-            index = b.load(b.gep(indices, [i], source_etype=WORD), typ=WORD)
-            remainder = b.srem(index, WORD(self.rows))
-            wrapped = b.select(b.icmp_signed("<", remainder, WORD(0)), b.add(remainder, WORD(self.rows)), remainder)
-            return b.select(b.icmp_unsigned("<", index, WORD(self.rows)), index, wrapped)
+        def move(size: int, k: Any, later: Any, *ends: Any) -> None:
+            if size:
+                at = b.mul(k, WORD(64))
+                b.call(fetch, [further(b, later, at), INT(0), INT(3), INT(1)])
+                b.call(copy, [*(further(b, end, at) for end in ends), WORD(size), BIT(0)])
 
         with counted(b, WORD(self.blocks)) as block, counted(b, WORD(self.count)) as i:
-            above = further(b, source, b.mul(block, WORD(self.rows * self.size)))
-            origin = further(b, above, b.mul(row(i), WORD(self.size)))
-            to = further(b, target, b.mul(b.add(b.mul(block, WORD(self.count)), i), WORD(self.size)))
-            ahead = b.add(i, WORD(16 if whole < 256 else 2))
+            inside = b.srem(index(i), WORD(self.rows))
+            inside = b.select(b.icmp_signed("<", inside, WORD(0)), b.add(inside, WORD(self.rows)), inside)
+            ahead = b.add(i, WORD(2 if lines else 16))
             ahead = b.select(b.icmp_unsigned("<", ahead, WORD(self.count)), ahead, WORD(self.count - 1))
-            # An index outside is asked for as it is: asking does not read.
-            later = b.load(b.gep(indices, [ahead], source_etype=WORD), typ=WORD)
-            soon = further(b, above, b.mul(later, WORD(self.size)))
-            if whole < 256:
-                ask(soon)
-                b.call(copy, [to, origin, WORD(self.size), BIT(0)])
-            else:
-                line = ir.VectorType(BYTE, 64)
-                with counted(b, WORD(whole // 64)) as k:
-                    at = b.mul(k, WORD(64))
-                    ask(further(b, soon, at))
-                    b.store(b.load(further(b, origin, at), align=1, typ=line), further(b, to, at), align=1)
-                rest = [further(b, address, WORD(whole)) for address in (to, origin)]
-                b.call(copy, [*rest, WORD(self.size - whole), BIT(0)])
-        b.ret_void()
+            above = further(b, source, b.mul(block, WORD(self.rows * self.size)))
+            # Where an index lies outside, what is asked for does too: that does no harm, since it is not read.
+            later, origin = (further(b, above, b.mul(k, WORD(self.size))) for k in (index(ahead), inside))
+            to = further(b, target, b.mul(b.add(b.mul(block, WORD(self.count)), i), WORD(self.size)))
+            if lines:
+                with counted(b, WORD(lines)) as k:
+                    move(64, k, later, to, origin)
+            move(self.size - 64 * lines, WORD(lines), later, to, origin)
 
 
 @dataclass(frozen=True)
-class Driver:
+class Driver(Code):
     """Runs through a table: how many steps, how many pieces, and each piece's function and table."""
 
-    wide = False
-
-    def write(self, module: Any, name: str) -> None:
-        """Add the function to a module."""
-        table = Table(module, name)
-        b = table.builder
+    def write(self, table: Table, b: Any) -> None:
         steps, count = table.load("ll")
         with counted(b, steps), counted(b, count) as k:
             piece = b.gep(table.at(2), [b.mul(k, WORD(2))], source_etype=WORD)
             table.call(piece, [b.load(b.gep(piece, [WORD(1)], source_etype=WORD), typ=POINTER)])
-        b.ret_void()

@@ -12,8 +12,8 @@ from xpnet.backends.cpu.functions import Code, Driver
 from xpnet.backends.cpu.loops import Kernel, kernel, known
 from xpnet.backends.tape.fusion import adding, fits, group, within
 from xpnet.backends.tape.loop import Maker
-from xpnet.backends.tape.plan import Memory, Unit, assign, without_dead, write_in_place
-from xpnet.backends.tape.record import Tape, Traced
+from xpnet.backends.tape.plan import assign, without_dead, write_in_place
+from xpnet.backends.tape.record import Tape
 
 AT_ONCE = 16
 """Functions that are compiled together: fewer take longer each, more take longer than one likes to wait."""
@@ -29,41 +29,34 @@ def native(tape: Tape) -> Generator[None, None, list[Call]]:
     inner = within(units, places)
     yield
     memory = assign(units, places, inner)
-    made = []
+    made: list[list[Piece] | None] = []
+    borrowed: list[bool] = []
     for unit in units:
-        made.append(_pieces(unit, places, inner, memory))
+        borrowed.append(not fits(unit[0], places, known))
+        if borrowed[-1]:
+            made.append(pieces(unit[0], memory))
+        else:
+            maker = Maker(unit, places, inner, memory.resolve)
+            made.append([kernel(maker.loop, [memory.resolve(a) for a in maker.arguments])])
         yield
-    if len({piece.code for piece in _all(made) if isinstance(piece.code, Kernel)}) > MANY:
+    if len({piece.code for found in made for piece in found or () if isinstance(piece.code, Kernel)}) > MANY:
         made = [found and [*map(_of_any_size, found)] for found in made]
-    codes: list[Code] = [Driver(), *dict.fromkeys(piece.code for piece in _all(made))]
+    codes: list[Code] = [Driver(), *dict.fromkeys(piece.code for found in made for piece in found or ())]
     functions: list[Function] = []  # so that they are there when they are put together
     for first in range(0, len(codes), AT_ONCE):
         functions += compiled(codes[first : first + AT_ONCE])
         yield
     calls: list[Call] = []
     run: list[Piece] = []
-    for unit, found in zip(units, made, strict=True):
-        if found and (isinstance(found[0].code, Kernel) or agree(unit[0], memory)):
+    for unit, found, other in zip(units, made, borrowed, strict=True):
+        if found and not (other and not agree(unit[0], memory)):
             run += found
             yield
             continue
-        if run:
-            calls.append(Chain(run))
-            run = []
+        calls += [Chain(run)] if run else []
+        run = []
         calls.append(call(unit[0], memory))
     return [*calls, Chain(run)] if run else calls
-
-
-def _pieces(unit: Unit, places: dict[int, Traced], inner: set[int], memory: Memory) -> list[Piece] | None:
-    """Return what does a unit: a loop, or what is borrowed, or nothing."""
-    if not fits(unit[0], places, known):
-        return pieces(unit[0], memory)
-    maker = Maker(unit, places, inner, memory.resolve)
-    return [kernel(maker.loop, [memory.resolve(a) for a in maker.arguments])]
-
-
-def _all(made: list[list[Piece] | None]) -> list[Piece]:
-    return [piece for found in made if found for piece in found]
 
 
 def _of_any_size(piece: Piece) -> Piece:

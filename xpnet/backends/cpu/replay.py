@@ -30,42 +30,32 @@ class CannotCompile(Exception):
     """A step is not compiled; the message says why."""
 
 
-def _is_free(size: int) -> bool:
-    """Say whether the process may have so many bytes more."""
+def _need(size: int) -> None:
+    """Make sure that the process may have so many bytes more."""
     try:
         mmap.mmap(-1, size).close()
     except (OSError, MemoryError):
-        return False
-    return True
+        raise CannotCompile(f"there are no {size >> 20} MiB of memory left for LLVM") from None
 
 
-def _machine_code(tape: Tape) -> Generator[None, None, list[Call]]:
-    """Load LLVM and compile a step, in parts; each is begun only if there is room for it."""
-    if not _is_free(ROOM_TO_LOAD if "llvmlite" not in sys.modules else ROOM):
-        raise CannotCompile("there is not enough memory left for LLVM")
+def _load() -> Callable[[Tape], Generator[None, None, list[Call]]]:
+    """Load LLVM, and return what compiles a tape, in parts."""
+    if "llvmlite.binding" not in sys.modules:
+        _need(ROOM_TO_LOAD)
     import llvmlite
 
     if tuple(map(int, llvmlite.__version__.split(".")[:2])) <= NEWEST_OLD:
-        raise CannotCompile(f"llvmlite {llvmlite.__version__} is too old")
+        raise CannotCompile(f"llvmlite {llvmlite.__version__} is too old. To mend it: {INSTALL}")
     from xpnet.backends.cpu.native import native
 
-    parts = native(tape)
-    while True:
-        if not _is_free(ROOM):
-            raise CannotCompile("there is not enough memory left for LLVM")
-        try:
-            next(parts)
-        except StopIteration as end:
-            made: list[Call] = end.value
-            return made
-        yield
+    return native
 
 
 @functools.cache
 def _warn(reason: str) -> None:
     """Warn, once in a process for each reason."""
-    text = f"Steps are not compiled, and go on as NumPy's calls, with the same numbers but slower: {reason}."
-    warnings.warn(f"{text} For the fast extra as it should be: {INSTALL}", RuntimeWarning, stacklevel=2)
+    text = f"Steps are not compiled, and go on as NumPy's calls, with the same numbers but slower: {reason}"
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 class Replay:
@@ -117,17 +107,20 @@ class Replay:
 
     def compile(self, tape: Tape, seconds: float = 1.0, most: float = math.inf) -> None:
         """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""
-        if self._parts is None:
-            self._parts = _machine_code(tape)
         end = time.perf_counter() + most
         try:
-            while time.perf_counter() < end:
+            self._parts = self._parts or _load()(tape)
+            while True:
+                _need(ROOM)
                 next(self._parts)
+                if time.perf_counter() > end:
+                    break
         except StopIteration as result:
             self._finish(result.value, seconds)
         except Exception as error:
             self._finish(None, seconds)
-            _warn(str(error) if isinstance(error, CannotCompile) else f"{type(error).__name__}: {error}")
+            known = isinstance(error, CannotCompile)
+            _warn(str(error) if known else f"{type(error).__name__}: {error}. To mend it: {INSTALL}")
 
     def _finish(self, made: list[Call] | None, seconds: float) -> None:
         """Take the compiled calls, or, if there are none, stay with NumPy's."""

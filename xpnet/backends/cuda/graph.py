@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xpnet.backends.cuda.products import Lane
 from xpnet.typing import Array
 
 UNROLL = 16
@@ -21,6 +23,8 @@ class CapturedStep:
     Parameters
     ----------
     cupy : module
+    lane : Lane
+        Where it is captured and launched; launches on one stream are in order.
     step : callable
         Changes arrays in place and reads nothing back to the host.
     changes : sequence of arrays
@@ -32,32 +36,47 @@ class CapturedStep:
     unroll = UNROLL
 
     def __init__(
-        self, cupy: Any, step: Callable[[], None], changes: Sequence[Array], description: str = ""
+        self, cupy: Any, lane: Lane, step: Callable[[], None], changes: Sequence[Array], description: str = ""
     ) -> None:  # fmt: skip
         self.description = description
-        self._cuda = cupy.cuda
+        self._cuda, self._lane, self._stream = cupy.cuda, lane, lane.stream
         self._pool = cupy.cuda.MemoryPool()
-        # The legacy default stream cannot capture, and a blocking stream would clash with it.
-        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._step = step  # a graph does not hold on to the step's own arrays
+        self._graphs: dict[int, Any] = {}
         saved = [array.copy() for array in changes]
         caller = self._enter()
         try:
-            with self._stream, cupy.cuda.using_allocator(self._pool.malloc):
+            with lane, cupy.cuda.using_allocator(self._pool.malloc):
                 for _ in range(2):  # compiles kernels, makes cuBLAS's handle, grows the pool: not during capture
                     step()
-                self._stream.synchronize()
-                self._step = step  # a graph does not hold on to the step's own arrays either
-                self._graphs = {count: self._capture(step, count) for count in (1, self.unroll)}
+            self._stream.synchronize()
+            self._graph(1)
         finally:
             self._leave(caller)
             for array, value in zip(changes, saved, strict=True):
                 array[...] = value
 
-    def _capture(self, step: Callable[[], None], count: int) -> Any:
+    def _graph(self, count: int) -> Any:
+        """Return the graph of `count` steps, which is captured when it is first wanted."""
+        if count not in self._graphs:
+            collecting = gc.isenabled()
+            gc.disable()  # what it destroys, such as a handle of cuBLAS, might end the capture
+            try:
+                with self._lane, self._cuda.using_allocator(self._pool.malloc):
+                    try:
+                        self._graphs[count] = self._capture(count)
+                    except self._cuda.runtime.CUDARuntimeError:  # another thread may have ended it
+                        self._graphs[count] = self._capture(count)
+            finally:
+                if collecting:
+                    gc.enable()
+        return self._graphs[count]
+
+    def _capture(self, count: int) -> Any:
         self._stream.begin_capture()
         try:
             for _ in range(count):
-                step()
+                self._step()
         except BaseException:
             with contextlib.suppress(self._cuda.runtime.CUDARuntimeError):
                 self._stream.end_capture()  # leave capture mode; the graph is of no use
@@ -81,7 +100,7 @@ class CapturedStep:
         caller = self._enter()
         many, single = divmod(steps, self.unroll)
         for _ in range(many):
-            self._graphs[self.unroll].launch(self._stream)
+            self._graph(self.unroll).launch(self._stream)
         for _ in range(single):
-            self._graphs[1].launch(self._stream)
+            self._graph(1).launch(self._stream)
         self._leave(caller)

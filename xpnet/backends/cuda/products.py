@@ -7,15 +7,21 @@ set beforehand; this calls the library that CuPy has loaded, through ctypes.
 from __future__ import annotations
 
 import ctypes
+import gc
 import threading
+import weakref
 from typing import Any
 
 from xpnet.backends.tape.layout import layout
 from xpnet.errors import XpnetError
 from xpnet.typing import Array
 
-WORKSPACE = 32 << 20
-"""Bytes of scratch memory for each handle: NVIDIA's advice for its larger GPUs."""
+WORKSPACE, WORKSPACE_BEFORE_HOPPER = 32 << 20, 4 << 20
+"""Bytes of scratch memory for each handle: NVIDIA's advice for GPUs of compute capability 9.0 and later, and others."""
+FULL_SUMS = 16
+"""CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION: parts of a sum of halves are added up in float32, too."""
+NO_MEMORY = (1, 3)
+"""The statuses CUBLAS_STATUS_NOT_INITIALIZED and _ALLOC_FAILED: making a handle took more memory than there is."""
 DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # cudaDataType_t
 COMPUTE_TYPES = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
 """CUBLAS_COMPUTE_64F, and CUBLAS_COMPUTE_32F also for halves: their products are summed up, and scaled, in float32."""
@@ -28,12 +34,18 @@ class CublasError(XpnetError, RuntimeError):
     """cuBLAS returned an error status."""
 
 
+class CublasMemoryError(CublasError, MemoryError):
+    """The device has no memory left for cuBLAS."""
+
+
 def load() -> Any:
     """Return the cuBLAS library that CuPy uses, with the signatures of the functions needed here."""
     from cuda.pathfinder import load_nvidia_dynamic_lib
 
     library = ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
     library.cublasCreate_v2.argtypes = [ctypes.POINTER(_POINTER)]
+    library.cublasDestroy_v2.argtypes = [_POINTER]
+    library.cublasSetMathMode.argtypes = [_POINTER, _INT]
     library.cublasSetStream_v2.argtypes = [_POINTER, _POINTER]
     library.cublasSetWorkspace_v2.argtypes = [_POINTER, _POINTER, _SIZE]
     library.cublasGemmEx.argtypes = [
@@ -45,8 +57,51 @@ def load() -> Any:
 
 def check(status: int) -> None:
     """Raise unless `status` is that of success."""
+    if status in NO_MEMORY:
+        raise CublasMemoryError(f"cuBLAS returned status {status}: the device has too little memory for its handle")
     if status:
         raise CublasError(f"cuBLAS returned status {status} (see cublasStatus_t)")
+
+
+class Lane:
+    """A stream with what cuBLAS needs to work on it: a handle and scratch memory.
+
+    Entering it makes the stream the current one. Whoever keeps a graph with products in it keeps their lane: the
+    graph knows the addresses of the scratch memory and does not keep it.
+
+    Parameters
+    ----------
+    cupy : module
+    library : library
+        cuBLAS.
+    stream : stream
+    lanes : threading.local
+        Each thread's, by the address of their stream: a handle must not be used by two threads at once.
+    """
+
+    def __init__(self, cupy: Any, library: Any, stream: Any, lanes: threading.local) -> None:
+        self.stream, self._lanes, self.handle = stream, weakref.proxy(lanes), _POINTER()
+        status = library.cublasCreate_v2(ctypes.byref(self.handle))
+        if status in NO_MEMORY:  # CuPy may hold memory that nobody uses
+            gc.collect()
+            cupy.get_default_memory_pool().free_all_blocks()
+            status = library.cublasCreate_v2(ctypes.byref(self.handle))
+        check(status)
+        weakref.finalize(self, library.cublasDestroy_v2, self.handle).atexit = False  # CUDA ends before Python does
+        runtime = cupy.cuda.runtime
+        recent = runtime.getDeviceProperties(runtime.getDevice())["major"] >= 9
+        size = WORKSPACE if recent else WORKSPACE_BEFORE_HOPPER
+        self._workspace = cupy.cuda.alloc(size)
+        check(library.cublasSetMathMode(self.handle, FULL_SUMS))
+        check(library.cublasSetStream_v2(self.handle, stream.ptr))  # resets the workspace, hence this order
+        check(library.cublasSetWorkspace_v2(self.handle, self._workspace.ptr, size))
+
+    def __enter__(self) -> None:
+        self._lanes.__dict__[str(self.stream.ptr)] = self
+        self.stream.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.stream.__exit__(*error)
 
 
 class Product:
@@ -55,26 +110,33 @@ class Product:
     Parameters
     ----------
     cupy : module
+    library : library
+        cuBLAS.
     tf32 : bool
         Whether float32 products may round their factors to 10 bits of mantissa, which is several times faster.
     """
 
-    def __init__(self, cupy: Any, tf32: bool) -> None:
-        self._cupy, self._library = cupy, load()
+    def __init__(self, cupy: Any, library: Any, tf32: bool) -> None:
+        self._cupy, self._library, self.tf32 = cupy, library, tf32
         self._compute = COMPUTE_TYPES | ({"float32": COMPUTE_TF32} if tf32 else {})
-        self._local = threading.local()  # a handle must not be used by two threads at once
+        self._lanes, self._own = threading.local(), threading.local()
 
-    def _handle(self, stream: int) -> Any:
-        """Return this thread's handle for a stream; making one is not allowed during capture, so warm up."""
-        handles: dict[int, tuple[Any, Any]] = self._local.__dict__.setdefault("handles", {})
-        if stream not in handles:
-            handle = _POINTER()
-            check(self._library.cublasCreate_v2(ctypes.byref(handle)))
-            workspace = self._cupy.cuda.alloc(WORKSPACE)
-            check(self._library.cublasSetStream_v2(handle, stream))  # resets the workspace, hence this order
-            check(self._library.cublasSetWorkspace_v2(handle, workspace.ptr, WORKSPACE))
-            handles[stream] = handle, workspace
-        return handles[stream][0]
+    def lane(self) -> Lane:
+        """Return the lane on which this thread captures and launches graphs: one for all of them."""
+        lanes = self._own.__dict__
+        if "lane" not in lanes:
+            # The legacy default stream cannot capture, and a blocking stream would clash with it.
+            stream = self._cupy.cuda.Stream(non_blocking=True)
+            lanes["lane"] = Lane(self._cupy, self._library, stream, self._lanes)
+        return lanes["lane"]  # type: ignore[no-any-return]
+
+    def _handle(self) -> Any:
+        """Return this thread's handle for the current stream; making one is not allowed during capture."""
+        stream, lanes = self._cupy.cuda.get_current_stream(), self._lanes.__dict__
+        name = str(stream.ptr)
+        if name not in lanes:
+            lanes[name] = Lane(self._cupy, self._library, stream, self._lanes)
+        return lanes[name].handle
 
     def __call__(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """Return the matrix product of two arrays, by CuPy's own function where this one does not serve.
@@ -96,7 +158,7 @@ class Product:
         one, zero = number(1.0), number(0.0)
         kind = DATA_TYPES[name]
         # cuBLAS counts down columns: row-major out = a b is column-major out' = b' a'.
-        handle = self._handle(self._cupy.cuda.get_current_stream().ptr)
+        handle = self._handle()
         second = (b.data.ptr, kind, right[1])
         first = (a.data.ptr, kind, left[1])
         target = (out.data.ptr, kind, columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from xpnet.backends.base import Step
@@ -66,9 +67,13 @@ class FusedStep:
         The backend's, with a `matmul` that takes ``out``.
     step : callable
     arrays : mapping of arrays
+    apart : mapping, optional
+        Positions on the tape of operations that are not to be in a kernel, and why.
 
     Attributes
     ----------
+    tape : Tape
+        The recording.
     units : list of lists of operations
         What is done by one call each.
     kernels : dict
@@ -77,22 +82,34 @@ class FusedStep:
         Those among `arrays` that the program writes.
     """
 
-    def __init__(self, cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array]) -> None:
-        self._cupy, self._xp = cupy, xp
+    def __init__(
+        self,
+        cupy: Any,
+        xp: Any,
+        step: Step,
+        arrays: Mapping[str, Array],
+        apart: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
+        self._cupy, self._xp, self._reasons = cupy, xp, sorted(set(apart.values()))
         # Kept, since the plan tells buffers apart by their identity.
-        self._tape = record(step, xp, arrays, cupy.ndarray)
-        given = self._tape.given
-        operations, self.places = write_in_place(without_dead(self._tape.operations))
-        self.units = group(operations, self.places, known)
+        self.tape = record(step, xp, arrays, cupy.ndarray)
+        given = self.tape.given
+        operations, self.places = write_in_place(without_dead(self.tape.operations))
+        alone = {id(self.tape.operations[position]) for position in apart}
+
+        def suits(op: Operation) -> bool:
+            return id(op) not in alone and known(op)
+
+        self.units = group(operations, self.places, suits)
         self.inner = within(self.units, self.places)
-        self._loose = self._results_of_reductions(operations)
+        self._loose = self._results_of_reductions(operations, suits)
         self.memory = self._memory(operations, {id(given[name].buffer): array for name, array in arrays.items()})
         written = [self.places.get(id(op.target.buffer), op.target).buffer for op in operations]
         self.changes = [arrays[name] for name, a in given.items() if a.buffer in written]
         self.kernels = {
             k: write(unit, self.places, self.inner)
             for k, unit in enumerate(self.units)
-            if fits(unit[0], self.places, known)
+            if fits(unit[0], self.places, suits)
         }
         sources = {kernel.name: kernel.source for kernel in self.kernels.values()}
         module = cupy.RawModule(code=PRELUDE + "".join(sources.values()))
@@ -102,10 +119,10 @@ class FusedStep:
             for k, unit in enumerate(self.units)
         ]
 
-    def _results_of_reductions(self, operations: list[Operation]) -> set[int]:
+    def _results_of_reductions(self, operations: list[Operation], suits: Callable[[Operation], bool]) -> set[int]:
         """Return the buffers that are not placed by the plan."""
         found = (
-            op for op in operations if op.kind in LOOSE and is_result(op.target) and not fits(op, self.places, known)
+            op for op in operations if op.kind in LOOSE and is_result(op.target) and not fits(op, self.places, suits)
         )
         return {id(op.target.buffer) for op in found} - set(self.places)
 
@@ -129,7 +146,7 @@ class FusedStep:
         """Return what a step consists of, in one line."""
         kinds = Counter("kernels" if k in self.kernels else CALLS[unit[0].kind] for k, unit in enumerate(self.units))
         operations, parts = sum(map(len, self.units)), ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-        return f"{operations} operations in {len(self.units)} calls: {parts}"
+        return "; not used: ".join([f"{operations} operations in {len(self.units)} calls: {parts}", *self._reasons])
 
     def _launch(self, kernel: Kernel, function: Any) -> Callable[[], None]:
         def call() -> None:

@@ -94,19 +94,13 @@ def merged(
 
     `steps` are, for each array, the bytes from one number to the next along each axis of `shape`.
     """
-    order = sorted((k for k, n in enumerate(shape) if n != 1), key=lambda k: -sum(abs(s[k]) for s in steps))
-    axes: list[int] = []
-    along: list[list[int]] = [[] for _ in steps]
-    for k in order:
-        if axes and all(own[-1] == s[k] * shape[k] for own, s in zip(along, steps, strict=True)):
-            axes[-1] *= shape[k]
-            for own, s in zip(along, steps, strict=True):
-                own[-1] = s[k]
-        else:
-            axes.append(shape[k])
-            for own, s in zip(along, steps, strict=True):
-                own.append(s[k])
-    return tuple(axes), tuple(map(tuple, along))
+    made: list[list[int]] = []  # for each axis its turns and the steps along it
+    for n, *along in sorted(zip(shape, *steps, strict=True), key=lambda axis: -sum(map(abs, axis[1:]))):
+        if made and made[-1][1:] == [n * s for s in along]:
+            made[-1] = [n * made[-1][0], *along]
+        elif n != 1:
+            made.append([n, *along])
+    return tuple(axis[0] for axis in made), tuple(tuple(axis[k] for axis in made) for k in range(1, len(steps) + 1))
 
 
 def steps_over(a: HostArray, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -123,15 +117,8 @@ def uniform(a: Traced) -> bool:
 class Maker:
     """Makes the loop of one unit.
 
-    Parameters
-    ----------
-    unit : list of operations
-    places : dict
-        Results that are written to an array of the caller.
-    inner : set
-        Buffers that are not kept.
-    lies : callable
-        Where an array lies.
+    `lies` says where an array lies, `places` and `inner` are the plan's: results that are written to an array of the
+    caller, and results that are not kept.
 
     Attributes
     ----------
@@ -142,32 +129,26 @@ class Maker:
 
     def __init__(self, unit: Unit, places: dict[int, Traced], inner: set[int], lies: Lies) -> None:
         self._placed, self._lies = places, lies
-        self._values: dict[Any, int | Number] = {}
-        self._steps: list[Step] = []
         loads: dict[Any, Traced] = {}
         written: dict[Any, Traced] = {}
         for op in unit:
             loads |= {self._key(a): a for a in inputs(op) if not uniform(a) and self._key(a) not in written}
             written[self._key(op.target)] = op.target
-        self._values |= {key: k for k, key in enumerate(loads)}
-        self._dtypes: list[DType] = [a.dtype for a in loads.values()]
+        self._steps: list[Step] = []
+        self._dtypes = [a.dtype for a in loads.values()]
+        self._values: dict[Any, int | Number] = {key: k for k, key in enumerate(loads)}
         for op in unit:
             self._operation(op)
         stores = {key: a for key, a in written.items() if id(a.buffer) not in inner}
-        arrays = [lies(a) for a in (*loads.values(), *stores.values())]
-        shape = repeated(unit[0].target.shape)
+        touched, shape = [*loads.values(), *stores.values()], repeated(unit[0].target.shape)
+        arrays = [lies(a) for a in touched]
+        arguments = {array.ctypes.data: a for a, array in zip(touched, arrays, strict=True)}
+        numbers = {address: k for k, address in enumerate(arguments)}
+        self.arguments = [*arguments.values()]
         axes, steps = merged(shape, [steps_over(a, shape) for a in arrays])
-        found: dict[int, Traced] = {}
-        for a, array in zip((*loads.values(), *stores.values()), arrays, strict=True):
-            found.setdefault(array.ctypes.data, a)
-        self.arguments = list(found.values())
-        numbers = {address: k for k, address in enumerate(found)}
         there = [Place(numbers[a.ctypes.data], s, a.dtype) for a, s in zip(arrays, steps, strict=True)]
-        values = [self._values[key] for key in stores]
-        self.loop = Loop(
-            axes, tuple(there[: len(loads)]), tuple(self._steps),
-            tuple(zip(values, there[len(loads) :], strict=True)),
-        )  # fmt: skip
+        stored = zip((self._values[key] for key in stores), there[len(loads) :], strict=True)
+        self.loop = Loop(axes, tuple(there[: len(loads)]), tuple(self._steps), tuple(stored))
 
     def _key(self, a: Traced) -> Any:
         """Return what tells one view of one buffer from another."""
@@ -192,11 +173,11 @@ class Maker:
         return Number(np.asarray(number).astype(dtype).tobytes(), dtype)
 
     def _operation(self, op: Operation) -> None:
-        dtype, condition = loop_dtype(op), np.dtype(bool)
-        kinds = [condition, dtype, dtype] if op.kind == "where" else [dtype] * len(op.operands)
+        dtype, boolean = loop_dtype(op), np.dtype(bool)
+        kinds = [boolean if op.kind == "where" and k == 0 else dtype for k in range(len(op.operands))]
         operands = [self._operand(o, kind) for o, kind in zip(op.operands, kinds, strict=True)]
         result = operands[0]
         if op.kind != "copy":
             name = "where" if op.kind == "where" else op.function.__name__
-            result = self._result(name, operands, condition if name in DECISIONS else dtype)
+            result = self._result(name, operands, boolean if name in DECISIONS else dtype)
         self._values[self._key(op.target)] = self._cast(result, op.target.dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect, bisect_left
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -42,32 +40,26 @@ def _whole(a: Traced) -> bool:
 
 
 class Uses:
-    """Where buffers are read and written, so that one need not look at every operation in between."""
+    """Which operations read and write a buffer, so that one need not look at all of them."""
 
     def __init__(self, operations: list[Operation]) -> None:
-        self._of: dict[int, list[tuple[int, Traced]]] = {}
-        self._given: dict[int, HostArray] = {}
-        self.readers: dict[int, list[int]] = {}
         self.makers: dict[int, int] = {}
+        self.readers: dict[int, list[int]] = {}
+        self._of: dict[int, list[tuple[int, Traced]]] = {}
         for i, op in enumerate(operations):
+            self.makers.setdefault(id(op.target.buffer), i)
             for a in inputs(op):
                 self.readers.setdefault(id(a.buffer), []).append(i)
-            self.makers.setdefault(id(op.target.buffer), i)
             for a in (*inputs(op), op.target):
                 self._of.setdefault(id(a.buffer), []).append((i, a))
-                if a.buffer.kind == "given":
-                    self._given[id(a.buffer)] = a.buffer.array
+        buffers = (uses[0][1].buffer for uses in self._of.values())
+        self._given = [buffer for buffer in buffers if buffer.kind == "given"]
 
     def touched(self, a: Traced, first: int, last: int) -> bool:
         """Say whether an operation after `first` and before `last` reads or writes what `a` shows."""
-        near = [key for key, array in self._given.items() if not is_result(a) and np.may_share_memory(array, a.array)]
-        return any(
-            np.may_share_memory(other.array, a.array)
-            for key in {*near, id(a.buffer)}
-            for _, other in self._of[key][
-                bisect(self._of[key], first, key=itemgetter(0)) : bisect_left(self._of[key], last, key=itemgetter(0))
-            ]
-        )
+        near = [a.buffer] if is_result(a) else [b for b in self._given if np.may_share_memory(b.array, a.array)]
+        uses = (use for buffer in near for use in self._of[id(buffer)])
+        return any(first < i < last and np.may_share_memory(other.array, a.array) for i, other in uses)
 
 
 def write_in_place(operations: list[Operation]) -> tuple[list[Operation], dict[int, Traced]]:

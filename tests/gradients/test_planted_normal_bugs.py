@@ -1,0 +1,122 @@
+"""Tests of the tests of normalisation: every planted bug is caught in each network that it touches."""
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.layers import layernorm
+
+from . import library, planting, strategies
+from .bugs_normal import BUGS
+from .test_planted_bugs import catches, gradients
+
+pytestmark = pytest.mark.planted
+
+EACH = 3
+
+
+def normal(kind, features, groups=None):
+    return {"kind": kind, **({"groups": groups} if groups else {}), "features": features, "eps": 0.3}
+
+
+def linear(inputs, outputs):
+    return {"kind": "Linear", "inputs": inputs, "outputs": outputs, "bias": True}
+
+
+def network(seed, shape, layers):
+    """Return the dict of a network of rows or images, under a squared error: what is left of a mean shows."""
+    rest = {"l1": 0.0, "l2": 0.0, "penalize_biases": False, "batch": 3 + seed % 3, "weighted": True, "seed": seed}
+    return {"shape": shape, "layers": layers, "loss": {"kind": "MeanSquaredError"}, **rest}
+
+
+def rows(seed, layer):
+    return network(seed, (3,), [linear(3, 4), layer, {"kind": "Tanh"}, linear(4, 2)])
+
+
+def images(seed, layer):
+    conv = {"kind": "Conv2D", "inputs": 2, "outputs": 4, "size": (2, 3), "stride": 1, "padding": "same", "bias": True}
+    end = [{"kind": "GlobalAveragePool2D"}, linear(4, 2)]
+    return network(seed, (3, 5, 2), [conv, layer, {"kind": "Tanh"}, *end])
+
+
+NORMALS = [normal("BatchNorm", 4), normal("LayerNorm", 4), normal("RMSNorm", 4), normal("GroupNorm", 4, 2)]
+POOL = [make(seed, layer) for seed in range(3) for layer in NORMALS for make in (rows, images)]
+
+
+@pytest.fixture(scope="module")
+def honest():
+    return [gradients(config) for config in POOL]
+
+
+@pytest.mark.parametrize("check", ["complex_step", "autograd", "central"])
+def test_no_alarm_without_a_bug(check):
+    for config in POOL:
+        assert not catches(check, config)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_bug_is_caught(name, honest):
+    bug = BUGS[name]
+    counts = dict.fromkeys(bug.caught_by, 0)
+    with planting.plant(bug):
+        for config, right in zip(POOL, honest, strict=True):
+            wrong = gradients(config)
+            for check in bug.caught_by:
+                if counts[check] < EACH and planting.touched(right, wrong, check):
+                    assert catches(check, config), f"{check} does not see it in {config}"
+                    counts[check] += 1
+    assert min(counts.values()) == EACH, counts
+
+
+@pytest.mark.parametrize("name", [name for name, bug in BUGS.items() if "central" in bug.caught_by])
+def test_check_gradients_finds_it(name, honest):
+    with planting.plant(BUGS[name]):
+        for config, right in zip(POOL, honest, strict=True):
+            if not planting.touched(right, gradients(config), "central"):
+                continue
+            _, x, t, weight = strategies.numbers(config)
+            report = xpnet.check_gradients(library.build(config), x, t, sample_weight=weight, training=True)
+            assert not report.passed, f"{config}\n{report}"
+            assert "Norm" in report.failures[0], report
+            break
+        else:
+            pytest.fail("no network is touched")
+
+
+def interleaved(honest, place):
+    """Let a pass see channels in the order in which each group has one of every G."""
+
+    def wrong(self, xp, params, first, second, *rest, **options):
+        order = np.arange(self.features).reshape(-1, self.groups).T.ravel()
+        own, back = {name: p[order] for name, p in params.items()}, np.argsort(order)
+        if place == "forward":
+            y, cache = honest(self, xp, own, first[..., order], second, *rest, **options)
+            return y[..., back], cache
+        dx, grads = honest(self, xp, own, first, second[..., order], *rest, **options)
+        return dx[..., back], {name: g[back] for name, g in grads.items()}
+
+    return wrong
+
+
+def test_interleaved_groups_are_caught_by_values_alone(monkeypatch):
+    """Forward and backward pass agree with each other; what is wrong is which channels make a group."""
+    for place in ("forward", "backward"):
+        monkeypatch.setattr(xpnet.GroupNorm, place, interleaved(getattr(xpnet.GroupNorm, place), place))
+    for config in (rows(1, normal("GroupNorm", 4, 2)), images(2, normal("GroupNorm", 4, 2))):
+        assert not catches("central", config)
+        assert catches("complex_step", config)
+        assert catches("autograd", config)
+
+
+def test_statistics_over_the_batch_are_caught_by_values_alone(monkeypatch):
+    for name in ("standardize", "standardize_backward"):
+        honest = getattr(layernorm, name)
+        change = (lambda xp, x, axes, eps, f=honest: f(xp, x, (0,), eps)) if name == "standardize" else (
+            lambda xp, xhat, s, d, axes, f=honest: f(xp, xhat, s, d, (0,))
+        )  # fmt: skip
+        monkeypatch.setattr(layernorm, name, change)
+    config = rows(1, normal("LayerNorm", 4))
+    assert not catches("central", config)
+    assert catches("complex_step", config)
+    assert catches("autograd", config)
+    assert catches("identities", config)  # and by the samples, which now see each other
