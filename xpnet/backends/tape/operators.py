@@ -14,6 +14,20 @@ View = Callable[[HostArray], HostArray]
 READ = "a value is read back to the host"
 
 
+class CannotRecord(Exception):
+    """The step does something that a recording cannot repeat; it has to be run as it is written.
+
+    Its arguments are why, and where.
+    """
+
+    def __str__(self) -> str:
+        return "".join(self.args)
+
+
+class NotRepeated(CannotRecord):
+    """The step takes from the host what is another thing each time."""
+
+
 def _binary(ufunc: np.ufunc) -> tuple[Any, Any, Any]:
     def forward(self: Any, other: Any) -> Any:
         return self.tape.elementwise(ufunc, self, other)

@@ -17,8 +17,9 @@ import numpy as np
 
 from xpnet.backends.tape.functions import PLACE, Call
 from xpnet.backends.tape.namespace import TraceNamespace
+from xpnet.backends.tape.operators import CannotRecord, NotRepeated
 from xpnet.backends.tape.surroundings import Surroundings
-from xpnet.backends.tape.traced import EMPTY, Buffer, CannotRecord, NotRepeated, Operation, Tape, Traced
+from xpnet.backends.tape.traced import EMPTY, Buffer, Operation, Tape, Traced
 
 __all__ = ["Buffer", "CannotRecord", "NotRepeated", "Operation", "Tape", "Traced", "record"]
 

@@ -10,23 +10,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from xpnet.backends.tape.hollow import hollow, small, strides_like
-from xpnet.backends.tape.operators import Operators, View
+from xpnet.backends.tape.operators import CannotRecord, NotRepeated, Operators, View
 from xpnet.typing import HostArray, Shape
-
-
-class CannotRecord(Exception):
-    """The step does something that a recording cannot repeat; it has to be run as it is written.
-
-    Its arguments are why, and where.
-    """
-
-    def __str__(self) -> str:
-        return "".join(self.args)
-
-
-class NotRepeated(CannotRecord):
-    """The step takes from the host what is another thing each time."""
-
 
 EMPTY = object()
 
@@ -70,18 +55,21 @@ class Operation:
 
     def touched(self) -> list[Traced]:
         """Return the arrays that are read, and the one that is written."""
-        return [*(o for o in self.operands if isinstance(o, Traced)), self.target]
+        return [*[o for o in self.operands if type(o) is Traced], self.target]
 
     def equals(self, other: Operation) -> bool:
         """Say whether an operation of another recording is the same: calls, numbers, places, and constants by value."""
 
-        def call(op: Operation) -> str:
-            return repr((op.kind, op.function, op.options, [None if isinstance(o, Traced) else o for o in op.operands]))
+        return (
+            (self.kind, self.options, len(self.operands)) == (other.kind, other.options, len(other.operands))
+            and (self.function is other.function or repr(self.function) == repr(other.function))
+            and all(map(_equal, (*self.operands, self.target), (*other.operands, other.target)))
+        )
 
-        return call(self) == call(other) and all(map(_equal, self.touched(), other.touched()))
 
-
-def _equal(a: Traced, b: Traced) -> bool:
+def _equal(a: Any, b: Any) -> bool:
+    if type(a) is not Traced or type(b) is not Traced:
+        return repr(a) == repr(b)
     x, y = a.array, b.array
     if x.shape != y.shape or x.strides != y.strides or x.dtype != y.dtype or a.buffer.number != b.buffer.number:
         return False
@@ -157,7 +145,7 @@ class Tape:
 
     def operand(self, o: Any) -> Any:
         """Return what the tape has for something that the step computes with."""
-        if isinstance(o, Traced):
+        if type(o) is Traced:
             return o
         if isinstance(o, np.generic):
             return self.constant(o)
@@ -185,9 +173,9 @@ class Tape:
 
         `evaluate` does the operation; it is asked on small arrays what the outcome looks like.
         """
-        if all(o.buffer.kind == "constant" for o in operands if isinstance(o, Traced)):
-            return self.constant(evaluate(*(o.array if isinstance(o, Traced) else o for o in operands)))
-        like = evaluate(*(small(o.array) if isinstance(o, Traced) else o for o in operands))
+        if all(type(o) is not Traced or o.buffer.kind == "constant" for o in operands):
+            return self.constant(evaluate(*[o.array if type(o) is Traced else o for o in operands]))
+        like = evaluate(*[small(o.array) if type(o) is Traced else o for o in operands])
         target = self.result(shape, like)
         self._add(Operation(kind, function, operands, target, options))
         return target
@@ -207,8 +195,9 @@ class Tape:
         self._add(Operation(kind, function, operands, target))
 
     def _add(self, operation: Operation) -> None:
-        if any(a.tape is not self for a in operation.touched()):
-            self.refuse("an array of an earlier recording is used", NotRepeated)
+        for a in operation.touched():
+            if a.tape is not self:
+                self.refuse("an array of an earlier recording is used", NotRepeated)
         if self._before is not None:
             k, before = len(self.operations), self._before.operations
             if k >= len(before) or not operation.equals(before[k]):
@@ -231,7 +220,8 @@ class Tape:
     def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
         """Record a function of each number alone. Python numbers take the data type of the array beside them."""
         own = [self.operand(o) for o in operands]
-        shape = np.broadcast_shapes(*(o.array.shape for o in own if isinstance(o, Traced)))
+        shapes = {o.array.shape for o in own if type(o) is Traced}
+        shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
         return self.record("elementwise", ufunc, own, ufunc, shape)
 
     def product(self, a: Any, b: Any) -> Traced:
