@@ -49,10 +49,9 @@ def call(op: Operation, memory: Memory) -> Call:
         return partial(op.function, *operands, out=out)
     if op.kind == "reduce":
         axis, dtype, keepdims = op.options
-        if False:  # into a given array NumPy goes backwards, and 2.1 goes astray
-            return partial(
-                _store, partial(op.function.reduce, axis=axis, dtype=dtype, keepdims=keepdims), operands, out
-            )
+        if min(operands[0].strides, default=0) < 0:  # with `out` NumPy adds up in another order, and 2.1 goes astray
+            reduced = partial(op.function.reduce, axis=axis, dtype=dtype, keepdims=keepdims)
+            return partial(_store, reduced, operands, out)
         return partial(op.function.reduce, operands[0], axis, dtype, out, keepdims)
     if op.kind == "take":
         return partial(operands[0].take, operands[1], op.options[0], out, "wrap")
