@@ -1,7 +1,7 @@
 """Makes system calls fail, kills savers, and damages files; also a script for longer runs than the suite's:
 
-python tests/fault_injection.py kills 200
-python tests/fault_injection.py mutations 1000000
+python tests/support/fault_injection.py kills 200
+python tests/support/fault_injection.py mutations 1000000
 """
 
 from __future__ import annotations

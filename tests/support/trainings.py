@@ -1,8 +1,8 @@
 """Small trainings of many kinds, to be interrupted and resumed; as a script, each in a process of its own:
 
-python tests/trainings.py kill FOLDER      start them all; each kills itself in the middle
-python tests/trainings.py resume FOLDER    go on with them all in one other process
-python tests/trainings.py kills 20         kill one training again and again until it is through
+python tests/support/trainings.py kill FOLDER      start them all; each kills itself in the middle
+python tests/support/trainings.py resume FOLDER    go on with them all in one other process
+python tests/support/trainings.py kills 20         kill one training again and again until it is through
 """
 
 from __future__ import annotations
