@@ -201,6 +201,9 @@ def test_a_row_gives_the_same_bits_in_any_batch_outside_of_training(layer, shape
     [
         (lambda: xpnet.BatchNorm(0), "BatchNorm: features must be an integer >= 1, got 0"),
         (lambda: xpnet.BatchNorm(3, momentum=1.5), r"BatchNorm: momentum must be a finite number in \[0, 1\], got 1.5"),
+        (lambda: xpnet.GroupNorm(3, 4), "GroupNorm: groups must divide the 4 features, got 3"),
+        (lambda: xpnet.GroupNorm(0, 4), "GroupNorm: groups must be an integer >= 1, got 0"),
+        (lambda: xpnet.RMSNorm("4"), "RMSNorm: features must be an integer >= 1, got '4'"),
         (lambda: xpnet.BatchNorm(3, eps=0), r"BatchNorm: eps must be a finite number in \(0, inf\), got 0"),
     ],
 )
