@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ from xpnet.typing import HostArray
 ROWS, BATCH, STEPS = 27, 8, 35  # an epoch ends with a ragged batch
 AGREEMENT = {"float64": 1e-12, "float32": 5e-6}
 """By how much gradients may differ from NumPy's, by the largest number of each array."""
+PRODUCTS = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3}
+"""By how much products may differ from NumPy's in float64."""
+SIZES = ((128, 784, 512), (784, 128, 512), (1, 128, 10), (7, 3, 5), (33, 1, 9), (1, 1, 1))
+"""Rows, terms and columns of the products."""
 LAYERS: tuple[tuple[layers.Layer, tuple[int, ...]], ...] = (
     *((layers.Linear(3, size), (3,)) for size in (4, 1)),
     *((layer(), (3,)) for layer in (
@@ -152,6 +157,23 @@ def _like_numpy(backend: Backend, layer: layers.Layer, shape: tuple[int, ...], d
     return f"within {apart:.1e}"
 
 
+def _products(backend: Backend, dtype: str) -> str:
+    """Products of matrices that lie in memory in every way, and of single rows and columns."""
+    rng, worst = np.random.default_rng(0), 0.0
+    for (rows, terms, columns), left, right in product(SIZES, (False, True), (False, True)):
+        a = rng.normal(size=(terms, rows) if left else (rows, terms)).astype(dtype)
+        b = rng.normal(size=(columns, terms) if right else (terms, columns)).astype(dtype)
+        with backend.active():
+            there = [backend.asarray(factor) for factor in (a, b)]
+            one, other = (x.T if turned else x for x, turned in zip(there, (left, right), strict=True))
+            found = backend.to_numpy(backend.xp.matmul(one, other))
+        first, second = (x.astype(np.float64).T if turned else x.astype(np.float64)
+                         for x, turned in ((a, left), (b, right)))  # fmt: skip
+        worst = max(worst, _apart({"y": found}, {"y": first @ second}))
+    assert worst <= PRODUCTS[dtype], f"differs from NumPy's float64 by {worst:.1e}"
+    return f"within {worst:.1e}"
+
+
 def _half(backend: Backend) -> str:
     one, other = (
         _trained(_network(layers.Tanh(), (4,), on, "float32"), optimizers.SGD(0.1), "float16")
@@ -202,6 +224,8 @@ def proofs(backend: Backend) -> Iterator[tuple[str, str, Callable[[], str]]]:
                 yield f"like NumPy, {dtype}", str(layer), partial(_like_numpy, backend, layer, shape, dtype)
     halves = partial(_compiled, backend, *middle, optimizers.Adam(0.01), "float32", "float16")
     yield "half precision", "compiled", halves
+    for dtype in PRODUCTS:
+        yield "products", dtype, partial(_products, backend, dtype)
     if not isinstance(backend, NumpyBackend):
         yield "half precision", "like NumPy", partial(_half, backend)
     yield "files", "read by NumPy", partial(_file, backend)

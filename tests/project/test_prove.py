@@ -6,6 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cuda_c
@@ -36,7 +37,7 @@ def test_some_of_every_kind_of_proof_hold(monkeypatch: pytest.MonkeyPatch, make:
     monkeypatch.setattr(prove, "proofs", lambda backend: chosen)
     outcomes = prove.prove(make())
     assert [o for o in outcomes if not o.holds] == []
-    assert len(seen) == (5 if make is NumpyBackend else 7)
+    assert len(seen) == (6 if make is NumpyBackend else 8)
 
 
 def test_a_wrong_number_fails_the_proof_and_the_command(
@@ -70,6 +71,14 @@ def test_a_backend_that_is_not_there_is_said_to_be_missing(
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert prove.main(["--backend", "cupy"]) == 1
     assert "backend 'cupy' needs CuPy, which is not installed" in capsys.readouterr().out
+
+
+def test_a_wrong_product_is_found() -> None:
+    right = xpnet.backends.get("numpy")
+    assert prove._products(right, "float32").startswith("within ")
+    wrong = prove._like(right, xp=SimpleNamespace(**vars(right.xp) | {"matmul": lambda a, b: np.matmul(a, b[::-1])}))
+    with pytest.raises(AssertionError, match="differs from NumPy's float64 by "):
+        prove._products(wrong, "float32")
 
 
 def test_a_difference_is_told_by_the_largest_number() -> None:
