@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import re
@@ -354,7 +355,8 @@ def test_what_is_left_to_cupy(f: Any, kinds: list[str]) -> None:
     def step(xp: Any, a: Any) -> None:
         a["y"][...] = xp.reshape(f(xp, a["a"], a.get("b")), (3, 1))
 
-    assert [kernel.name[:10] for kernel in kernels(step, arrays | {"y": np.zeros((3, 1), complex)})] == []
+    with contextlib.suppress(CannotRecord):  # what is not even recorded, as powers on NumPy 2.1, is left to CuPy, too
+        assert [kernel.name[:10] for kernel in kernels(step, arrays | {"y": np.zeros((3, 1), complex)})] == []
 
 
 def test_shapes_that_do_not_fit_are_left_to_cupy_to_complain_about() -> None:
