@@ -277,7 +277,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 def test_messages_of_the_installation_page_are_those_of_the_library() -> None:
     """The headings of the page on trouble are pieces of the messages that one sees."""
-    source = (ROOT / "backends" / "cupy.py").read_text(encoding="utf-8")
+    source = (ROOT / "xpnet" / "backends" / "cupy.py").read_text(encoding="utf-8")
     pieces = re.sub(r'"\n\s+f?"', "", source)  # messages that go over several lines
     headings = re.findall(r"(?m)^## (.*)$", NAMES["howto/gpu_installation.md"])
     quoted = [text for heading in headings for text in re.findall(r'"([^"]+)"', heading)]

@@ -85,7 +85,9 @@ def test_the_wheel_says_what_it_is(wheel, contents):
 
 
 def test_versions_agree():
-    assert xpnet.__version__ == PROJECT["project"]["version"] == metadata.version("xpnet")
+    assert PROJECT["project"]["dynamic"] == ["version"] and "version" not in PROJECT["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert xpnet.__version__ == metadata.version("xpnet") and f"\nversion: {xpnet.__version__}\n" in citation
 
 
 def test_requirements():
