@@ -85,9 +85,11 @@ def test_the_wheel_says_what_it_is(wheel, contents):
 
 
 def test_versions_agree():
-    assert PROJECT["project"]["dynamic"] == ["version"] and "version" not in PROJECT["project"]
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert "version" not in PROJECT["project"]
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert xpnet.__version__ == metadata.version("xpnet") and f"\nversion: {xpnet.__version__}\n" in citation
+    assert xpnet.__version__ == metadata.version("xpnet")
+    assert f"\nversion: {xpnet.__version__}\n" in citation
 
 
 def test_requirements():
