@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import labels
 import numpy as np
 
 import xpnet
@@ -367,20 +366,6 @@ class CountingInSlots(CountingBase):
 
 
 REFUSED["a_counter_in_a_slot"] = CountingInSlots, "a counter"
-
-
-class CountsInAModule(CountingBase):
-    __slots__ = ()
-
-    def __call__(self, xp: Any, x: Any) -> Any:
-        labels.count = getattr(labels, "count", 0) + 1
-        return x if labels.count % 7 else -x
-
-
-@refused("a counter")
-def a_counter_in_another_module() -> Any:
-    labels.count = 0
-    return CountsInAModule()
 
 
 @refused("a counter")
