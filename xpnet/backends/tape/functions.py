@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from xpnet.backends.tape.hollow import small, zeros_like
 from xpnet.backends.tape.traced import Tape, Traced
@@ -165,8 +165,7 @@ def broadcast_arrays(tape: Tape, *arrays: Traced) -> list[Traced]:
 
 def axes_of(x: Traced, axis: Any) -> tuple[int, ...]:
     """Return the axes that are meant, each from 0 on."""
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return tuple(range(x.ndim)[operator.index(k)] for k in axes)
+    return normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
 
 
 def reduce(ufunc: np.ufunc) -> Callable[..., Traced]:

@@ -29,16 +29,8 @@ class Hollow(HostArray):
     __str__ = __repr__
 
 
-_NOWHERE = np.asarray(
-    SimpleNamespace(
-        __array_interface__={
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (sys.maxsize // 2,),
-            "data": (sys.maxsize // 2 + 1, False),
-        }
-    )
-)
+_INTERFACE = {"version": 3, "typestr": "|u1", "shape": (sys.maxsize // 2,), "data": (sys.maxsize // 2 + 1, False)}
+_NOWHERE = np.asarray(SimpleNamespace(__array_interface__=_INTERFACE))
 """Half of all addresses, the upper ones, which processes do not get."""
 
 
@@ -65,15 +57,11 @@ def _zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
     return np.broadcast_to(zeros, shape) if 0 in steps else zeros
 
 
-@functools.lru_cache(1024)
-def _kept_zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
-    zeros = _zeros(shape, dtype, steps)
-    zeros.flags.writeable = False
-    return zeros
+_kept_zeros = functools.lru_cache(1024)(_zeros)
 
 
 def small(a: HostArray) -> HostArray:
-    """Return read-only zeros that lie in memory as `a` does, two at most along each axis."""
+    """Return zeros that lie in memory as `a` does, two at most along each axis. They are kept: do not change them."""
     return _kept_zeros(tuple([2 if n > 2 else n for n in a.shape]), a.dtype, _steps(a))
 
 

@@ -57,25 +57,16 @@ class Operation:
         """Return the arrays that are read, and the one that is written."""
         return [*[o for o in self.operands if type(o) is Traced], self.target]
 
-    def equals(self, other: Operation) -> bool:
-        """Say whether an operation of another recording is the same: calls, numbers, places, and constants by value."""
-
-        return (
-            (self.kind, self.options, len(self.operands)) == (other.kind, other.options, len(other.operands))
-            and (self.function is other.function or repr(self.function) == repr(other.function))
-            and all(map(_equal, (*self.operands, self.target), (*other.operands, other.target)))
-        )
+    def facts(self) -> Any:
+        """Return what has to be the same in another recording: calls, numbers, places, and constants by value."""
+        return self.kind, repr(self.function), self.options, [*map(_facts, (*self.operands, self.target))]
 
 
-def _equal(a: Any, b: Any) -> bool:
-    if type(a) is not Traced or type(b) is not Traced:
-        return repr(a) == repr(b)
-    x, y = a.array, b.array
-    if x.shape != y.shape or x.strides != y.strides or x.dtype != y.dtype or a.buffer.number != b.buffer.number:
-        return False
-    if a.buffer.kind in ("constant", "changed"):
-        return x.tobytes() == y.tobytes()
-    return not a.path or bool(x.ctypes.data == y.ctypes.data)
+def _facts(a: Any) -> Any:
+    if type(a) is not Traced:
+        return repr(a)
+    x, constant = a.array, a.buffer.kind in ("constant", "changed")
+    return a.buffer.number, x.dtype, x.shape, x.strides, x.tobytes() if constant else x.ctypes.data
 
 
 class Tape:
@@ -200,7 +191,7 @@ class Tape:
                 self.refuse("an array of an earlier recording is used", NotRepeated)
         if self._before is not None:
             k, before = len(self.operations), self._before.operations
-            if k >= len(before) or not operation.equals(before[k]):
+            if k >= len(before) or operation.facts() != before[k].facts():
                 self.not_repeated()
         self.operations.append(operation)
 
@@ -220,8 +211,7 @@ class Tape:
     def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
         """Record a function of each number alone. Python numbers take the data type of the array beside them."""
         own = [self.operand(o) for o in operands]
-        shapes = {o.array.shape for o in own if type(o) is Traced}
-        shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
+        shape = np.broadcast_shapes(*(o.array.shape for o in own if type(o) is Traced))
         return self.record("elementwise", ufunc, own, ufunc, shape)
 
     def product(self, a: Any, b: Any) -> Traced:
