@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import array_api_compat.numpy as host
 import numpy as np
 
-from xpnet.backends.tape.functions import OTHERS, RECORDERS, flat, other
+from xpnet.backends.tape.functions import OTHERS, RECORDERS, flat, mapped, other
 from xpnet.backends.tape.operators import is_elementwise
 from xpnet.backends.tape.traced import EMPTY, Tape, Traced
 
@@ -38,20 +39,12 @@ class TraceNamespace:
 
         def function(*args: Any, **options: Any) -> Any:
             try:
-                return self._call(name, found, self._owned(args), options)
+                return self._call(name, found, mapped(self._owned, args), options)
             except (TypeError, AttributeError) as error:
                 self._tape.refuse(f"xp.{name} is called in a way that is not known here ({error})")
 
         self.__dict__[name] = function
         return function
-
-    def _owned(self, item: Any) -> Any:
-        """Return arguments with stand-ins for arrays of NumPy's and of the device."""
-        if type(item) is Traced:
-            return item
-        if type(item) in (list, tuple):
-            return type(item)(map(self._owned, item))
-        return self._tape.owned(item) if isinstance(item, self._tape.array_types) else item
 
     def _call(self, name: str, found: Any, args: Any, options: dict[str, Any]) -> Any:
         tape = self._tape
@@ -59,7 +52,7 @@ class TraceNamespace:
         if options and any(isinstance(v, (Traced, *tape.array_types)) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
         if not any(type(a) is Traced for a in flat(args)):
-            return self._made(original(*args, **options), name)
+            return mapped(partial(self._made, name), original(*args, **options))
         if ufunc is not None and is_elementwise(ufunc) and not options and len(args) == ufunc.nin:
             return tape.elementwise(ufunc, *args)
         recorded = RECORDERS[name](tape, *args, **options) if name in RECORDERS else None
@@ -68,17 +61,19 @@ class TraceNamespace:
         if name in VIEWS:
             return args[0].view(lambda a: original(a, *args[1:], **options))
         if name in FILLED:
-            return self._made(original(args[0].array.view(np.ndarray), *args[1:], **options), name)
+            return self._made(name, original(args[0].array.view(np.ndarray), *args[1:], **options))
         if name in QUESTIONS:
             return original(*(a.dtype if isinstance(a, Traced) else a for a in args), **options)
         if name not in OTHERS:
             tape.refuse(f"xp.{name} is not known here")
         return other(tape, original, found, args, options)
 
-    def _made(self, result: Any, name: str) -> Any:
+    def _owned(self, item: Any) -> Any:
+        """Return a stand-in for an array of NumPy's or of the device, and anything else as it is."""
+        return self._tape.owned(item) if isinstance(item, self._tape.array_types) else item
+
+    def _made(self, name: str, result: Any) -> Any:
         """Return a constant for an array that the function `name` made of no other."""
-        if isinstance(result, list | tuple):
-            return type(result)(self._made(item, name) for item in result)
         if not isinstance(result, np.ndarray | np.generic):
             return result
         filled = name in FILLED and result.size

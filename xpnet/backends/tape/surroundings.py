@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.backends.base import Backend
 from xpnet.backends.tape.traced import Traced
 
-OURS = ("xpnet", "array_api_compat")
+OURS = ("xpnet", "array_api_compat", "cupy")
 NEUTRAL = ("builtins", "collections", "functools", "numpy", "random")
 """Whose objects belong to those with whom they are found."""
 VALUES = (str, int, float, complex, bytes, np.generic)
+PASSED_BY = (Backend, Traced, ModuleType, *VALUES)
 LEADING = ("__closure__", "__defaults__", "__kwdefaults__", "__self__", "__func__", "func", "cell_contents")
 """Attributes of functions, methods and their variables that lead on."""
 MOST = 10_000
@@ -104,7 +106,7 @@ class Surroundings:
             cls = type(item)
             if own:
                 self.facts.append(repr(item) if issubclass(cls, VALUES) else cls.__name__)
-            if id(item) in seen or issubclass(cls, (Traced, ModuleType, *VALUES)):
+            if id(item) in seen or issubclass(cls, PASSED_BY):
                 continue
             if cls is CellType and item == CellType():  # which is still empty
                 continue
