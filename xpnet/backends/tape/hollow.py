@@ -30,13 +30,8 @@ class Hollow(HostArray):
 
 
 _INTERFACE = {"version": 3, "typestr": "|u1", "shape": (sys.maxsize // 2,), "data": (sys.maxsize // 2 + 1, False)}
-_NOWHERE = np.asarray(SimpleNamespace(__array_interface__=_INTERFACE))
+NOWHERE = np.asarray(SimpleNamespace(__array_interface__=_INTERFACE))
 """Half of all addresses, the upper ones, which processes do not get."""
-
-
-def hollow(shape: Shape, dtype: np.dtype[Any], strides: Shape | None, offset: int) -> HostArray:
-    """Return a hollow array, `offset` bytes further on; rows one after another if there are no `strides`."""
-    return Hollow(shape, dtype, _NOWHERE, offset, strides)
 
 
 def _steps(a: HostArray) -> Shape:
@@ -78,14 +73,14 @@ def strides_like(like: HostArray, shape: Shape) -> Shape | None:
     return tuple(like.itemsize * prod(shape[k] for k in inner if like.strides[k] < stride) for stride in like.strides)
 
 
-def power(a: HostArray, exponent: Any) -> tuple[np.ufunc, int]:
-    """Return the function that NumPy takes for ``a ** exponent``, for some numbers a quicker one, and its arguments."""
-    called: tuple[np.ufunc, int] = small(a).view(_Asked) ** exponent
+def power(a: HostArray, exponent: Any) -> np.ufunc:
+    """Return the function that NumPy takes for ``a ** exponent``: for some numbers a quicker one, of `a` alone."""
+    called: np.ufunc = small(a).view(_Asked) ** exponent
     return called
 
 
 class _Asked(HostArray):
-    """An array that answers with the function that is called on it, and how many arguments that has."""
+    """An array that answers with the function that is called on it."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        return ufunc, len(inputs)
+        return ufunc

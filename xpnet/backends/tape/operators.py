@@ -121,24 +121,22 @@ class Operators(NDArrayOperatorsMixin):
         return self.tape.refuse(f"NumPy's own {function.__name__} is called, not that of xp")
 
     def __getattr__(self, name: str) -> Any:
-        inside = name.startswith("__")  # NumPy's ways to an array's memory
-        return self.tape.refuse(
-            READ if inside else f"the attribute {name} of an array is not in the array API standard"
-        )
+        if name.startswith("__"):  # NumPy's ways to an array's memory
+            return self.tape.refuse(READ)
+        return self.tape.refuse(f"the attribute {name} of an array is not in the array API standard")
 
     def __len__(self) -> int:
         return len(self.array)
 
     __bool__ = _refuses("a value decides what is done")
-    __float__ = __int__ = __index__ = __complex__ = __array__ = _refuses(READ)
+    __float__ = __int__ = __index__ = __complex__ = __array__ = __hash__ = __reduce_ex__ = _refuses(READ)
     __iter__ = __contains__ = __str__ = __format__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
-    __reduce_ex__ = __hash__ = __float__
 
     def __pow__(self, exponent: Any) -> Any:
         if self.is_number:
             return self._power_of_numbers(self, exponent)
-        ufunc, arguments = power(self.array, exponent)
-        return self.tape.elementwise(ufunc, *(self, exponent)[:arguments])
+        ufunc = power(self.array, exponent)
+        return self.tape.elementwise(ufunc, *(self, exponent)[: ufunc.nin])
 
     def __rpow__(self, base: Any) -> Any:
         return self._power_of_numbers(base, self) if self.is_number else self.tape.elementwise(np.power, base, self)
@@ -146,8 +144,8 @@ class Operators(NDArrayOperatorsMixin):
     def __ipow__(self, exponent: Any) -> Any:
         if self.is_number:
             return self**exponent
-        ufunc, arguments = power(self.array, exponent)
-        return self.change(ufunc, *(exponent,)[: arguments - 1])
+        ufunc = power(self.array, exponent)
+        return self.change(ufunc, *(exponent,)[: ufunc.nin - 1])
 
     def _power_of_numbers(self, *operands: Any) -> Any:
         own = [self.tape.operand(o) for o in operands]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from xpnet.backends.tape.hollow import hollow, small, strides_like
+from xpnet.backends.tape.hollow import NOWHERE, Hollow, small, strides_like
 from xpnet.backends.tape.operators import CannotRecord, NotRepeated, Operators, View
 from xpnet.typing import HostArray, Shape
 
@@ -153,7 +153,7 @@ class Tape:
         return self._new(self._hollow(shape, like.dtype, strides_like(like, shape)), "result", single)
 
     def _hollow(self, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> HostArray:
-        array = hollow(shape, dtype, strides, self._size)
+        array = Hollow(shape, dtype, NOWHERE, self._size, strides)
         self._size += (array.nbytes // 64 + 1) * 64
         return array
 
