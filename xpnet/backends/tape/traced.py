@@ -59,14 +59,16 @@ class Operation:
 
     def facts(self) -> Any:
         """Return what has to be the same in another recording: calls, numbers, places, and constants by value."""
-        return self.kind, repr(self.function), self.options, [*map(_facts, (*self.operands, self.target))]
+        function = repr(self.function) if self.kind == "other" else self.function
+        return self.kind, function, self.options, [*map(_facts, (*self.operands, self.target))]
 
 
 def _facts(a: Any) -> Any:
     if type(a) is not Traced:
         return repr(a)
     x, constant = a.array, a.buffer.kind in ("constant", "changed")
-    return a.buffer.number, x.dtype, x.shape, x.strides, x.tobytes() if constant else x.ctypes.data
+    content = x.tobytes() if constant else x.ctypes.data if a.path else None
+    return a.buffer.number, x.dtype, x.shape, x.strides, content
 
 
 class Tape:
@@ -207,7 +209,8 @@ class Tape:
     def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
         """Record a function of each number alone. Python numbers take the data type of the array beside them."""
         own = [self.operand(o) for o in operands]
-        shape = np.broadcast_shapes(*(o.array.shape for o in own if type(o) is Traced))
+        shapes = {o.array.shape for o in own if type(o) is Traced}
+        shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
         return self.record("elementwise", ufunc, own, ufunc, shape)
 
     def product(self, a: Any, b: Any) -> Traced:
