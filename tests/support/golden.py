@@ -48,13 +48,14 @@ OPTIONS: dict[str, Any] = {"max_iter": 5, "hidden_layer_sizes": (11, 7), "random
 
 
 def digest(*arrays: Any) -> str:
+    """Return a hash of the arrays' types, shapes and bits."""
     sha = hashlib.sha256()
     for a in map(np.ascontiguousarray, arrays):
         sha.update(f"{a.dtype} {a.shape} ".encode() + a.tobytes())
     return sha.hexdigest()[:24]
 
 
-def trained(sizes: list[int], fit: dict[str, Any], **options: Any) -> str:
+def trained(sizes: Sequence[int], fit: dict[str, Any], **options: Any) -> str:
     """Return the hash of all that a network is and says after a training, and of the training's curves."""
     net = xpnet.mlp(sizes, **options)
     x = X.astype(net.dtype)
@@ -102,13 +103,13 @@ def half_precision() -> Cases:
             for optimizer in ("adam", "sgd"):
                 fit = {"optimizer": optimizer, "precision": "float16", "sample_weight": WEIGHTS, "averaging": 0.9}
                 options = {"loss": loss, "dropout": dropout, "l2": 1e-3}
-                yield f"float16 {loss} {optimizer} {dropout}", partial(trained, [6, 32, 3], fit, **options)
+                yield f"float16 {loss} {optimizer} {dropout}", partial(trained, (6, 32, 3), fit, **options)
 
 
 def recorded() -> str:
     """Return the hash of what a recorder has seen."""
     recorder = xpnet.Recorder(every=3)
-    trained([6, 9, 3], {"callbacks": [recorder]}, dropout=0.1)
+    trained((6, 9, 3), {"callbacks": [recorder]}, dropout=0.1)
     names = [f"{k}.{q}" for k in (0, 3) for q in ("y", "delta", "W", "dW", "b", "db")]
     return digest(*(v for name in names for v in recorder[name]), recorder.update_ratio("0.W"))
 
