@@ -48,12 +48,13 @@ class TraceNamespace:
 
     def _call(self, name: str, found: Any, args: Any, options: dict[str, Any]) -> Any:
         tape = self._tape
-        original, ufunc = getattr(host, name.replace("empty", "zeros")), getattr(np, name, None)
+        original = getattr(host, name.replace("empty", "zeros"))
+        ufunc = getattr(np, name, original)
         if options and any(isinstance(v, (Traced, *tape.array_types)) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
         if not any(type(a) is Traced for a in flat(args)):
             return mapped(partial(self._made, name), original(*args, **options))
-        if ufunc is not None and is_elementwise(ufunc) and not options and len(args) == ufunc.nin:
+        if is_elementwise(ufunc) and not options and len(args) == ufunc.nin:
             return tape.elementwise(ufunc, *args)
         recorded = RECORDERS[name](tape, *args, **options) if name in RECORDERS else None
         if recorded is not None:
