@@ -59,15 +59,15 @@ def probe(device: int) -> Any:
             f"backend 'cupy:{device}': there is no CUDA device {device}; this machine has {count}, numbered from 0. "
             "Use backend='cupy' for the first."
         )
-    part = "compiler library (NVRTC)"
+    part = "the CUDA compiler library (NVRTC)"
     with cupy.cuda.Device(device):
         try:
             ones = cupy.ones((2, 2), dtype=cupy.float32)
             two = float((ones + ones)[0, 0])
-            part = "matrix library (cuBLAS)"
+            part = "the CUDA matrix library (cuBLAS)"
             product = float(cupy.matmul(ones, ones)[0, 0])
         except Exception as error:  # of many types: a library, a header, memory may be missing
-            message = f"backend 'cupy': the CUDA {part} is missing or does not fit the driver ({error}). Install it: "
+            message = f"backend 'cupy': {part} is missing or does not fit the driver ({error}). Install it: "
             raise BackendUnavailableError(message + INSTALL) from error
     if two != 2.0 or product != 2.0:
         raise BackendUnavailableError(
