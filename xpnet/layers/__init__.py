@@ -1,22 +1,10 @@
 """Layers, from simple to complex; a closed registry of those that a string or a file may name."""
 
-from xpnet.layers.activations import (
-    ELU,
-    Activation,
-    Identity,
-    LeakyReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
+from xpnet.layers.activations import Activation, Identity, Sigmoid, Softmax, Tanh
 from xpnet.layers.augmentation import RandomCutout, RandomFlip, RandomShift
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.convolution import Conv1D, Conv2D
 from xpnet.layers.dropout import Dropout
-from xpnet.layers.gelu import GELU
 from xpnet.layers.layernorm import GroupNorm, LayerNorm, RMSNorm
 from xpnet.layers.linear import Linear
 from xpnet.layers.normalization import BatchNorm
@@ -28,6 +16,7 @@ from xpnet.layers.pooling import (
     MaxPool1D,
     MaxPool2D,
 )
+from xpnet.layers.rectifiers import ELU, GELU, RECTIFIERS, LeakyReLU, ReLU, SiLU, Softplus
 from xpnet.layers.sequence import Residual, Sequence
 from xpnet.layers.shape import Flatten, Reshape
 from xpnet.layers.walk import backward_pass, forward_pass
@@ -38,6 +27,7 @@ __all__ = [
     "GELU",
     "INFERENCE",
     "LAYERS",
+    "RECTIFIERS",
     "Activation",
     "AveragePool1D",
     "AveragePool2D",

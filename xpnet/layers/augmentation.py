@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.layers.dropout import random_bits
 from xpnet.typing import Array, Params, Shape
-from xpnet.validation import check_size
-
-Result = tuple[Array, Any]
-Gradient = tuple[Array | None, dict[str, Array]]
+from xpnet.validation import check_fields, check_size
 
 
 class Augmentation:
@@ -107,7 +104,7 @@ class RandomShift(Augmentation, Layer):
     pixels: int
 
     def __post_init__(self) -> None:
-        check_size("RandomShift: pixels", self.pixels)
+        check_fields(self, pixels=check_size)
 
     def shifts(self, xp: Any, x: Array, context: Context) -> tuple[Array, Array]:
         """Return how far each image is moved down and to the right, as (B, 1) each."""
@@ -157,7 +154,7 @@ class RandomCutout(Augmentation, Layer):
     size: int
 
     def __post_init__(self) -> None:
-        check_size("RandomCutout: size", self.size)
+        check_fields(self, size=check_size)
 
     def mask(self, xp: Any, x: Array, context: Context) -> Array:
         """Return 0 in the square of each image and else 1, as (B, H, W, 1)."""

@@ -9,35 +9,17 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError
-from xpnet.layers import (
-    ACTIVATIONS,
-    ELU,
-    GELU,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-)
+from xpnet.layers import ACTIVATIONS, RECTIFIERS, Dropout, Layer, Linear, Sigmoid, Softmax
 from xpnet.layers import Sequence as Composite
 from xpnet.layers.base import joined
 from xpnet.layers.sequence import check_layers
 from xpnet.layers.shapes import first_shape, shape_after
-from xpnet.losses import LOSSES, Loss
+from xpnet.losses import Loss
 from xpnet.model.memory import memory, readable
 from xpnet.typing import HostArray, Shape
 from xpnet.validation import check_size, named
 
 DTYPES = ("float32", "float64")
-
-
-def check_loss(loss: Any) -> Loss:
-    """Return the loss that a name or object stands for."""
-    return named("loss", loss, LOSSES, Loss)
 
 
 def activation_layer(activation: Any) -> Layer:
@@ -147,9 +129,6 @@ def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]]
 def state(layers: Sequence[Layer]) -> dict[str, HostArray]:
     """Return the initial running statistics by names such as "1.mean"."""
     return joined({str(k): layer.init_state() for k, layer in enumerate(layers)})
-
-
-RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
 
 
 def mlp_layers(

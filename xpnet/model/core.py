@@ -16,13 +16,13 @@ from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
 from xpnet.layers.shapes import first_shape
-from xpnet.losses import Loss
+from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
 from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.typing import Array, LayerParams, Shape
-from xpnet.validation import check_flag, check_number, check_size
+from xpnet.validation import check_flag, check_number, check_size, named
 
 
 class Model:
@@ -70,7 +70,7 @@ class Model:
     ) -> None:  # fmt: skip
         """Check and keep everything but the numbers."""
         self.layers = build.network_layers(layers)
-        self.loss = build.check_loss(loss)
+        self.loss = named("loss", loss, LOSSES, Loss)
         self.input_shape, self.output_shape = build.infer_shapes(self.layers, self.loss, input_shape)
         self.dtype = build.check_dtype(dtype)
         self.seed = build.check_seed(seed)
