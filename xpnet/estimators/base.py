@@ -100,15 +100,9 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
     # ------------------------------------------------------------------------------------ fitting
 
     def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        validation_data: Any,
-        *,
-        incremental: bool = False,
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool = False,
         classes: Any = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         before = self.__dict__.copy()
         try:
             with explained(get_backend("numpy"), "checking the data"):  # on the host, wherever they go then

@@ -60,15 +60,9 @@ class Fit:
             state = est._optimizer = SolverState(make_optimizer(est), net)
         self.state: SolverState = state
         self.trainer = EpochTrainer(
-            net,
-            state,
-            train,
-            batch_size,
-            float(est.alpha),
-            bool(est.shuffle),
-            est._random_state,
+            net, state, train, batch_size, float(est.alpha), bool(est.shuffle), est._random_state,
             1 if incremental else est.max_iter,
-        )
+        )  # fmt: skip
 
     def run(self, context: Any) -> None:
         """Train until convergence, the last epoch, an interruption or a callback's wish."""

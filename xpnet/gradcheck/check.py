@@ -20,20 +20,10 @@ from xpnet.typing import HostArray
 
 
 def check_gradients(
-    target: Model | Layer | Loss,
-    x: Any = None,
-    t: Any = None,
-    *,
-    sample_weight: Any = None,
-    parameters: Mapping[str, Any] | None = None,
-    training: bool = False,
-    backend: Any = "numpy",
-    tolerance: float = 1e-8,
-    max_elements: int = 500,
-    jitter: float = 0.1,
-    seed: int = 0,
-    strict: bool = False,
-) -> GradientReport:
+    target: Model | Layer | Loss, x: Any = None, t: Any = None, *, sample_weight: Any = None,
+    parameters: Mapping[str, Any] | None = None, training: bool = False, backend: Any = "numpy",
+    tolerance: float = 1e-8, max_elements: int = 500, jitter: float = 0.1, seed: int = 0, strict: bool = False,
+) -> GradientReport:  # fmt: skip
     """Compare hand-written derivatives with central differences of the forward pass, in float64.
 
     Every element v of the input and of every parameter is moved by h = 1e-5 to both sides,
@@ -190,19 +180,21 @@ def _check_elements(
     if not at.excess <= tolerance * scale and len(chosen) == size:
         right = numeric.reshape(array.shape)
         hint = diagnose(problem, name, analytic, right, diagonal.reshape(array.shape), 10 * tolerance)
+    index = tuple(map(int, np.unravel_index(worst, array.shape)))
+    counts = len(found), len(chosen) - len(found)
+    return _report(problem, name, counts, at, scale, float(flat[worst]), tolerance, index, hint)
+
+
+def _report(
+    problem: Problem, name: str, counts: tuple[int, int], at: Comparison, scale: float, analytic: float,
+    tolerance: float, index: tuple[int, ...] | None = None, hint: str = "",
+) -> ArrayReport:  # fmt: skip
+    """Return the row of an array, whose numbers are those of one comparison."""
+    error, noise = (0.0 if at.kink else at.difference) / scale, at.noise / scale
     return ArrayReport(
-        name=name,
-        owner=problem.owners[name],
-        shape=array.shape,
-        checked=len(found),
-        skipped=len(chosen) - len(found),
-        error=at.difference / scale,
-        index=tuple(map(int, np.unravel_index(worst, array.shape))),
-        analytic=float(flat[worst]),
-        numeric=at.numeric,
-        tolerance=tolerance + at.noise / scale,
-        hint=hint,
-    )
+        name, problem.owners[name], problem.arrays[name].shape, *counts, error, index, analytic, at.numeric,
+        tolerance + noise, hint,
+    )  # fmt: skip
 
 
 def _scale(values: HostArray) -> float:
@@ -217,15 +209,5 @@ def _check_direction(problem: Problem, name: str, tolerance: float, rng: np.rand
     along, norm = float(np.sum(analytic * move)), float(np.sqrt(np.sum(analytic * analytic)))
     result = _compare(problem, name, move, along, tolerance * norm)
     scale = _scale(np.asarray([norm, result.numeric]))
-    return ArrayReport(
-        name=name,
-        owner=problem.owners[name],
-        shape=analytic.shape,
-        checked=int(not result.kink),
-        skipped=int(result.kink),
-        error=0.0 if result.kink else result.difference / scale,
-        index=None,
-        analytic=along,
-        numeric=result.numeric,
-        tolerance=tolerance + result.noise / scale,
-    )
+    counts = int(not result.kink), int(result.kink)
+    return _report(problem, name, counts, result, scale, along, tolerance)

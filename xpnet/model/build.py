@@ -141,12 +141,11 @@ def mlp_layers(
     names = ["inputs", *[f"hidden[{k}]" for k in range(hidden)], "outputs"]
     counts = [check_size(name, size) for name, size in zip(names, sizes, strict=True)]
     several = isinstance(activation, Sequence) and not isinstance(activation, str)
-    choices = list(activation) if several else [activation_layer(activation)] * hidden
-    if len(choices) != hidden:
+    after = list(map(activation_layer, activation)) if several else [activation_layer(activation)] * hidden
+    if len(after) != hidden:
         raise ConfigError(
-            f"activation has {len(choices)} entries, the network {hidden} hidden layers; they must be equally many"
+            f"activation has {len(after)} entries, the network {hidden} hidden layers; they must be equally many"
         )
-    after = [activation_layer(choice) for choice in choices]
     last = None if output_activation is None else activation_layer(output_activation)
     layers: list[Layer] = []
     for k, follower in enumerate([*after, last]):
