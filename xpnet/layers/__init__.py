@@ -27,6 +27,7 @@ __all__ = [
     "GELU",
     "INFERENCE",
     "LAYERS",
+    "RANDOM",
     "RECTIFIERS",
     "Activation",
     "AveragePool1D",
@@ -79,20 +80,15 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-IMAGES: tuple[type[Layer], ...] = (
-    *(Reshape, Flatten, Conv1D, Conv2D),
-    *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
-)
-"""Layers for images and signals."""
-
-NORMS: tuple[type[Layer], ...] = (BatchNorm, LayerNorm, RMSNorm, GroupNorm)
-"""Layers that give numbers a mean and a spread."""
-
-AUGMENTATIONS: tuple[type[Layer], ...] = (RandomFlip, RandomShift, RandomCutout)
-"""Layers that change images in training."""
+RANDOM: tuple[type[Layer], ...] = (Dropout, RandomFlip, RandomShift, RandomCutout)
+"""Layers that look at the number of the step, from which their random numbers come."""
 
 LAYERS: dict[str, type[Layer]] = {
     cls.__name__: cls
-    for cls in (Linear, Dropout, Sequence, Residual, *IMAGES, *NORMS, *AUGMENTATIONS, *ACTIVATIONS.values())
+    for cls in (
+        *(Linear, Sequence, Residual, Reshape, Flatten, Conv1D, Conv2D),
+        *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
+        *(BatchNorm, LayerNorm, RMSNorm, GroupNorm, *RANDOM, *ACTIVATIONS.values()),
+    )
 }
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

@@ -120,12 +120,6 @@ def check_memory(layers: Sequence[Layer], dtype: str) -> None:
                 )
 
 
-def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:
-    """Return each layer's initial parameters, drawn in order from one generator, and the initial running statistics."""
-    rng = np.random.default_rng(seed)
-    return [layer.init(rng) for layer in layers], state(layers)
-
-
 def state(layers: Sequence[Layer]) -> dict[str, HostArray]:
     """Return the initial running statistics by names such as "1.mean"."""
     return joined({str(k): layer.init_state() for k, layer in enumerate(layers)})

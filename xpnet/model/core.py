@@ -47,7 +47,8 @@ class Model:
     ) -> None:  # fmt: skip
         self._describe(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
         with explained(self.backend, "building the network"):
-            values, state = build.draw(self.layers, self.seed)
+            rng = np.random.default_rng(self.seed)
+            values, state = [layer.init(rng) for layer in self.layers], build.state(self.layers)
             shapes = [{name: value.shape for name, value in own.items()} for own in values]
             self.layout = Layout.of(self.layers, shapes, self.penalize_biases)
             named = joined({str(k): own for k, own in enumerate(values)})

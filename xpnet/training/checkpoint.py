@@ -54,13 +54,9 @@ class Checkpoint(Callback):
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        every: int | None = None,
-        resume: bool = False,
+        self, path: str | os.PathLike[str], *, every: int | None = None, resume: bool = False,
         callbacks: Sequence[Callback] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.path = os.fspath(path)
         self.every = None if every is None else check_size("checkpoint_every", every)
         self.resume = check_flag("resume", resume)
