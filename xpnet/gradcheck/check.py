@@ -16,6 +16,7 @@ from xpnet.gradcheck.report import ArrayReport, GradientReport
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.model.core import Model
+from xpnet.model.memory import explained
 from xpnet.typing import HostArray
 
 
@@ -90,7 +91,7 @@ def check_gradients(
     """
     rng = np.random.default_rng(seed)
     place = target.backend if isinstance(target, Model) else xpnet.backends.get(backend)
-    with place.active():
+    with place.active(), explained(place, "checking gradients"):
         if isinstance(target, Model):
             problems = targets.of_network(target, x, t, sample_weight, training, jitter, rng)
         elif isinstance(target, Layer):

@@ -36,6 +36,8 @@ def call_backward(owner: str, backward: Callable[[], Any], shape: tuple[int, ...
     """Return the pair that `backward` returns; an exception is an error in the user's derivative."""
     try:
         result = backward()
+    except MemoryError:
+        raise
     except Exception as error:
         raise GradientError(
             f"{owner}: backward raised {type(error).__name__} for a delta of shape {shape}: {error}. "

@@ -68,7 +68,7 @@ class Trace:
     def statistics(self) -> tuple[dict[str, Statistics], ...]:
         """For each layer, the statistics of its x, y, delta and gradients, by these names (a gradient's is "dW")."""
         xp, items = self.backend.xp, [item.quantities for item in self.layers]
-        with self.backend.active():
+        with self.backend.active(), explained(self.backend, "measuring what was traced"):
             rows = xp.stack([measure(xp, a) for quantities in items for a in quantities.values()])
         numbers = iter(self.backend.to_numpy(rows).tolist())  # one look for all of them
         return tuple({name: Statistics(*next(numbers)) for name in quantities} for quantities in items)
@@ -76,7 +76,7 @@ class Trace:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """A sentence for each thing that is amiss: NaN and infinities, dead units, saturation, deltas out of scale."""
-        with self.backend.active():
+        with self.backend.active(), explained(self.backend, "looking through what was traced"):
             return tuple(findings.find(self.backend.xp, self.layers, self.statistics))
 
     @property

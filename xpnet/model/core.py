@@ -258,13 +258,15 @@ class Model:
         return self.to(self.backend)
 
     def __getstate__(self) -> dict[str, Any]:
-        host = {k: self.backend.to_numpy(v) for k, v in self.state.items()}
-        return self.__dict__ | {"_lock": None, "theta": self.backend.to_numpy(self.theta), "state": host}
+        with explained(self.backend, "copying the network to the host"):
+            host = {k: self.backend.to_numpy(v) for k, v in self.state.items()}
+            return self.__dict__ | {"_lock": None, "theta": self.backend.to_numpy(self.theta), "state": host}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
-        self.theta = self.backend.asarray(state["theta"])
-        self.state = {k: self.backend.asarray(v) for k, v in state["state"].items()}
+        with explained(self.backend, "copying the network"):
+            self.theta = self.backend.asarray(state["theta"])
+            self.state = {k: self.backend.asarray(v) for k, v in state["state"].items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.copy()
