@@ -54,6 +54,8 @@ class Optimizer:
         check_fields(self, learning_rate=check_rate, weight_decay=NOT_NEGATIVE, clip_norm=limit, clip_value=limit)
         try:
             pairs = sorted(dict(self.factors).items())
+            if not all(isinstance(k, str) for k, _ in pairs):
+                raise TypeError
         except (TypeError, ValueError):
             raise ConfigError(
                 f"{name}: factors must map names to numbers, as {{'b': 2}}, got {self.factors!r}"

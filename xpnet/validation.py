@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -43,6 +44,13 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def check_path(path: Any) -> str:
+    """Return a path as a string."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise ConfigError(f"path must be a str or a path, such as 'net.safetensors', got {path!r}")
+    return os.fsdecode(path)
 
 
 def check_number(

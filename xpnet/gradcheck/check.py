@@ -15,9 +15,11 @@ from xpnet.gradcheck.problem import STEPS, Problem
 from xpnet.gradcheck.report import ArrayReport, GradientReport
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
+from xpnet.model.build import check_seed
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
 from xpnet.typing import HostArray
+from xpnet.validation import NOT_NEGATIVE, check_flag, check_size
 
 
 def check_gradients(
@@ -78,8 +80,8 @@ def check_gradients(
 
     Raises
     ------
-    ConfigError
-        The target is none of the three, or its data is missing.
+    ConfigError, ShapeError, DTypeError, DataError
+        The target is none of the three, or its data is missing or does not fit.
     GradientError
         A backward pass raised an exception; or the check failed and `strict` is set.
 
@@ -90,7 +92,12 @@ def check_gradients(
     >>> xpnet.check_gradients(sine).passed
     True
     """
-    rng = np.random.default_rng(seed)
+    NOT_NEGATIVE("tolerance", tolerance)
+    NOT_NEGATIVE("jitter", jitter)
+    for name, flag in (("training", training), ("strict", strict)):
+        check_flag(name, flag)
+    max_elements = check_size("max_elements", max_elements)
+    rng = np.random.default_rng(check_seed(seed))
     place = target.backend if isinstance(target, Model) else xpnet.backends.get(backend)
     with place.active(), explained(place, "checking gradients"):
         if isinstance(target, Model):

@@ -49,6 +49,7 @@ class Problem:
 
     def both_sides(self, f: Callable[[Point], Any], name: str, move: HostArray, h: float) -> tuple[Any, Any, float]:
         """Return `f` at plus and at minus `h` along `move`, and the distance between the two points."""
+        h = max(h, 64.0 * EPS * float(np.abs(self.arrays[name][move != 0]).max()))  # or rounding would leave no step
         plus, minus = self.arrays[name] + h * move, self.arrays[name] - h * move
         width = float(np.sum((plus - minus) * move) / np.sum(move * move))  # 2 h, but for rounding
         return f({**self.arrays, name: plus}), f({**self.arrays, name: minus}), width

@@ -20,6 +20,7 @@ from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
 from xpnet.typing import Array
+from xpnet.validation import check_flag
 
 _NUMBERS = range(2, 7)  # the columns of the table that have numbers
 
@@ -135,6 +136,7 @@ def _percent(share: float) -> str:
 def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
     """Run one forward and one backward pass and keep everything; see `Network.trace`."""
     xp = net.backend.xp
+    check_flag("training", training)
     seen: dict[str, dict[str, Array]] = {}
     order: list[str] = []
 

@@ -7,6 +7,7 @@ backend, and in a run that is resumed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xpnet.errors import ConfigError, ShapeError
@@ -98,13 +99,13 @@ class RandomShift(Augmentation, Layer):
     Parameters
     ----------
     pixels : int
-        The farthest shift; all from ``-pixels`` to ``pixels`` are equally likely.
+        The farthest shift, at most 32767; all from ``-pixels`` to ``pixels`` are equally likely.
     """
 
     pixels: int
 
     def __post_init__(self) -> None:
-        check_fields(self, pixels=check_size)
+        check_fields(self, pixels=partial(check_size, maximum=32767))
 
     def shifts(self, xp: Any, x: Array, context: Context) -> tuple[Array, Array]:
         """Return how far each image is moved down and to the right, as (B, 1) each."""

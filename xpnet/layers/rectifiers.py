@@ -199,7 +199,7 @@ class GELU(Layer):
     approximate: str = "none"
 
     def __post_init__(self) -> None:
-        if self.approximate not in ("none", "tanh"):
+        if not isinstance(self.approximate, str) or self.approximate not in ("none", "tanh"):
             raise ConfigError(f"GELU: approximate must be 'none' or 'tanh', got {self.approximate!r}")
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:

@@ -131,7 +131,7 @@ def mlp_layers(
     """Return the layers of a multi-layer perceptron."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
         raise ConfigError(f"sizes must be a sequence of at least two integers, e.g. [784, 512, 10], got {sizes!r}")
-    hidden = len(sizes) - 2
+    hidden, drop = len(sizes) - 2, Dropout(dropout)
     names = ["inputs", *[f"hidden[{k}]" for k in range(hidden)], "outputs"]
     counts = [check_size(name, size) for name, size in zip(names, sizes, strict=True)]
     several = isinstance(activation, Sequence) and not isinstance(activation, str)
@@ -149,6 +149,6 @@ def mlp_layers(
         layers.append(Linear(counts[k], counts[k + 1], bias=bias, weight_init=law))
         if follower is not None:
             layers.append(follower)
-        if dropout and k < hidden:
-            layers.append(Dropout(dropout))
+        if drop.rate and k < hidden:
+            layers.append(drop)
     return layers

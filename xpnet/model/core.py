@@ -233,6 +233,7 @@ class Model:
             The training step whose random numbers they use.
         """
         xp = self.backend.xp
+        check_flag("training", training)
         with self.backend.active(), explained(self.backend, "computing gradients"):
             x, t, weight = self.check_batch(x, t, sample_weight)
             gradient = xp.zeros_like(self.theta)
