@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.errors import ConfigError, XpnetError
+from xpnet.errors import ConfigError, ShapeError, XpnetError
 
 RNG = np.random.default_rng(0)
 X, T = RNG.normal(size=(6, 2)).astype(np.float32), RNG.integers(0, 2, 6)
@@ -74,3 +74,10 @@ def test_what_was_wrong_is_said(call: Callable[[], Any], message: str) -> None:
 @pytest.mark.parametrize("size", [1e12, 1e30])
 def test_gradients_are_checked_at_numbers_that_no_small_step_changes(size: float) -> None:
     assert xpnet.check_gradients(xpnet.Linear(2, 2), size * X).passed
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (4, 4, 2)])
+def test_softmax_takes_rows_and_no_images(shape: tuple[int, ...]) -> None:
+    """Its probabilities would sum to 1 down each column of an image."""
+    with pytest.raises(ShapeError, match=r"Softmax\(\) takes samples that are a row .*: put Flatten\(\)"):
+        xpnet.Network([xpnet.Softmax(), xpnet.Flatten(), xpnet.Linear(2, 2)], "huber", input_shape=shape)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
-from xpnet.typing import Array, Params
+from xpnet.typing import Array, Params, Shape
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,11 @@ class Softmax(Layer):
     For classification prefer `xpnet.CrossEntropy` on logits without this layer: one function there
     computes the logarithm and the derivative together, exactly.
     """
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise ShapeError(f"Softmax() takes samples that are a row of numbers, got {shape}: put Flatten() before it")
+        return shape
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Each row's largest entry is taken off first, which changes nothing but prevents overflow.
