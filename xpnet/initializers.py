@@ -32,7 +32,7 @@ import numpy as np
 
 from xpnet.errors import ConfigError
 from xpnet.typing import HostArray, Rng, Shape
-from xpnet.validation import check_number, named
+from xpnet.validation import NOT_NEGATIVE, check_fields, named
 
 
 @runtime_checkable
@@ -102,21 +102,15 @@ class normal:
     std: float
 
     def __post_init__(self) -> None:
-        check_number("normal: std", self.std, 0.0)
+        check_fields(self, std=NOT_NEGATIVE)
 
     def __call__(self, rng: Rng, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         return rng.normal(0.0, self.std, shape)
 
 
 INITIALIZERS: dict[str, Law] = {
-    "he_normal": he_normal,
-    "he_uniform": he_uniform,
-    "glorot_normal": glorot_normal,
-    "glorot_uniform": glorot_uniform,
-    "lecun_normal": lecun_normal,
-    "lecun_uniform": lecun_uniform,
-    "orthogonal": orthogonal,
-    "zeros": zeros,
+    law.__name__: law
+    for law in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, orthogonal, zeros)
 }
 
 

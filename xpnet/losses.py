@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from xpnet.layers.activations import logistic
 from xpnet.typing import Array
-from xpnet.validation import check_number
+from xpnet.validation import BELOW_ONE, POSITIVE, check_fields
 
 
 class Loss:
@@ -114,7 +114,7 @@ class Huber(Loss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("Huber: delta", self.delta, 0.0, low_open=True)
+        check_fields(self, delta=POSITIVE)
 
     def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
         """Value and delta; c is the error cut off at plus and minus delta.
@@ -220,7 +220,7 @@ class CrossEntropy(Loss):
     takes_logits: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_number("CrossEntropy: label_smoothing", self.label_smoothing, 0.0, 1.0, high_open=True)
+        check_fields(self, label_smoothing=BELOW_ONE)
 
     def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
         """Value and delta. Integer classes t become rows with a single 1; a row's largest logit is taken off.

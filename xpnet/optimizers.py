@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet.errors import ConfigError
 from xpnet.typing import Array, HostArray
-from xpnet.validation import check_flag, check_number
+from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
 
 Schedule = float | Callable[[int], float]
 
@@ -50,22 +50,18 @@ class Optimizer:
     """Names of the vectors that the optimizer keeps, each of theta's shape and initially zero."""
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not callable(self.learning_rate):
-            check_number(f"{name}: learning_rate", self.learning_rate, 0.0, low_open=True)
-        check_number(f"{name}: weight_decay", self.weight_decay, 0.0)
-        for label, value in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
-            if value is not None:
-                check_number(f"{name}: {label}", value, 0.0, low_open=True)
+        name, limit = type(self).__name__, optional(POSITIVE)
+        check_fields(self, learning_rate=check_rate, weight_decay=NOT_NEGATIVE, clip_norm=limit, clip_value=limit)
         try:
-            pairs = tuple(sorted(dict(self.factors).items()))
+            pairs = sorted(dict(self.factors).items())
+            if not all(isinstance(k, str) for k, _ in pairs):
+                raise TypeError
         except (TypeError, ValueError):
             raise ConfigError(
                 f"{name}: factors must map names to numbers, as {{'b': 2}}, got {self.factors!r}"
             ) from None
-        object.__setattr__(
-            self, "factors", tuple((k, check_number(f"{name}: factors[{k!r}]", v, 0.0)) for k, v in pairs)
-        )
+        factors = tuple((k, NOT_NEGATIVE(f"{name}: factors[{k!r}]", v)) for k, v in pairs)
+        object.__setattr__(self, "factors", factors)
 
     def rates(self, steps: range) -> HostArray:
         """Return the learning rate of each step of `steps`, counted from 0."""
@@ -117,8 +113,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("SGD: momentum", self.momentum, 0.0, 1.0, high_open=True)
-        check_flag("SGD: nesterov", self.nesterov)
+        check_fields(self, momentum=BELOW_ONE, nesterov=check_flag)
         if self.nesterov and self.momentum == 0.0:
             raise ConfigError("SGD: nesterov=True needs momentum > 0, got momentum=0.0")
 
@@ -160,7 +155,7 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("Adagrad: eps", self.eps, 0.0, low_open=True)
+        check_fields(self, eps=POSITIVE)
 
     def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:
         """One step.
@@ -190,8 +185,7 @@ class RMSProp(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("RMSProp: decay", self.decay, 0.0, 1.0, high_open=True)
-        check_number("RMSProp: eps", self.eps, 0.0, low_open=True)
+        check_fields(self, decay=BELOW_ONE, eps=POSITIVE)
 
     def update(self, xp: Any, theta: Array, g: Array, s: Array, rate: Array) -> None:
         """One step.
@@ -226,10 +220,7 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name = type(self).__name__
-        check_number(f"{name}: beta1", self.beta1, 0.0, 1.0, high_open=True)
-        check_number(f"{name}: beta2", self.beta2, 0.0, 1.0, high_open=True)
-        check_number(f"{name}: eps", self.eps, 0.0, low_open=True)
+        check_fields(self, beta1=BELOW_ONE, beta2=BELOW_ONE, eps=POSITIVE)
 
     def scalars(self, t: HostArray, rate: HostArray) -> dict[str, HostArray]:
         """The two corrections for the start at zero.
@@ -266,11 +257,5 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adagrad": Adagrad,
-    "rmsprop": RMSProp,
-    "adam": Adam,
-    "adamw": AdamW,
-}
+OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSProp, Adam, AdamW)}
 """Every optimizer by the name that a string may use."""

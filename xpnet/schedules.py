@@ -6,9 +6,10 @@ Any function of the step serves; these are ready-made, as frozen dataclasses so 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import cos, pi
 
-from xpnet.validation import check_number, check_size
+from xpnet.validation import NOT_NEGATIVE, POSITIVE, check_fields, check_number, check_rate, check_size
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,7 @@ class StepDecay(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        check_number("StepDecay: initial", self.initial, 0.0, low_open=True)
-        check_size("StepDecay: every", self.every)
-        check_number("StepDecay: factor", self.factor, 0.0, low_open=True)
+        check_fields(self, initial=POSITIVE, every=check_size, factor=POSITIVE)
 
     def __call__(self, step: int) -> float:
         return self.initial * self.factor ** (step // self.every)
@@ -46,9 +45,7 @@ class ExponentialDecay(Schedule):
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        check_number("ExponentialDecay: initial", self.initial, 0.0, low_open=True)
-        check_size("ExponentialDecay: steps", self.steps)
-        check_number("ExponentialDecay: factor", self.factor, 0.0, low_open=True)
+        check_fields(self, initial=POSITIVE, steps=check_size, factor=POSITIVE)
 
     def __call__(self, step: int) -> float:
         return self.initial * float(self.factor ** (step / self.steps))
@@ -64,10 +61,7 @@ class PolynomialDecay(Schedule):
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("PolynomialDecay: initial", self.initial, 0.0, low_open=True)
-        check_size("PolynomialDecay: steps", self.steps)
-        check_number("PolynomialDecay: final", self.final, 0.0)
-        check_number("PolynomialDecay: power", self.power, 0.0, low_open=True)
+        check_fields(self, initial=POSITIVE, steps=check_size, final=NOT_NEGATIVE, power=POSITIVE)
 
     def __call__(self, step: int) -> float:
         left = 1.0 - min(step, self.steps) / self.steps
@@ -88,9 +82,7 @@ class CosineDecay(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("CosineDecay: initial", self.initial, 0.0, low_open=True)
-        check_size("CosineDecay: steps", self.steps)
-        check_number("CosineDecay: final", self.final, 0.0)
+        check_fields(self, initial=POSITIVE, steps=check_size, final=NOT_NEGATIVE)
 
     def __call__(self, step: int) -> float:
         return self.final + (self.initial - self.final) * 0.5 * (1.0 + cos(pi * min(step, self.steps) / self.steps))
@@ -107,9 +99,7 @@ class WarmUp(Schedule):
     after: Schedule | float
 
     def __post_init__(self) -> None:
-        check_size("WarmUp: steps", self.steps)
-        if not callable(self.after):
-            check_number("WarmUp: after", self.after, 0.0, low_open=True)
+        check_fields(self, steps=check_size, after=check_rate)
 
     def _after(self, step: int) -> float:
         return self.after(step) if callable(self.after) else self.after
@@ -147,11 +137,9 @@ class OneCycle(Schedule):
     final_divide: float = 1e5
 
     def __post_init__(self) -> None:
-        check_number("OneCycle: peak", self.peak, 0.0, low_open=True)
+        within, from_one = partial(POSITIVE, high=1.0, high_open=True), partial(check_number, low=1.0)
+        check_fields(self, peak=POSITIVE, rise=within, divide=from_one, final_divide=from_one)
         check_size("OneCycle: steps", self.steps, 2)
-        check_number("OneCycle: rise", self.rise, 0.0, 1.0, low_open=True, high_open=True)
-        for name, value in (("divide", self.divide), ("final_divide", self.final_divide)):
-            check_number(f"OneCycle: {name}", value, 1.0)
 
     def __call__(self, step: int) -> float:
         top = self.rise * (self.steps - 1)

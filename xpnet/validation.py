@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from xpnet.errors import ConfigError, closest
@@ -44,15 +46,17 @@ def check_flag(name: str, value: Any) -> bool:
     return value
 
 
+def check_path(path: Any) -> str:
+    """Return a path as a string."""
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise ConfigError(f"path must be a str or a path, such as 'net.safetensors', got {path!r}")
+    return os.fsdecode(path)
+
+
 def check_number(
-    name: str,
-    value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    low_open: bool = False,
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, low_open: bool = False,
     high_open: bool = False,
-) -> float:
+) -> float:  # fmt: skip
     """Return `value` as a float if it is a finite real number between `low` and `high`.
 
     `low_open` and `high_open` exclude the bound itself.
@@ -68,3 +72,25 @@ def check_number(
         left, right = "(" if low_open or low == -math.inf else "[", ")" if high_open or high == math.inf else "]"
         raise ConfigError(f"{name} must be a finite number in {left}{low:g}, {high:g}{right}, got {value!r}")
     return float(value)
+
+
+POSITIVE = partial(check_number, low=0.0, low_open=True)
+NOT_NEGATIVE = partial(check_number, low=0.0)
+BELOW_ONE = partial(check_number, low=0.0, high=1.0, high_open=True)
+"""From 0 on, and below 1."""
+
+
+def check_rate(name: str, value: Any) -> Any:
+    """Return `value` if it is a function of the step, or a positive number."""
+    return value if callable(value) else POSITIVE(name, value)
+
+
+def optional(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
+    """Return a check that accepts None, too."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def check_fields(owner: object, **rules: Callable[[str, Any], Any]) -> None:
+    """Check hyper-parameters of an object, each by one of the functions here."""
+    for name, check in rules.items():
+        check(f"{type(owner).__name__}: {name}", getattr(owner, name))

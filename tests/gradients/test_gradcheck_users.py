@@ -34,6 +34,13 @@ class BatchNorm(xpnet.Layer):
         return dx, {"gamma": xp.sum(dy * n, axis=0), "beta": xp.sum(dy, axis=0)}
 
 
+class Forgetful(BatchNorm):
+    """The batch's statistics depend on x, too: not here."""
+
+    def backward(self, xp, params, cache, dy, context=None, need_dx=True):
+        return cache[1] * dy * params["gamma"], super().backward(xp, params, cache, dy)[1]
+
+
 @dataclass(frozen=True)
 class Centre(xpnet.Layer):
     axis: int
@@ -75,11 +82,28 @@ def test_no_false_alarm(kind, inputs, seed):
     assert alarms(report) == []
 
 
-def test_a_gradient_that_is_zero_is_not_an_excuse_for_one_that_should_be():
-    class Forgetful(BatchNorm):
-        def backward(self, xp, params, cache, dy, context=None, need_dx=True):
-            return cache[1] * dy * params["gamma"], super().backward(xp, params, cache, dy)[1]
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_false_alarm_where_large_numbers_cancel_out(seed, offset):
+    rng = np.random.default_rng([seed, 8])
+    net, count, t = network(rng, normal=True, deep=False)
+    assert alarms(xpnet.check_gradients(net, offset + rng.normal(size=(6, count)), t)) == []
 
+
+def test_no_false_alarm_where_the_slope_bends_at_the_very_point():
+    """ELU's second derivative jumps at 0, Huber's at its delta."""
+    x = np.asarray([[0.0, 1.0], [-0.5, 1e-9]])
+    assert xpnet.check_gradients(xpnet.ELU(), x).passed
+    assert xpnet.check_gradients(xpnet.Huber(), x, np.zeros((2, 2))).passed
+
+
+def test_a_mistake_is_found_where_large_numbers_cancel_out():
+    x = 1e4 + np.random.default_rng(0).normal(size=(6, 3))
+    assert xpnet.check_gradients(BatchNorm(3), x).passed
+    assert not xpnet.check_gradients(Forgetful(3), x).passed
+
+
+def test_a_gradient_that_is_zero_is_not_an_excuse_for_one_that_should_be():
     net = xpnet.Network([xpnet.Linear(2, 3), Forgetful(3), xpnet.Linear(3, 2)], "mean_squared_error")
     rng = np.random.default_rng(0)
     report = xpnet.check_gradients(net, rng.normal(size=(5, 2)), rng.normal(size=(5, 2)))

@@ -173,7 +173,7 @@ def test_an_explanation_says_what_happens_to_the_images():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: xpnet.RandomShift(0), "RandomShift: pixels must be an integer >= 1, got 0"),
+        (lambda: xpnet.RandomShift(0), "RandomShift: pixels must be an integer from 1 to 32767, got 0"),
         (lambda: xpnet.RandomCutout(2.5), r"RandomCutout: size must be an integer >= 1, got 2\.5"),
     ],
 )

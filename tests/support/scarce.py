@@ -5,9 +5,12 @@ python tests/support/scarce.py FOLDER      print as JSON, by name, the error and
 
 from __future__ import annotations
 
+import copy
+import gzip
 import json
 import os
 import resource
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import xpnet
+from xpnet.datasets.idx import read_idx
 
 MIB = 1 << 20
 EVENTS = ("on_begin", "on_steps", "on_epoch_end", "on_end")
@@ -43,6 +47,31 @@ def train(net: xpnet.Network, many: tuple[Any, Any], callbacks: Any = ()) -> Non
     net.fit(*many, epochs=1, batch_size=10, callbacks=callbacks, verbose=False)
 
 
+class Hungry(xpnet.Layer):
+    """A layer whose backward pass asks for more memory than there is."""
+
+    def forward(self, xp: Any, params: Any, x: Any, context: Any = None) -> Any:
+        return x, None
+
+    def backward(self, xp: Any, params: Any, cache: Any, dy: Any, context: Any = None, need_dx: bool = True) -> Any:
+        return np.ones(1 << 30), {}
+
+
+def traced(count: int, measured: bool = False) -> Any:
+    """Return a trace whose numbers take more memory once more than there will be."""
+    net = xpnet.mlp([500, 500, 2], activation="sigmoid", weight_init="zeros")
+    trace = net.trace(np.ones((count, 500), np.float32), np.zeros(count, int))
+    if measured:
+        _ = trace.statistics
+    return trace
+
+
+def idx_file(path: Path, count: int) -> Path:
+    """Write images of 28 by 28, compressed."""
+    path.write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, count // 784, 28, 28) + bytes(count // 784 * 784)))
+    return path
+
+
 def saved(net: xpnet.Network, path: Path) -> Path:
     net.save(path)
     return path
@@ -65,6 +94,17 @@ def calls(folder: Path) -> dict[str, tuple[Call, Callable[[Any], object]]]:
         "evaluate": (small, lambda net: net.evaluate(*many)),
         "gradients": (small, lambda net: net.gradients(*many)),
         "trace": (small, lambda net: net.trace(*many)),
+        "Trace.statistics": (lambda: traced(5000), lambda trace: trace.statistics),
+        "Trace.findings": (lambda: traced(10_000, measured=True), lambda trace: trace.findings),
+        "check_gradients": (small, lambda net: xpnet.check_gradients(net, *many)),
+        "check_gradients, a layer": (small, lambda _: xpnet.check_gradients(Hungry(), np.ones((2, 2)))),
+        "quadrants": (small, lambda _: xpnet.datasets.quadrants(10**8)),
+        "quadrants, far too many": (small, lambda _: xpnet.datasets.quadrants(10**30)),
+        "parity": (small, lambda _: xpnet.datasets.parity(20)),
+        "xor": (small, lambda _: xpnet.datasets.xor(10**8)),
+        "spirals": (small, lambda _: xpnet.datasets.spirals(10**8)),
+        "IDX files": (lambda: idx_file(folder / "i", 100_000_000), read_idx),
+        "deepcopy": (large, copy.deepcopy),
         "Trainer": (small, lambda net: xpnet.Trainer(net, "sgd", *many)),
         "fit": (small, lambda net: train(net, many)),
         **{f"fit, {event}": (small, lambda net, e=event: train(net, few, Greedy(e))) for event in EVENTS},

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.backends import get
+from xpnet.model.memory import explained
 from xpnet.validation import check_number, check_size
 
 Samples = tuple[NDArray[Any], NDArray[np.int64]]
 
 
+@explained(get("numpy"), "making quadrants")
 def quadrants(samples: int = 100_000, seed: int = 0) -> Samples:
     """Points of the square [-2, 2] x [-2, 2], and whether they lie in quadrants I or III.
 
@@ -37,10 +40,11 @@ def quadrants(samples: int = 100_000, seed: int = 0) -> Samples:
         `samples` is not an integer of at least 1, or `seed` not one of at least 0.
     """
     rng = _generator(seed)
-    x = rng.uniform(-2.0, 2.0, (check_size("samples", samples, 1), 2)).astype(np.float32)
+    x = rng.uniform(-2.0, 2.0, (_count("samples", samples), 2)).astype(np.float32)
     return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)
 
 
+@explained(get("numpy"), "making parity")
 def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samples, Samples]:
     """Every number from 0 to 2^bits - 1 as a row of bits, and whether it is odd; some are kept for testing.
 
@@ -75,6 +79,7 @@ def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samp
     return (x[:-held], t[:-held]), (x[-held:], t[-held:])
 
 
+@explained(get("numpy"), "making xor")
 def xor(repeats: int = 1, noise: float = 0.0, seed: int = 0) -> Samples:
     """The exclusive or: (0, 0) and (1, 1) are class 0, (0, 1) and (1, 0) are class 1.
 
@@ -99,12 +104,13 @@ def xor(repeats: int = 1, noise: float = 0.0, seed: int = 0) -> Samples:
         integer of at least 0.
     """
     rng = _generator(seed)
-    repeats = check_size("repeats", repeats, 1)
+    repeats = _count("repeats", repeats)
     points = np.tile([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], (repeats, 1))
     x = points + _spread(noise) * rng.standard_normal(points.shape)
     return x.astype(np.float32), np.tile(np.array([0, 1, 1, 0], np.int64), repeats)
 
 
+@explained(get("numpy"), "making spirals")
 def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Samples:
     """Points on spiral arms around the origin, one arm a class.
 
@@ -137,7 +143,7 @@ def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int
     """
     rng = _generator(seed)
     classes = check_size("classes", classes, 2)
-    t = np.arange(check_size("samples", samples, classes), dtype=np.int64) % classes
+    t = np.arange(_count("samples", samples, classes), dtype=np.int64) % classes
     radius = rng.uniform(size=len(t))
     angle = 4 * radius + 2 * np.pi * t / classes + _spread(noise) * rng.standard_normal(len(t))
     return (radius[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)).astype(np.float32), t
@@ -145,6 +151,11 @@ def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int
 
 def _generator(seed: Any) -> np.random.Generator:
     return np.random.default_rng(check_size("seed", seed, 0))
+
+
+def _count(name: str, value: Any, minimum: int = 1) -> int:
+    # From 2^60 numbers on NumPy speaks of impossible shapes, and not of memory that is missing.
+    return min(check_size(name, value, minimum), 2**48)
 
 
 def _spread(noise: Any) -> float:

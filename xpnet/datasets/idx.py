@@ -25,7 +25,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.backends import get
 from xpnet.errors import IDXFormatError, IntegrityError
+from xpnet.model.memory import explained
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Deflate's longest copy is 258 bytes and costs at least two bits, one for the length and one for the distance.
@@ -67,7 +69,8 @@ def decode_idx(file: BinaryIO, name: str) -> NDArray[np.uint8]:
     if count > stored * DEFLATE_LIMIT:
         raise IDXFormatError(f"{declares}, more than {stored} bytes of gzip can hold ({DEFLATE_LIMIT} for each byte)")
 
-    array = np.empty(count, np.uint8)
+    with explained(get("numpy"), f"reading {name}"):
+        array = np.empty(count, np.uint8)
     filled = 0
     while filled < count:
         piece = read(min(PIECE, count - filled))

@@ -23,7 +23,7 @@ from xpnet.estimators.fitted import FittedState
 from xpnet.estimators.intake import check_weights, check_X, check_y, dtype_name
 from xpnet.estimators.predicting import mean_loss, outputs
 from xpnet.estimators.sampling import Samples, to_device
-from xpnet.estimators.stochastic import DivergenceError, Fit
+from xpnet.estimators.stochastic import NOT_FINITE, DivergenceError, Fit
 from xpnet.estimators.tasks import Tasks
 from xpnet.layers import Layer
 from xpnet.losses import Loss
@@ -32,10 +32,6 @@ from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.training.history import History
 from xpnet.typing import Array, HostArray
-
-NOT_FINITE = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
-)
 
 
 class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -100,15 +96,9 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
     # ------------------------------------------------------------------------------------ fitting
 
     def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        validation_data: Any,
-        *,
-        incremental: bool = False,
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool = False,
         classes: Any = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         before = self.__dict__.copy()
         try:
             with explained(get_backend("numpy"), "checking the data"):  # on the host, wherever they go then

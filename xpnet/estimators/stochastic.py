@@ -20,6 +20,11 @@ SMALLEST_RATE = 1e-6
 """At this learning rate the schedule "adaptive" gives up."""
 
 
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
+
+
 class DivergenceError(NonFiniteError, ValueError):
     """Training produced NaN or infinity; the network has the parameters of the last finite step."""
 
@@ -60,15 +65,9 @@ class Fit:
             state = est._optimizer = SolverState(make_optimizer(est), net)
         self.state: SolverState = state
         self.trainer = EpochTrainer(
-            net,
-            state,
-            train,
-            batch_size,
-            float(est.alpha),
-            bool(est.shuffle),
-            est._random_state,
+            net, state, train, batch_size, float(est.alpha), bool(est.shuffle), est._random_state,
             1 if incremental else est.max_iter,
-        )
+        )  # fmt: skip
 
     def run(self, context: Any) -> None:
         """Train until convergence, the last epoch, an interruption or a callback's wish."""
@@ -168,10 +167,7 @@ class Fit:
         """Raise, or under early stopping and `on_divergence="stop"` keep the best parameters, with a warning."""
         est = self.est
         if not est.early_stopping or est.on_divergence == "raise":
-            raise DivergenceError(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                f"preprocessed. {error}"
-            ) from error
+            raise DivergenceError(f"{NOT_FINITE} {error}") from error
         est.n_iter_ += 1
         est.loss_ = float("nan")
         est.loss_curve_.append(est.loss_)

@@ -11,7 +11,7 @@ from sklearn.utils import shuffle as shuffled
 from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.estimators.solvers import SolverState
-from xpnet.layers import LAYERS, Activation, Context, Dropout, RandomCutout, RandomFlip, RandomShift
+from xpnet.layers import LAYERS, RANDOM, Activation, Context
 from xpnet.network import Network
 from xpnet.training.feed import TINY, Batch, Feed, SparseRows
 from xpnet.training.objective import Objective
@@ -22,7 +22,7 @@ from xpnet.typing import Array, HostArray
 WORTH_RECORDING = 32
 """From this number of steps on a step is recorded, or captured by a device."""
 
-DETERMINISTIC = ({*LAYERS.values()} - {Dropout, RandomCutout, RandomFlip, RandomShift}) | {Activation}
+DETERMINISTIC = ({*LAYERS.values()} - {*RANDOM}) | {Activation}
 """Layers that do not look at the number of the step."""
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError
-from xpnet.layers import ACTIVATIONS, Dropout, Identity, Layer, Linear
-from xpnet.model.build import activation_layer
+from xpnet.layers import ACTIVATIONS, Identity, Layer, Linear
+from xpnet.model.build import mlp_layers
 from xpnet.network import Network
 from xpnet.typing import Array, HostArray
 
@@ -29,17 +29,6 @@ def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def hidden_activations(activation: Any, count: int) -> list[Layer]:
-    """Return the activation of each hidden layer."""
-    if isinstance(activation, str | Layer):
-        activation = [activation] * count
-    if len(activation) != count:
-        raise ConfigError(
-            f"activation has {len(activation)} entries, the network {count} hidden layers; they must be equally many"
-        )
-    return [activation_layer("sigmoid" if isinstance(a, str) and a == "logistic" else a) for a in activation]
-
-
 def is_logistic(activation: Any, k: int) -> bool:
     """Say whether hidden layer k is logistic, or the last one if there are not so many."""
     if not isinstance(activation, str | Layer):
@@ -49,14 +38,10 @@ def is_logistic(activation: Any, k: int) -> bool:
 
 def make_layers(units: Sequence[int], activation: Any, dropout: float) -> list[Layer]:
     """Return `Linear` layers with an activation, and dropout if there is any, after each but the last."""
-    layers: list[Layer] = []
-    after = hidden_activations(activation, len(units) - 2)
-    for k, (inputs, outputs) in enumerate(pairwise(units)):
-        layers.append(Linear(inputs, outputs))
-        if k < len(after):
-            layers += [] if isinstance(after[k], Identity) else [after[k]]
-            layers += [Dropout(dropout)] if dropout else []
-    return layers
+    names = [activation] * (len(units) - 2) if isinstance(activation, str | Layer) else activation
+    after = ["sigmoid" if isinstance(name, str) and name == "logistic" else name for name in names]
+    layers = mlp_layers(units, after, None, dropout, True, Linear.weight_init)
+    return [layer for layer in layers if not isinstance(layer, Identity)]
 
 
 def draw(units: Sequence[int], activation: Any, rng: np.random.RandomState) -> list[tuple[HostArray, HostArray]]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from xpnet.errors import CheckpointIOError
+from xpnet.validation import check_path
 
 try:
     import fcntl
@@ -68,7 +69,7 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
         the byte, and no temporary file is left. (Where a file system has no hard links, one case is not undone: the
         sync of the folder failing after the rename; the complete new file is there then.)
     """
-    name = os.fsdecode(os.fspath(path))
+    name = check_path(path)
     try:
         _write(name, chunks)
     except OSError as error:
@@ -77,7 +78,7 @@ def write_atomically(path: str | os.PathLike[str], chunks: Iterable[bytes | memo
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise the CheckpointIOError that `write_atomically` would, as far as that can be known without writing."""
-    name = os.fsdecode(os.fspath(path))
+    name = check_path(path)
     try:
         folder = os.path.dirname(_resolve(name)[0])
         os.stat(folder)
@@ -94,7 +95,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
     CheckpointIOError
         The file is not there, is not a regular file, or must not be read.
     """
-    name = os.fsdecode(os.fspath(path))
+    name = check_path(path)
     try:
         file = io.FileIO(name, opener=_open_without_waiting)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from xpnet.errors import CheckpointError, DTypeError, OutOfMemoryError
 from xpnet.files.atomic import io_error, open_regular, write_atomically
 from xpnet.files.header import DTYPES, FORMAT, Entry, Header, tensor_sha256
+from xpnet.validation import check_path
 
 MAX_HEADER = 1 << 20
 """Bytes that a header may have."""
@@ -84,9 +85,9 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, npt.ArrayL
             begin = entry.end
         encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"cannot write {os.fspath(path)!r}: not expressible in JSON: {error}") from error
+        raise CheckpointError(f"cannot write {check_path(path)!r}: not expressible in JSON: {error}") from error
     encoded += b" " * (-len(encoded) % 8)
-    where = f"cannot write {os.fspath(path)!r}"
+    where = f"cannot write {check_path(path)!r}"
     if len(encoded) > MAX_HEADER:
         raise CheckpointError(
             f"{where}: a header of {len(encoded)} bytes, at most {MAX_HEADER} are accepted; use fewer tensors"
@@ -119,7 +120,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, npt.NDArray[An
     OutOfMemoryError
         No memory for the arrays.
     """
-    name = os.fsdecode(os.fspath(path))
+    name = check_path(path)
     with open_regular(name) as file:
         try:
             size = os.fstat(file.fileno()).st_size

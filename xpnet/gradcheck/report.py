@@ -112,20 +112,10 @@ class GradientReport:
 
     def __str__(self) -> str:
         rows = [
-            (
-                row.name,
-                row.owner,
-                str(row.shape),
-                str(row.checked),
-                str(row.skipped),
-                f"{row.error:.1e}",
-                row.place,
-                f"{row.analytic + 0.0:.9g}",
-                f"{row.numeric + 0.0:.9g}",
-                row.verdict,
-            )
+            (*map(str, (row.name, row.owner, row.shape, row.checked, row.skipped)), f"{row.error:.1e}", row.place,
+             f"{row.analytic + 0.0:.9g}", f"{row.numeric + 0.0:.9g}", row.verdict)
             for row in self.arrays
-        ]
+        ]  # fmt: skip
         lines = [f"Gradient check of {self.target}", *text_table([HEADINGS, *rows])]
         checked, skipped = sum(row.checked for row in self.arrays), sum(row.skipped for row in self.arrays)
         wrong = self.findings or self.parts or any(row.verdict == "WRONG" for row in self.arrays)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.errors import ConfigError, GradientError
+from xpnet.errors import ConfigError, GradientError, ShapeError
 from xpnet.gradcheck.problem import Point, Problem
 from xpnet.layers import backward_pass, forward_pass
 from xpnet.layers.activations import Activation
@@ -16,6 +16,7 @@ from xpnet.layers.base import Context, Layer, under
 from xpnet.layers.shapes import every_layer
 from xpnet.losses import Loss
 from xpnet.model.core import Model
+from xpnet.model.data import check_numeric, check_sample_weight, on_host
 from xpnet.typing import HostArray
 
 
@@ -25,17 +26,37 @@ def title(part: Layer | Loss) -> str:
     return f"{kind} {part.name!r}" if isinstance(part, Activation) else kind
 
 
-def to_float(owner: str, name: str, value: Any) -> HostArray:
-    """Return `value` as a float64 array on the host."""
+def to_float(owner: str, name: str, value: Any, backend: Backend, rows: int | None = None) -> HostArray:
+    """Return `value` as a float64 array on the host, with so many rows, or if not given with any."""
     if value is None:
         raise ConfigError(f"check_gradients: {owner} needs {name}, an array")
-    return np.array(value, dtype=np.float64)
+    host = on_host(name, value, backend)
+    check_numeric(name, host)
+    if host.ndim == 0 or not len(host) or rows not in (None, len(host)):
+        wanted = "at least one row" if rows is None else f"{rows} rows, one a sample"
+        raise ShapeError(f"check_gradients: {name} of {owner} must have {wanted}, got shape {host.shape}")
+    return host.astype(np.float64)
+
+
+def own_parameters(owner: str, layer: Layer, given: Any, backend: Backend) -> dict[str, HostArray]:
+    """Return the parameters that a user passes for a layer, or say what it has."""
+    shapes = layer.parameter_shapes()
+    if not isinstance(given, Mapping) or given.keys() != shapes.keys():
+        got = f"those of {', '.join(map(repr, given)) or 'none'}" if isinstance(given, Mapping) else repr(given)
+        raise ConfigError(f"check_gradients: parameters of {owner} must map {', '.join(shapes)} to arrays, got {got}")
+    arrays = {name: to_float(owner, name, value, backend) for name, value in given.items()}
+    for name, array in arrays.items():
+        if array.shape != shapes[name]:
+            raise ShapeError(f"check_gradients: {name} of {owner} has shape {shapes[name]}, got {array.shape}")
+    return arrays
 
 
 def call_backward(owner: str, backward: Callable[[], Any], shape: tuple[int, ...], kind: type = object) -> Any:
     """Return the pair that `backward` returns; an exception is an error in the user's derivative."""
     try:
         result = backward()
+    except MemoryError:
+        raise
     except Exception as error:
         raise GradientError(
             f"{owner}: backward raised {type(error).__name__} for a delta of shape {shape}: {error}. "
@@ -57,8 +78,8 @@ def of_layer(
         x = rng.normal(0.0, 2.0, (6, *(layer.input_shape or (5,))))
     if parameters is None:
         parameters = {name: p + 0.25 * rng.standard_normal(p.shape) for name, p in layer.init(rng).items()}
-    arrays = {"x": to_float(owner, "x", x)}
-    arrays |= {name: to_float(owner, name, p) for name, p in parameters.items()}
+    arrays = {"x": to_float(owner, "x", x, backend)} | own_parameters(owner, layer, parameters, backend)
+    layer.output_shape(arrays["x"].shape[1:])
     xp = backend.xp
     if context is None:
         state = {name: backend.asarray(s, "float64") for name, s in layer.init_state().items()}
@@ -163,12 +184,14 @@ def _repeated(
 def of_loss(loss: Loss, y: Any, t: Any, sample_weight: Any, backend: Backend, rng: np.random.Generator) -> Problem:
     """Set up L = loss(y, t) with weights that sum to 1."""
     owner = title(loss)
-    host = to_float(owner, "y", y)
-    if t is None:
-        raise ConfigError(f"check_gradients: {owner} needs t, the targets")
-    t = np.asarray(t)
-    t = t if t.dtype.kind in "iu" else t.astype(np.float64)
-    raw = rng.uniform(0.5, 1.5, len(host)) if sample_weight is None else to_float(owner, "sample_weight", sample_weight)
+    host = to_float(owner, "y", y, backend)
+    numbers = to_float(owner, "t", t, backend, rows=len(host))
+    given = on_host("t", t, backend)
+    t = given if given.dtype.kind in "iu" else numbers
+    if sample_weight is None:
+        raw = rng.uniform(0.5, 1.5, len(host))
+    else:
+        raw = check_sample_weight(sample_weight, len(host), backend)
     weight, other = raw / raw.sum(), raw * np.arange(1.0, len(raw) + 1.0)
     arrays = {"y": host}
 

@@ -81,7 +81,7 @@ def explain(net: Model, format: str = "text") -> str:
     dW0 = x.T @ delta0               # (2, 1) = (2, B) @ (B, 1)
     db0 = sum(delta0, axis=0)        # (1,)
     """
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {format!r}.{closest(str(format), FORMATS)}")
     return FORMATS[format](list(_sections(net)))
 

@@ -44,13 +44,5 @@ def measure(xp: Any, a: Array) -> Array:
     deviation = (values - mean) * weight
     left_out = a.size - count
     zeros = xp.sum(xp.astype(values == 0.0, xp.float64)) - left_out  # those count as zeros, too
-    return xp.stack(
-        [
-            mean,
-            xp.sqrt(xp.sum(deviation * deviation) / divisor),
-            xp.sqrt(xp.sum(values * values) / divisor),
-            xp.max(xp.abs(values)),
-            zeros / a.size,
-            left_out / a.size,
-        ]
-    )
+    spread, rms = (xp.sqrt(xp.sum(d * d) / divisor) for d in (deviation, values))
+    return xp.stack([mean, spread, rms, xp.max(xp.abs(values)), zeros / a.size, left_out / a.size])

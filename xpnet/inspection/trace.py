@@ -20,6 +20,7 @@ from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
 from xpnet.typing import Array
+from xpnet.validation import check_flag
 
 _NUMBERS = range(2, 7)  # the columns of the table that have numbers
 
@@ -68,7 +69,7 @@ class Trace:
     def statistics(self) -> tuple[dict[str, Statistics], ...]:
         """For each layer, the statistics of its x, y, delta and gradients, by these names (a gradient's is "dW")."""
         xp, items = self.backend.xp, [item.quantities for item in self.layers]
-        with self.backend.active():
+        with self.backend.active(), explained(self.backend, "measuring what was traced"):
             rows = xp.stack([measure(xp, a) for quantities in items for a in quantities.values()])
         numbers = iter(self.backend.to_numpy(rows).tolist())  # one look for all of them
         return tuple({name: Statistics(*next(numbers)) for name in quantities} for quantities in items)
@@ -76,7 +77,7 @@ class Trace:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """A sentence for each thing that is amiss: NaN and infinities, dead units, saturation, deltas out of scale."""
-        with self.backend.active():
+        with self.backend.active(), explained(self.backend, "looking through what was traced"):
             return tuple(findings.find(self.backend.xp, self.layers, self.statistics))
 
     @property
@@ -135,6 +136,7 @@ def _percent(share: float) -> str:
 def trace(net: Model, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
     """Run one forward and one backward pass and keep everything; see `Network.trace`."""
     xp = net.backend.xp
+    check_flag("training", training)
     seen: dict[str, dict[str, Array]] = {}
     order: list[str] = []
 

@@ -1,22 +1,10 @@
 """Layers, from simple to complex; a closed registry of those that a string or a file may name."""
 
-from xpnet.layers.activations import (
-    ELU,
-    Activation,
-    Identity,
-    LeakyReLU,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
+from xpnet.layers.activations import Activation, Identity, Sigmoid, Softmax, Tanh
 from xpnet.layers.augmentation import RandomCutout, RandomFlip, RandomShift
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
 from xpnet.layers.convolution import Conv1D, Conv2D
 from xpnet.layers.dropout import Dropout
-from xpnet.layers.gelu import GELU
 from xpnet.layers.layernorm import GroupNorm, LayerNorm, RMSNorm
 from xpnet.layers.linear import Linear
 from xpnet.layers.normalization import BatchNorm
@@ -28,6 +16,7 @@ from xpnet.layers.pooling import (
     MaxPool1D,
     MaxPool2D,
 )
+from xpnet.layers.rectifiers import ELU, GELU, RECTIFIERS, LeakyReLU, ReLU, SiLU, Softplus
 from xpnet.layers.sequence import Residual, Sequence
 from xpnet.layers.shape import Flatten, Reshape
 from xpnet.layers.walk import backward_pass, forward_pass
@@ -38,6 +27,8 @@ __all__ = [
     "GELU",
     "INFERENCE",
     "LAYERS",
+    "RANDOM",
+    "RECTIFIERS",
     "Activation",
     "AveragePool1D",
     "AveragePool2D",
@@ -89,20 +80,15 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-IMAGES: tuple[type[Layer], ...] = (
-    *(Reshape, Flatten, Conv1D, Conv2D),
-    *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
-)
-"""Layers for images and signals."""
-
-NORMS: tuple[type[Layer], ...] = (BatchNorm, LayerNorm, RMSNorm, GroupNorm)
-"""Layers that give numbers a mean and a spread."""
-
-AUGMENTATIONS: tuple[type[Layer], ...] = (RandomFlip, RandomShift, RandomCutout)
-"""Layers that change images in training."""
+RANDOM: tuple[type[Layer], ...] = (Dropout, RandomFlip, RandomShift, RandomCutout)
+"""Layers that look at the number of the step, from which their random numbers come."""
 
 LAYERS: dict[str, type[Layer]] = {
     cls.__name__: cls
-    for cls in (Linear, Dropout, Sequence, Residual, *IMAGES, *NORMS, *AUGMENTATIONS, *ACTIVATIONS.values())
+    for cls in (
+        *(Linear, Sequence, Residual, Reshape, Flatten, Conv1D, Conv2D),
+        *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
+        *(BatchNorm, LayerNorm, RMSNorm, GroupNorm, *RANDOM, *ACTIVATIONS.values()),
+    )
 }
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

@@ -7,16 +7,14 @@ backend, and in a run that is resumed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.layers.dropout import random_bits
 from xpnet.typing import Array, Params, Shape
-from xpnet.validation import check_size
-
-Result = tuple[Array, Any]
-Gradient = tuple[Array | None, dict[str, Array]]
+from xpnet.validation import check_fields, check_size
 
 
 class Augmentation:
@@ -101,13 +99,13 @@ class RandomShift(Augmentation, Layer):
     Parameters
     ----------
     pixels : int
-        The farthest shift; all from ``-pixels`` to ``pixels`` are equally likely.
+        The farthest shift, at most 32767; all from ``-pixels`` to ``pixels`` are equally likely.
     """
 
     pixels: int
 
     def __post_init__(self) -> None:
-        check_size("RandomShift: pixels", self.pixels)
+        check_fields(self, pixels=partial(check_size, maximum=32767))
 
     def shifts(self, xp: Any, x: Array, context: Context) -> tuple[Array, Array]:
         """Return how far each image is moved down and to the right, as (B, 1) each."""
@@ -157,7 +155,7 @@ class RandomCutout(Augmentation, Layer):
     size: int
 
     def __post_init__(self) -> None:
-        check_size("RandomCutout: size", self.size)
+        check_fields(self, size=check_size)
 
     def mask(self, xp: Any, x: Array, context: Context) -> Array:
         """Return 0 in the square of each image and else 1, as (B, H, W, 1)."""

@@ -13,6 +13,10 @@ from xpnet.typing import Array, HostArray, Params, Shape
 
 T = TypeVar("T")
 Watch: TypeAlias = Callable[[str, str, Array], None]
+Result: TypeAlias = tuple[Array, Any]
+"""The output y of a forward pass, and its cache."""
+Gradient: TypeAlias = tuple[Array | None, dict[str, Array]]
+"""dL/dx, or None where nobody asks for it, and dL/d(parameter) by name."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +136,12 @@ class Layer:
         """Return the running statistics after a training step whose forward pass left `cache`."""
         return {}
 
-    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Return the output y and a cache: everything that `backward` needs, and nothing else remembers."""
         raise NotImplementedError
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
-    ) -> tuple[Array | None, dict[str, Array]]:
+    ) -> Gradient:
         """Return dL/dx (or None if `need_dx` is false) and dL/d(parameter) by name, given dy = dL/dy."""
         raise NotImplementedError

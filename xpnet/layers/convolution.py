@@ -10,11 +10,11 @@ import numpy as np
 
 from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, initialize, resolve
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.layers.patches import Patches, rows_first
 from xpnet.layers.windows import Padding, Windows, check_padding, check_sizes, per_axis
 from xpnet.typing import Array, HostArray, Params, Shape
-from xpnet.validation import check_flag, check_size
+from xpnet.validation import check_fields, check_flag, check_size
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,10 @@ class _Convolution(Layer):
 
     def __post_init__(self) -> None:
         name, axes = type(self).__name__, len(self.axes)
-        check_size(f"{name}: inputs", self.inputs)
-        check_size(f"{name}: outputs", self.outputs)
+        check_fields(self, inputs=check_size, outputs=check_size, bias=check_flag)
         check_sizes(f"{name}: size", self.size, axes)
         check_sizes(f"{name}: stride", self.stride, axes)
         check_padding(f"{name}: padding", self.padding, axes)
-        check_flag(f"{name}: bias", self.bias)
         resolve(self.weight_init)
         resolve(self.bias_init)
 
@@ -79,7 +77,7 @@ class _Convolution(Layer):
             params["b"] = initialize(self.bias_init, rng, shapes["b"], 1, self.outputs)
         return params
 
-    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Weighted sums of the numbers that a window sees, the same for every window: a product with its patches.
 
         P = patches(x)         (B, M, K)                               (1)
@@ -99,7 +97,7 @@ class _Convolution(Layer):
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
-    ) -> tuple[Array | None, dict[str, Array]]:
+    ) -> Gradient:
         """Vector-Jacobian product of `forward`: what patches have of x in common, their deltas add up.
 
         dW = sum(P.mT @ dy, axis=0)      (K, O)                               (3)

@@ -7,9 +7,9 @@ from math import prod
 from typing import Any
 
 from xpnet.errors import ConfigError
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.typing import Array, Params
-from xpnet.validation import check_number
+from xpnet.validation import BELOW_ONE, check_fields
 
 
 def mix(x: Array) -> Array:
@@ -51,7 +51,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number("Dropout: rate", self.rate, 0.0, 1.0, high_open=True)
+        check_fields(self, rate=BELOW_ONE)
 
     def mask(self, xp: Any, x: Array, context: Context) -> Array:
         """Return the factor of each number of `x`: 0, or 1 / (1 - rate)."""
@@ -61,7 +61,7 @@ class Dropout(Layer):
         bits = random_bits(xp, counter, context.key, context.step)
         return xp.astype(bits >= int(self.rate * 2**32), x.dtype) * (1.0 / (1.0 - self.rate))
 
-    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Multiplication by the mask m in training, nothing otherwise (m = 1).
 
         y = x * m          (B, N)     (1)
@@ -73,7 +73,7 @@ class Dropout(Layer):
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
-    ) -> tuple[Array | None, dict[str, Array]]:
+    ) -> Gradient:
         """The same mask on the way back.
 
         dx = dy * m          (B, N)     (2)

@@ -7,8 +7,8 @@ from math import prod
 from typing import Any, ClassVar
 
 from xpnet.errors import ConfigError
-from xpnet.layers.base import INFERENCE, Context, Layer
-from xpnet.layers.normalization import Gradient, Normalization, Result, sum_over_places, widened
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
+from xpnet.layers.normalization import Normalization, sum_over_places, widened
 from xpnet.typing import Array, Params
 from xpnet.validation import check_size
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from xpnet.errors import ShapeError
 from xpnet.initializers import Initializer, initialize, resolve
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.typing import Array, HostArray, Params, Shape
-from xpnet.validation import check_flag, check_size
+from xpnet.validation import check_fields, check_flag, check_size
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class Linear(Layer):
     decayed: ClassVar[tuple[str, ...]] = ("W",)
 
     def __post_init__(self) -> None:
-        check_size("Linear: inputs", self.inputs)
-        check_size("Linear: outputs", self.outputs)
-        check_flag("Linear: bias", self.bias)
+        check_fields(self, inputs=check_size, outputs=check_size, bias=check_flag)
         resolve(self.weight_init)
         resolve(self.bias_init)
 
@@ -73,7 +71,7 @@ class Linear(Layer):
             params["b"] = initialize(self.bias_init, rng, (self.outputs,), 1, self.outputs)
         return params
 
-    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Weighted sums of the inputs.
 
         y = x @ W + b          (B, O) = (B, I) @ (I, O) + (O,)     (1)
@@ -85,7 +83,7 @@ class Linear(Layer):
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
-    ) -> tuple[Array | None, dict[str, Array]]:
+    ) -> Gradient:
         """Vector-Jacobian product of `forward`; dy = dL/dy is this layer's delta.
 
         dx = dy @ W.T          (B, I) = (B, O) @ (O, I)     (2)

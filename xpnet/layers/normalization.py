@@ -14,12 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.typing import Array, HostArray, Params, Shape
-from xpnet.validation import check_number, check_size
-
-Result = tuple[Array, Any]
-Gradient = tuple[Array | None, dict[str, Array]]
+from xpnet.validation import POSITIVE, check_fields, check_number, check_size
 
 
 def widened(xp: Any, x: Array) -> Array:
@@ -50,9 +47,7 @@ class Normalization:
     names: ClassVar[tuple[str, ...]] = ("gamma", "beta")
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        check_size(f"{name}: features", self.features)
-        check_number(f"{name}: eps", self.eps, 0.0, low_open=True)
+        check_fields(self, features=check_size, eps=POSITIVE)
 
     def output_shape(self, shape: Shape) -> Shape:
         if not shape or shape[-1] != self.features:

@@ -7,12 +7,9 @@ from math import prod
 from typing import Any, ClassVar
 
 from xpnet.errors import ShapeError
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.layers.windows import Windows, check_sizes, per_axis
 from xpnet.typing import Array, Params, Shape
-
-Result = tuple[Array, Any]
-Gradient = tuple[Array | None, dict[str, Array]]
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers.base import INFERENCE, Context, Layer, joined, under
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result, joined, under
 from xpnet.layers.shapes import first_shape, shape_after
 from xpnet.layers.walk import backward_pass, forward_pass
 from xpnet.typing import Array, HostArray, LayerParams, Params, Shape
-
-Result = tuple[Array, Any]
-Gradient = tuple[Array | None, dict[str, Array]]
 
 
 def check_layers(name: str, layers: Any) -> tuple[Layer, ...]:

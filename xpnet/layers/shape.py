@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from xpnet.errors import ConfigError, ShapeError
-from xpnet.layers.base import INFERENCE, Context, Layer
+from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.typing import Array, Params, Shape
 from xpnet.validation import check_size
 
@@ -39,7 +39,7 @@ class Reshape(Layer):
             raise ShapeError(f"Reshape({self.shape}) takes samples of {prod(self.shape)} numbers, got shape {shape}")
         return self.shape
 
-    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """The same numbers; in these formulas those of a sample are a row.
 
         y = x          (B, N)     (1)
@@ -48,7 +48,7 @@ class Reshape(Layer):
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
-    ) -> tuple[Array | None, dict[str, Array]]:
+    ) -> Gradient:
         """Their deltas, in the shape of x.
 
         dx = dy          (B, N)     (2)
@@ -63,7 +63,7 @@ class Flatten(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return (prod(shape),)
 
-    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> tuple[Array, Any]:
+    def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """The same numbers; in these formulas those of a sample are a row.
 
         y = x          (B, N)     (1)
@@ -72,7 +72,7 @@ class Flatten(Layer):
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
-    ) -> tuple[Array | None, dict[str, Array]]:
+    ) -> Gradient:
         """Their deltas, in the shape of x.
 
         dx = dy          (B, N)     (2)

@@ -9,35 +9,17 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, DTypeError, OutOfMemoryError, ShapeError
-from xpnet.layers import (
-    ACTIVATIONS,
-    ELU,
-    GELU,
-    Dropout,
-    Layer,
-    LeakyReLU,
-    Linear,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-)
+from xpnet.layers import ACTIVATIONS, RECTIFIERS, Dropout, Layer, Linear, Sigmoid, Softmax
 from xpnet.layers import Sequence as Composite
 from xpnet.layers.base import joined
 from xpnet.layers.sequence import check_layers
 from xpnet.layers.shapes import first_shape, shape_after
-from xpnet.losses import LOSSES, Loss
+from xpnet.losses import Loss
 from xpnet.model.memory import memory, readable
 from xpnet.typing import HostArray, Shape
 from xpnet.validation import check_size, named
 
 DTYPES = ("float32", "float64")
-
-
-def check_loss(loss: Any) -> Loss:
-    """Return the loss that a name or object stands for."""
-    return named("loss", loss, LOSSES, Loss)
 
 
 def activation_layer(activation: Any) -> Layer:
@@ -138,18 +120,9 @@ def check_memory(layers: Sequence[Layer], dtype: str) -> None:
                 )
 
 
-def draw(layers: Sequence[Layer], seed: int) -> tuple[list[dict[str, HostArray]], dict[str, HostArray]]:
-    """Return each layer's initial parameters, drawn in order from one generator, and the initial running statistics."""
-    rng = np.random.default_rng(seed)
-    return [layer.init(rng) for layer in layers], state(layers)
-
-
 def state(layers: Sequence[Layer]) -> dict[str, HostArray]:
     """Return the initial running statistics by names such as "1.mean"."""
     return joined({str(k): layer.init_state() for k, layer in enumerate(layers)})
-
-
-RECTIFIERS = (ReLU, LeakyReLU, ELU, GELU, SiLU, Softplus)
 
 
 def mlp_layers(
@@ -158,16 +131,15 @@ def mlp_layers(
     """Return the layers of a multi-layer perceptron."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
         raise ConfigError(f"sizes must be a sequence of at least two integers, e.g. [784, 512, 10], got {sizes!r}")
-    hidden = len(sizes) - 2
+    hidden, drop = len(sizes) - 2, Dropout(dropout)
     names = ["inputs", *[f"hidden[{k}]" for k in range(hidden)], "outputs"]
     counts = [check_size(name, size) for name, size in zip(names, sizes, strict=True)]
     several = isinstance(activation, Sequence) and not isinstance(activation, str)
-    choices = list(activation) if several else [activation_layer(activation)] * hidden
-    if len(choices) != hidden:
+    after = list(map(activation_layer, activation)) if several else [activation_layer(activation)] * hidden
+    if len(after) != hidden:
         raise ConfigError(
-            f"activation has {len(choices)} entries, the network {hidden} hidden layers; they must be equally many"
+            f"activation has {len(after)} entries, the network {hidden} hidden layers; they must be equally many"
         )
-    after = [activation_layer(choice) for choice in choices]
     last = None if output_activation is None else activation_layer(output_activation)
     layers: list[Layer] = []
     for k, follower in enumerate([*after, last]):
@@ -177,6 +149,6 @@ def mlp_layers(
         layers.append(Linear(counts[k], counts[k + 1], bias=bias, weight_init=law))
         if follower is not None:
             layers.append(follower)
-        if dropout and k < hidden:
-            layers.append(Dropout(dropout))
+        if drop.rate and k < hidden:
+            layers.append(drop)
     return layers

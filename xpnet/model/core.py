@@ -16,13 +16,13 @@ from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
 from xpnet.layers.shapes import first_shape
-from xpnet.losses import Loss
+from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
 from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.typing import Array, LayerParams, Shape
-from xpnet.validation import check_flag, check_number, check_size
+from xpnet.validation import check_flag, check_number, check_size, named
 
 
 class Model:
@@ -47,7 +47,8 @@ class Model:
     ) -> None:  # fmt: skip
         self._describe(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
         with explained(self.backend, "building the network"):
-            values, state = build.draw(self.layers, self.seed)
+            rng = np.random.default_rng(self.seed)
+            values, state = [layer.init(rng) for layer in self.layers], build.state(self.layers)
             shapes = [{name: value.shape for name, value in own.items()} for own in values]
             self.layout = Layout.of(self.layers, shapes, self.penalize_biases)
             named = joined({str(k): own for k, own in enumerate(values)})
@@ -70,7 +71,7 @@ class Model:
     ) -> None:  # fmt: skip
         """Check and keep everything but the numbers."""
         self.layers = build.network_layers(layers)
-        self.loss = build.check_loss(loss)
+        self.loss = named("loss", loss, LOSSES, Loss)
         self.input_shape, self.output_shape = build.infer_shapes(self.layers, self.loss, input_shape)
         self.dtype = build.check_dtype(dtype)
         self.seed = build.check_seed(seed)
@@ -232,6 +233,7 @@ class Model:
             The training step whose random numbers they use.
         """
         xp = self.backend.xp
+        check_flag("training", training)
         with self.backend.active(), explained(self.backend, "computing gradients"):
             x, t, weight = self.check_batch(x, t, sample_weight)
             gradient = xp.zeros_like(self.theta)
@@ -257,13 +259,15 @@ class Model:
         return self.to(self.backend)
 
     def __getstate__(self) -> dict[str, Any]:
-        host = {k: self.backend.to_numpy(v) for k, v in self.state.items()}
-        return self.__dict__ | {"_lock": None, "theta": self.backend.to_numpy(self.theta), "state": host}
+        with explained(self.backend, "copying the network to the host"):
+            host = {k: self.backend.to_numpy(v) for k, v in self.state.items()}
+            return self.__dict__ | {"_lock": None, "theta": self.backend.to_numpy(self.theta), "state": host}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
-        self.theta = self.backend.asarray(state["theta"])
-        self.state = {k: self.backend.asarray(v) for k, v in state["state"].items()}
+        with explained(self.backend, "copying the network"):
+            self.theta = self.backend.asarray(state["theta"])
+            self.state = {k: self.backend.asarray(v) for k, v in state["state"].items()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.copy()

@@ -14,7 +14,7 @@ from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_sample_weight, check_targets
 from xpnet.model.memory import explained
 from xpnet.typing import Array, HostArray
-from xpnet.validation import check_size
+from xpnet.validation import check_flag, check_size
 
 
 def rows_at_once(net: Model, batch_size: int | None) -> int:
@@ -38,6 +38,7 @@ def _batches(net: Model, x: Array, size: int) -> Iterator[Array]:
 
 def outputs(net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool) -> HostArray:
     """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
+    check_flag("allow_nonfinite", allow_nonfinite)
     with explained(net.backend, "checking the data"):
         x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
     xp, size = net.backend.xp, rows_at_once(net, batch_size)

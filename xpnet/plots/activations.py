@@ -35,7 +35,6 @@ def activation(layer: Layer, ax: Axes | None = None, *, low: float = -4.0, high:
     ax.axvline(0.0, color="0.7", linewidth=0.8)
     ax.plot(x[:, 0], y[:, 0], label=f"{name}: y = f(x)", **line(0))
     ax.plot(x[:, 0], np.asarray(slope)[:, 0], label="derivative f'(x)", **line(1))
-    ax.set_xlabel("input x")
-    ax.set_ylabel("output y, derivative dy/dx")
+    ax.set(xlabel="input x", ylabel="output y, derivative dy/dx")
     ax.legend()
     return ax

@@ -50,9 +50,8 @@ def confusion(t: Any, predicted: Any, ax: Axes | None = None, *, classes: Sequen
         ax.text(column, row, f"{number}", ha="center", va="center", color=shade, fontsize="small")
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks(range(len(names)), names)
-    ax.set_xlabel("predicted class")
-    ax.set_ylabel("true class")
-    ax.set_title(f"{np.trace(matrix):,} of {len(truth):,} are right ({np.trace(matrix) / len(truth):.2%})")
+    right = f"{np.trace(matrix):,} of {len(truth):,} are right ({np.trace(matrix) / len(truth):.2%})"
+    ax.set(xlabel="predicted class", ylabel="true class", title=right)
     return ax
 
 
@@ -77,9 +76,8 @@ def errors(x: Any, t: Any, predicted: Any, shape: tuple[int, int], ax: Axes | No
         raise ShapeError(f"x has shape {images.shape}, expected {(len(truth), shape[0] * shape[1])}: a row an image")
     wrong = np.flatnonzero(truth != guess)
     ax = axes(ax, 6.0, 6.0)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_title(f"{min(count, len(wrong))} of {len(wrong)} errors in {len(truth):,} samples: true→predicted class")
+    title = f"{min(count, len(wrong))} of {len(wrong)} errors in {len(truth):,} samples: true→predicted class"
+    ax.set(xticks=[], yticks=[], title=title)
     if not len(wrong):
         return ax
     shown = wrong[:count]

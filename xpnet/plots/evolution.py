@@ -35,9 +35,8 @@ def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: in
         few = len(chosen) <= len(COLORS)
         shape = tuple(recorder.net.parameters[name].shape)
         for k, entry in enumerate(chosen):
-            index = ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
             style = line(k) if few else {"color": color(k, len(chosen)), "linewidth": 0.8}
-            ax.plot(steps, values[:, entry], label=f"{name}[{index}]" if few else None, **style)
+            ax.plot(steps, values[:, entry], label=f"{name}[{_index(entry, shape)}]" if few else None, **style)
         if not few:
             _name_largest(ax, values[-1], chosen, shape)
         part = "" if len(chosen) == values.shape[1] else f" ({len(chosen)} of {values.shape[1]} entries)"
@@ -55,6 +54,10 @@ def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: in
     return ax
 
 
+def _index(entry: int, shape: tuple[int, ...]) -> str:
+    return ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
+
+
 def _name_largest(ax: Axes, last: HostArray, chosen: HostArray, shape: tuple[int, ...]) -> None:
     """Put the indices of up to three entries beside the ends of their lines, the largest first, where there is room."""
     places: list[float] = []
@@ -62,8 +65,8 @@ def _name_largest(ax: Axes, last: HostArray, chosen: HostArray, shape: tuple[int
     for entry in chosen[np.argsort(-np.abs(last[chosen]))][:3]:
         value = float(last[entry])
         if all(abs(value - place) > room for place in places):
-            index = ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
-            ax.text(1.01, value, f"[{index}]", transform=ax.get_yaxis_transform(), va="center", fontsize="small")
+            text = f"[{_index(entry, shape)}]"
+            ax.text(1.01, value, text, transform=ax.get_yaxis_transform(), va="center", fontsize="small")
             places.append(value)
 
 
@@ -84,8 +87,6 @@ def update_ratios(recorder: Recorder, ax: Axes | None = None) -> Axes:
     for k, name in enumerate(names):
         ax.plot(recorder.steps, recorder.update_ratio(name), label=name, **line(k))
     ax.axhline(1e-3, color="0.5", linewidth=0.8)
-    ax.set_yscale("log")
-    ax.set_xlabel("training step")
-    ax.set_ylabel("|update| / |W| of one step")
+    ax.set(yscale="log", xlabel="training step", ylabel="|update| / |W| of one step")
     ax.legend()
     return ax

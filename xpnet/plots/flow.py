@@ -29,8 +29,7 @@ def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:
         ax.plot(depth, np.where(sizes > 0, sizes, np.nan), marker=marker, color=COLORS[k], label=label)
     ax.set_yscale("log")
     ax.set_xticks(depth, thinned([item.name for item in trace]), rotation=45, ha="right")
-    ax.set_xlabel("layer (deltas flow from right to left)")
-    ax.set_ylabel("size of delta = dL/dy")
+    ax.set(xlabel="layer (deltas flow from right to left)", ylabel="size of delta = dL/dy")
     ax.grid(alpha=0.3)
     ax.legend()
     return ax
@@ -56,6 +55,5 @@ def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
     ax.figure.colorbar(picture, ax=ax, label="typical size of delta = dL/dy (rms)")
     names = [f"{place} {type(found[place]).__name__}" for place in layers]
     ax.set_yticks(np.arange(len(layers)) + 0.5, thinned(names))
-    ax.set_xlabel("training step")
-    ax.set_ylabel("layer")
+    ax.set(xlabel="training step", ylabel="layer")
     return ax

@@ -40,14 +40,11 @@ def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
     ax = axes(ax)
     picture = ax.imshow(values, cmap=SIGNED, aspect="auto", interpolation="nearest", **signed_limit(values))
     ax.figure.colorbar(picture, ax=ax, label=f"value of {name}")
-    ax.set_xlabel("output")
-    ax.set_ylabel("input")
+    ax.set(xlabel="output", ylabel="input", title=f"{name}: {type(layer).__name__} of layer {place}")
     for axis in (ax.xaxis, ax.yaxis):
         axis.get_major_locator().set_params(integer=True)
     if values.shape[0] == 1:
-        ax.set_yticks([])
-        ax.set_ylabel("")
-    ax.set_title(f"{name}: {type(layer).__name__} of layer {place}")
+        ax.set(yticks=[], ylabel="")
     return ax
 
 
@@ -77,7 +74,6 @@ def weight_images(
     ax = axes(ax, 6.0, 5.5)
     picture = ax.imshow(tiles(shown), cmap=SIGNED, interpolation="nearest", **signed_limit(shown, 0.995))
     ax.figure.colorbar(picture, ax=ax, label=f"value of {name}", extend="both")
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_title(f"weights of units 0 to {len(shown) - 1} of {values.shape[1]}, as images of the input")
+    title = f"weights of units 0 to {len(shown) - 1} of {values.shape[1]}, as images of the input"
+    ax.set(xticks=[], yticks=[], title=title)
     return ax

@@ -77,10 +77,7 @@ def regions(net: Network, x: Any, t: Any = None, ax: Axes | None = None, *, size
         ax.figure.colorbar(picture, ax=ax, label="output of the network")
     if t is not None:
         _points(net, np.asarray(x)[:points], np.asarray(t)[:points], ax, picture)
-    ax.set_xlabel("input 0")
-    ax.set_ylabel("input 1")
-    ax.set_xlim(extent[0], extent[1])
-    ax.set_ylim(extent[2], extent[3])
+    ax.set(xlabel="input 0", ylabel="input 1", xlim=extent[:2], ylim=extent[2:])
     return ax
 
 

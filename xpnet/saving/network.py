@@ -23,6 +23,7 @@ from xpnet.model.core import Model
 from xpnet.model.memory import explained
 from xpnet.saving.description import Own, describe, own_names
 from xpnet.saving.description import build as make
+from xpnet.validation import check_path
 
 Tensors = dict[str, npt.NDArray[Any]]
 Expected = dict[str, tuple[tuple[int, ...], str]]
@@ -80,7 +81,7 @@ def read(path: str | os.PathLike[str], backend: str | Backend, classes: Own, kin
     """Return the network of class `kind` that a file holds; see `xpnet.load`."""
     own = own_names(classes)
     device = get_backend(backend)
-    where = repr(os.fspath(path))
+    where = repr(check_path(path))
     with explained(device, f"loading {where}"):
         tensors, description = read_tensors(path)
         parts = members(description, where, ("network",), ("training",))

@@ -17,7 +17,7 @@ from xpnet.training import divergence
 from xpnet.training.callbacks import Callback
 from xpnet.training.run import Run
 from xpnet.training.state import restore_training, training_content, training_counts, training_settings
-from xpnet.validation import check_flag, check_size
+from xpnet.validation import check_flag, check_path, check_size
 
 
 class Checkpoint(Callback):
@@ -54,14 +54,10 @@ class Checkpoint(Callback):
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        every: int | None = None,
-        resume: bool = False,
+        self, path: str | os.PathLike[str], *, every: int | None = None, resume: bool = False,
         callbacks: Sequence[Callback] = (),
-    ) -> None:
-        self.path = os.fspath(path)
+    ) -> None:  # fmt: skip
+        self.path = check_path(path)
         self.every = None if every is None else check_size("checkpoint_every", every)
         self.resume = check_flag("resume", resume)
         self.callbacks = [item for item in callbacks if type(item).get_state is not Callback.get_state]
