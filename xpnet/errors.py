@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class XpnetError(Exception):
@@ -60,7 +61,7 @@ class DownloadError(XpnetError, OSError):
 
 
 class BackendUnavailableError(XpnetError, ImportError):
-    """The backend that was asked for cannot run here; the message names what is missing."""
+    """What was asked for cannot run here; the message names what is missing, and the command that installs it."""
 
 
 class BackendMismatchError(XpnetError, TypeError):
@@ -76,7 +77,7 @@ class AlreadyTrainingError(XpnetError, RuntimeError):
 
 
 class PrecisionWarning(UserWarning):
-    """Data was rounded to the network's lower precision."""
+    """A number of the data became another one in the network's lower precision."""
 
 
 class NotRecordedWarning(UserWarning):
@@ -95,3 +96,15 @@ def closest(name: str, known: Iterable[str]) -> str:
     """Return `" did you mean 'x'?"` for the known name most like `name`, or an empty string."""
     match = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+@contextmanager
+def needs(what: str, package: str, extra: str) -> Iterator[None]:
+    """Say which extra to install if something is imported here that is not there."""
+    try:
+        yield
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f'{what} needs {package}, which cannot be imported ({error}). Install it: pip install "xpnet[{extra}]", or '
+            f'in a clone of the repository pip install -e ".[{extra}]"'
+        ) from error

@@ -83,7 +83,7 @@ class Network(Model):
         Parameters
         ----------
         x : array (N, I)
-            Moved to the device once. float64 data for a float32 network is rounded once, with a warning.
+            Moved to the device once, in the network's data type; a table of pandas, polars or Arrow serves too.
             It is never written to; what happens if another thread changes it meanwhile is undefined.
         t : array
             Integer classes (N,), or rows (N, O), as the network's loss takes them.

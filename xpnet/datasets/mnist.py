@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.datasets.download import PublishedFile, load
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, needs
 from xpnet.validation import check_flag
 
 Samples = tuple[NDArray[Any], NDArray[np.int64]]
@@ -72,6 +72,8 @@ def mnist(
         An argument has an impossible value; `directory` is not a folder.
     IntegrityError
         A file is not the published one, and `redownload` is false.
+    BackendUnavailableError
+        Without `directory`, or for a download: the extra ``datasets`` is not installed.
     DownloadError
         A file is missing and `download` is false; or no mirror delivered it.
 
@@ -103,6 +105,7 @@ def mnist(
 
 def _cache() -> Path:
     # Imported here: with a directory of their own, users need none of it.
-    import pooch
+    with needs("mnist without directory=, which keeps the files in a cache,", "pooch", "datasets"):
+        import pooch
 
     return Path(pooch.os_cache("xpnet")) / "mnist"

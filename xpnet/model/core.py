@@ -18,7 +18,8 @@ from xpnet.layers.base import joined
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
-from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
+from xpnet.model.casting import cast
+from xpnet.model.data import check_inputs, check_numeric, check_sample_weight, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.typing import Array, LayerParams, Shape
@@ -117,7 +118,7 @@ class Model:
             check_numeric(name, host)
             if host.shape != tuple(views[name].shape):
                 raise ShapeError(f"parameter {name} has shape {tuple(views[name].shape)}, got {host.shape}")
-            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False, warn=False))
+            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False))
         with self.backend.active():
             for name, array in ready.items():
                 views[name][...] = array

@@ -16,11 +16,11 @@ from xpnet.errors import (
     ConfigError,
     DataError,
     DTypeError,
-    PrecisionWarning,
     ShapeError,
-    warn_user,
 )
 from xpnet.losses import Loss, Poisson, PoissonDeviance
+from xpnet.model.casting import cast
+from xpnet.model.frames import as_numbers, columns_of
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
 
@@ -45,7 +45,7 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
         raise ShapeError(f"{name} is not a rectangular array of numbers: {error}") from error
     if array.dtype.names is not None:
         raise DTypeError(f"{name}: structured arrays are not supported; stack the fields into columns")
-    return array
+    return as_numbers(name, a, array)
 
 
 def _stays(a: Any, backend: Backend) -> bool:
@@ -66,42 +66,6 @@ def check_numeric(name: str, array: HostArray) -> None:
         raise DTypeError(f"{name} has dtype {array.dtype}; expected booleans, integers or real numbers")
 
 
-def first_bad(array: HostArray) -> tuple[str, str] | None:
-    """Return ("NaN" or "inf", "[17, 3]") for the first non-finite entry, or None."""
-    with np.errstate(all="ignore"):
-        if array.dtype.kind != "f" or np.isfinite(array.sum()):  # one NaN or infinity poisons the sum
-            return None
-    for start in range(0, len(array), 1024):
-        bad = ~np.isfinite(array[start : start + 1024])
-        if bad.any():
-            index = tuple(int(i) for i in np.argwhere(bad)[0])
-            index = (index[0] + start, *index[1:])
-            return ("NaN" if np.isnan(array[index]) else "inf"), str(list(index))
-    return None  # the sum overflowed though every entry is finite
-
-
-def cast(name: str, array: HostArray, dtype: str, allow_nonfinite: bool, warn: bool) -> HostArray:
-    """Return `array` in the network's data type, C-contiguous, saying so if that rounds."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = np.ascontiguousarray(array, dtype=dtype)
-    bad = None if allow_nonfinite else first_bad(result)
-    if bad is not None:
-        kind, index = first_bad(array) or (None, "")
-        if kind is None:
-            largest = np.finfo(dtype).max
-            raise DataError(
-                f"{name}{bad[1]} is larger than {largest:g}, the largest {dtype}; scale the data or use dtype='float64'"
-            )
-        raise DataError(f"{name} contains {kind}: {name}{index} is not finite; remove or replace such values first")
-    if warn and array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(dtype).itemsize:
-        warn_user(
-            f"{name} is {array.dtype} and is rounded once to the network's {dtype}; pass {dtype} data, or build the "
-            f"network with dtype='{array.dtype}'",
-            PrecisionWarning,
-        )
-    return result
-
-
 def check_inputs(
     x: Any,
     shape: tuple[int, ...],
@@ -111,7 +75,6 @@ def check_inputs(
     name: str = "x",
     minimum: int = 1,
     allow_nonfinite: bool = False,
-    warn: bool = False,
 ) -> Array:
     """Return `x`, samples of this shape, on the device in the network's data type, or raise."""
     own = _stays(x, backend)
@@ -138,7 +101,8 @@ def check_inputs(
             f" ({name} has shape {tuple(array.shape)})"
         )
     if not own:
-        return backend.asarray(cast(name, array, dtype, allow_nonfinite, warn))
+        columns = [label for label, _ in columns_of(x)]
+        return backend.asarray(cast(name, array, dtype, allow_nonfinite, columns))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -181,7 +145,7 @@ def check_targets(
             return backend.asarray(_check_classes(name, array.reshape(-1), outputs))
         check_numeric(name, array)
         _check_rows(name, array, samples, outputs, "integer classes or rows of probabilities")
-        rows = cast(name, array, dtype, False, False)
+        rows = cast(name, array, dtype, False)
         wrong = np.flatnonzero((np.abs(rows.sum(axis=1) - 1) > 1e-3) | (rows < 0).any(axis=1))
         if wrong.size:
             raise DataError(f"{name}[{wrong[0]}] = {rows[wrong[0]]} is not a row of probabilities that sum to 1")
@@ -190,7 +154,7 @@ def check_targets(
     if array.ndim == 1 and outputs == 1:
         array = array[:, None]
     _check_rows(name, array, samples, outputs, "one column an output of the network")
-    values = cast(name, array, dtype, False, False)
+    values = cast(name, array, dtype, False)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a binary target lies between 0 and 1")

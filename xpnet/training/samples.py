@@ -46,7 +46,7 @@ def check_samples(
 
     Each sample's weight is the product of both kinds, scaled to a mean of 1.
     """
-    x = check_inputs(x, net.input_shape, net.backend, net.dtype, warn=True)
+    x = check_inputs(x, net.input_shape, net.backend, net.dtype)
     samples = int(x.shape[0])
     t = check_targets(t, samples, net.output_shape[0], net.loss, net.backend, net.dtype)
     weight = None

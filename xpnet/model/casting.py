@@ -1,0 +1,63 @@
+"""Numbers in the network's data type: which of them are not finite, and which become others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xpnet.errors import DataError, PrecisionWarning, warn_user
+from xpnet.model.frames import place
+from xpnet.typing import HostArray
+
+
+def first_bad(array: HostArray) -> tuple[str, tuple[int, ...]] | None:
+    """Return ("NaN" or "inf", (17, 3)) for the first non-finite entry, or None."""
+    with np.errstate(all="ignore"):
+        if array.dtype.kind != "f" or np.isfinite(array.sum()):  # one NaN or infinity poisons the sum
+            return None
+    for start in range(0, len(array), 1024):
+        bad = ~np.isfinite(array[start : start + 1024])
+        if bad.any():
+            index = tuple(int(i) for i in np.argwhere(bad)[0])
+            index = (index[0] + start, *index[1:])
+            return ("NaN" if np.isnan(array[index]) else "inf"), index
+    return None  # the sum overflowed though every entry is finite
+
+
+def cast(name: str, array: HostArray, dtype: str, allow_nonfinite: bool, columns: Sequence[str] = ()) -> HostArray:
+    """Return `array` in the network's data type, C-contiguous, saying so if that changes numbers for good."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = np.ascontiguousarray(array, dtype=dtype)
+    bad = None if allow_nonfinite else first_bad(result)
+    if bad is not None:
+        kind, index = first_bad(array) or (None, bad[1])
+        where = f"{name}{place(index, columns)}"
+        if kind is None:
+            largest = np.finfo(dtype).max
+            raise DataError(
+                f"{where} is larger than {largest:g}, the largest {dtype}; scale the data or use dtype='float64'"
+            )
+        raise DataError(f"{name} contains {kind}: {where} is not finite; remove or replace such values first")
+    if not np.can_cast(array.dtype, dtype) and result.size:
+        _say_what_changed(name, array, result, columns)
+    return result
+
+
+def _say_what_changed(name: str, array: HostArray, result: HostArray, columns: Sequence[str]) -> None:
+    """Warn where a number became another one: of rounding in the last of its digits, nothing is said.
+
+    That is what the network's data type asks for, and every table of real numbers would come with a warning. But whole
+    numbers from 2 ** 24 on, such as times and identities, lose the digits that tell them apart, and tiny ones become 0.
+    """
+    changed = (result == 0) & (array != 0)
+    if max(result.max(), -result.min()) >= 2.0 / np.finfo(result.dtype).eps:
+        with np.errstate(invalid="ignore"):
+            changed |= np.abs(result.astype(np.float64) - array) >= 0.5
+    if changed.any():
+        index = tuple(int(i) for i in np.argwhere(changed)[0])
+        warn_user(
+            f"{name}{place(index, columns)} = {array[index]} becomes {result[index]:.10g} in the network's "
+            f"{result.dtype}; scale or shift such numbers first, or build the network with dtype='float64'",
+            PrecisionWarning,
+        )
