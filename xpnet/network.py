@@ -103,7 +103,8 @@ class Network(Model):
             A plain function ``f(run)`` is called after each epoch.
         shuffle : bool
         verbose : bool or int
-            True: progress on a terminal, quiet elsewhere. 2: a line for each epoch everywhere. False: nothing.
+            True: progress on a terminal and in a notebook, quiet elsewhere. 2: a line for each epoch everywhere. False:
+            nothing.
         averaging : float in (0, 1), optional
             Decay of an exponential average of the parameters (see `Trainer`). Validation measures the average,
             and it is what the network has in the end.

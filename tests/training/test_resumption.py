@@ -110,7 +110,9 @@ def test_after_any_step(tmp_path: Path, no_sync: None, step: int) -> None:
     first = make(EVERYTHING)
     with pytest.raises(Boom) as caught:
         train(EVERYTHING, first, [RaiseAfter(step)], epochs=5, checkpoint=path)
-    assert not hasattr(caught.value, "__notes__")
+    (note,) = caught.value.__notes__
+    assert f"after {step} steps" in note
+    assert f"fit(..., checkpoint={str(path)!r}, resume=True)" in note
     assert xpnet.load(path).theta.tobytes() == first.theta.tobytes()
     assert read_tensors(path)[1]["training"]["step"] == step
     again = make(EVERYTHING)

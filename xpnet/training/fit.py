@@ -64,7 +64,7 @@ def fit(
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
                 run = begun
-                with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
+                with Progress(verbose, epochs, trainer.steps_per_epoch, trainer.step) as progress:
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)
                 tell("on_end", run)
@@ -93,8 +93,8 @@ def _one_epoch(
     trainer, began = run.trainer, time.perf_counter()
     pauses = [item.every for item in items if item.every is not None]
     while trainer.position < trainer.steps_per_epoch:
-        trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
-        progress.update(run.epoch, trainer.position)
+        loss = trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
+        progress.update(run.epoch, trainer.position, loss)
         _tell([item for item in items if item.every and trainer.step % item.every == 0], told, "on_steps", run)
     values = {"loss": trainer.mean_loss()}
     if validation is not None:
