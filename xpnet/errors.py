@@ -76,6 +76,13 @@ class AlreadyTrainingError(XpnetError, RuntimeError):
     """Two concurrent trainings of one network."""
 
 
+class UnknownNameError(XpnetError, KeyError):
+    """Something is asked for by a name that nothing has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would put the sentence between quotes
+
+
 class PrecisionWarning(UserWarning):
     """A number of the data became another one in the network's lower precision."""
 

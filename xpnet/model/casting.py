@@ -53,7 +53,9 @@ def _say_what_changed(name: str, array: HostArray, result: HostArray, columns: S
     changed = (result == 0) & (array != 0)
     if max(result.max(), -result.min()) >= 2.0 / np.finfo(result.dtype).eps:
         with np.errstate(invalid="ignore"):
-            changed |= np.abs(result.astype(np.float64) - array) >= 0.5
+            lost = np.abs(result.astype(np.float64) - array) >= 0.5
+        # From 2 ** 53 on float64 has no units either.
+        changed |= lost & (np.abs(array) < 2.0**53) if array.dtype.kind == "f" else lost
     if changed.any():
         index = tuple(int(i) for i in np.argwhere(changed)[0])
         warn_user(

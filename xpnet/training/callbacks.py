@@ -97,16 +97,21 @@ class EarlyStopping(Callback):
         self.min_delta = check_number("EarlyStopping: min_delta", min_delta, 0.0)
         self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
 
+    best, best_epoch = inf, -1
+
+    def __repr__(self) -> str:
+        found = (
+            f"best {abs(self.best):.4g} in epoch {self.best_epoch + 1}" if self.best_epoch >= 0 else "nothing measured yet"
+        )
+        return f"<EarlyStopping on {self.monitor}, patience {self.patience}: {found}>"
+
     def on_begin(self, run: Run) -> None:
         self._run, self.best, self.best_epoch = run, inf, -1
         self._parameters: list[Any] | None = None
 
     def on_epoch_end(self, run: Run) -> None:
         if self.monitor not in run.history:
-            known = ", ".join(run.history)
-            raise ConfigError(
-                f"EarlyStopping: there is no curve {self.monitor!r} (give fit validation_data?); curves are {known}"
-            )
+            raise ConfigError(f"EarlyStopping: there is no curve {run.history.unknown(self.monitor)}")
         value = float(run.history[self.monitor][-1]) * (-1 if self.monitor.endswith("accuracy") else 1)
         if isfinite(value) and value < self.best - self.min_delta:
             self.best, self.best_epoch = value, run.epoch

@@ -88,8 +88,8 @@ class Checkpoint(Callback):
             error.add_note(f"The last checkpoint could not be written: {failure}")
         if (done := self._written) is not None:
             error.add_note(
-                f"{self.path!r} has the training after {done['step']} steps, in epoch {done['epoch'] + 1}; go on from there "
-                f"with fit(..., checkpoint={self.path!r}, resume=True)."
+                f"{self.path!r} has the training after {done['step']} steps, in epoch {done['epoch'] + 1}; go on with "
+                f"fit(..., checkpoint={self.path!r}, resume=True)."
             )
 
     def write(self, run: Run) -> None:

@@ -54,7 +54,8 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self._try(lambda: self._bar and self._bar.stop())
-        self._try(lambda: self._line and self._line.end())
+        if self._line:
+            self._try(self._line.end)
 
     def _try(self, show: Callable[[], Any]) -> None:
         try:
