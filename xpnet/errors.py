@@ -40,6 +40,10 @@ class GradientError(XpnetError, AssertionError):
     """A hand-written derivative that is not the derivative of its function."""
 
 
+class PromiseError(XpnetError, TypeError):
+    """A layer, loss or optimizer of one's own does not do what its base class promises."""
+
+
 class CheckpointError(XpnetError, ValueError):
     """A file that is not a checkpoint of the expected format, or does not fit the network."""
 

@@ -8,7 +8,7 @@ kernel of it. What depends on t alone is computed on the host by `scalars`, in d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, ch
 Schedule = float | Callable[[int], float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Optimizer:
     """What every optimizer has.
 
@@ -41,6 +41,7 @@ class Optimizer:
     """
 
     learning_rate: Schedule = 0.01
+    _: KW_ONLY
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None

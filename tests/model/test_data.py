@@ -529,3 +529,24 @@ def test_data_is_checked_once_on_its_way_into_a_training(options, monkeypatch):
         np.ones((4, 2), dtype=np.float32), [0, 1, 0, 1], epochs=2, batch_size=2, verbose=False, **options
     )
     assert seen == ["check_inputs", "check_targets"]
+
+
+def test_arrays_that_are_only_exported_by_dlpack_are_taken():
+    class Exported:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **options):
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    net = classifier()
+    assert_array_equal(net.predict(Exported(X)), net.predict(X))
+
+
+def test_a_single_binary_target_is_shown_as_it_came():
+    net = xpnet.mlp([I, 1], loss="binary_cross_entropy")
+    with pytest.raises(DataError, match=r"t\[1\] = 2.0; a binary target lies between 0 and 1"):
+        net.evaluate(X[:2], np.array([1, 2]))

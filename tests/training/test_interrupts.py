@@ -456,6 +456,13 @@ def test_a_notebook_gets_one_line_that_changes(monkeypatch):
     assert not quiet.getvalue()
 
 
+def test_a_training_that_finds_nothing_to_resume_says_so(tmp_path, capsys):
+    x, t = problems.three_classes()
+    for begun in (False, True):
+        classifier().fit(x, t, epochs=1, checkpoint=tmp_path / "f", resume=True, verbose=2)
+        assert ("there is nothing in" in capsys.readouterr().out) != begun
+
+
 def test_a_clock_that_jumps_back_does_not_end_the_training(monkeypatch):
     times = iter(range(10**9, 0, -1))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(times)))

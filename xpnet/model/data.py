@@ -39,8 +39,9 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
         raise DTypeError(
             f"{name}: masked arrays are not supported; fill the masked entries first, e.g. {name}.filled(0)"
         )
+    exports = hasattr(a, "__dlpack__") and not hasattr(a, "__array__")  # NumPy would take it for an object
     try:
-        array = np.asarray(a)
+        array = np.from_dlpack(a) if exports else np.asarray(a)
     except ValueError as error:
         raise ShapeError(f"{name} is not a rectangular array of numbers: {error}") from error
     if array.dtype.names is not None:
@@ -157,7 +158,8 @@ def check_targets(
     values = cast(name, array, dtype, False)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
-        raise DataError(f"{name}[{row}] = {values[row]}; a binary target lies between 0 and 1")
+        shown = values[row, 0] if outputs == 1 else values[row]
+        raise DataError(f"{name}[{row}] = {shown}; a binary target lies between 0 and 1: 0 for no and 1 for yes")
     if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
         raise DataError(f"{name}[{row}] = {values[row]}; a Poisson target is a count, at least 0")

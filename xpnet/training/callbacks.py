@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, closest
 from xpnet.training.run import Run
 from xpnet.validation import check_flag, check_number, check_size
 
@@ -71,7 +72,36 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
             raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}")
         if result[-1].every is not None:
             check_size(f"callbacks[{k}].every", result[-1].every)
+        _check_hooks(f"callbacks[{k}] {type(item).__name__}", result[-1])
     return result
+
+
+OTHER_HOOKS = {
+    "on_train_begin": "on_begin", "on_train_end": "on_end", "on_fit_start": "on_begin", "on_fit_end": "on_end",
+    "on_epoch_begin": "on_begin before the first epoch, and on_epoch_end, after which the next one begins",
+    "on_batch_begin": "on_steps, with every = 1", "on_batch_end": "on_steps, with every = 1",
+    "on_train_batch_begin": "on_steps, with every = 1", "on_train_batch_end": "on_steps, with every = 1",
+}  # fmt: skip
+"""Hooks of other libraries, and what serves here."""
+
+
+def _check_hooks(name: str, item: Callback) -> None:
+    """Raise if the callback waits for something that never comes."""
+    known = [hook for hook in vars(Callback) if hook.startswith("on_")]
+    for hook in dir(item):
+        if hook.startswith("on_") and hook not in known:
+            cure = f"; use {OTHER_HOOKS[hook]}" if hook in OTHER_HOOKS else closest(hook, known)
+            raise ConfigError(f"{name} has {hook}, which is never called: hooks are {', '.join(known)}{cure}")
+    cls = type(item)
+    if item.every is None and cls.on_steps is not Callback.on_steps and cls.on_begin is Callback.on_begin:
+        raise ConfigError(f"{name} has on_steps, which is never called, since its every is None; set every = 1")
+    if isinstance(item, _EpochFunction):
+        try:
+            inspect.signature(item.on_epoch_end).bind(None)
+        except TypeError:
+            raise ConfigError(f"{name} must take one argument, the run: def f(run): ...") from None
+        except ValueError:  # a function in C does not say what it takes
+            pass
 
 
 class EarlyStopping(Callback):
@@ -101,7 +131,9 @@ class EarlyStopping(Callback):
 
     def __repr__(self) -> str:
         found = (
-            f"best {abs(self.best):.4g} in epoch {self.best_epoch + 1}" if self.best_epoch >= 0 else "nothing measured yet"
+            f"best {abs(self.best):.4g} in epoch {self.best_epoch + 1}"
+            if self.best_epoch >= 0
+            else "nothing measured yet"
         )
         return f"<EarlyStopping on {self.monitor}, patience {self.patience}: {found}>"
 

@@ -16,6 +16,7 @@ from xpnet.model.predict import score
 from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback, as_callbacks
 from xpnet.training.checkpoint import Checkpoint
+from xpnet.training.divergence import say_if_worse
 from xpnet.training.history import History
 from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
@@ -65,11 +66,14 @@ def fit(
                 tell("on_begin", begun)
                 run = begun
                 with Progress(verbose, epochs, trainer.steps_per_epoch, trainer.step) as progress:
+                    if resume and not run.step:
+                        progress.say(f"there is nothing in {checkpoint!r} to resume: the training begins anew")
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)
                 tell("on_end", run)
                 if "average" in trainer.arrays:
                     net.theta[...] = trainer.arrays["average"]
+                say_if_worse(net, run.history)
                 return run.history
         except BaseException as error:
             # Whatever ended the training, what was measured until then is not lost.

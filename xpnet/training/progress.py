@@ -66,6 +66,13 @@ class Progress:
                 if bar:
                     bar.stop()
 
+    def say(self, text: str) -> None:
+        """Show a sentence, where lines are shown at all."""
+        if self._bar:
+            self._try(lambda: self._bar.console.print(text, highlight=False, soft_wrap=True))
+        elif self.lines or self._line:
+            self._try(lambda: print(text, flush=True))
+
     def update(self, epoch: int, step: int, loss: float) -> None:
         """Show that `step` steps of `epoch` (from 0) are done, and the mean loss of these."""
         if not (self._bar or self._line):
@@ -92,13 +99,11 @@ class Progress:
         shown = [f"{name.replace('_', ' ')} {number(value)}" for name, value in values.items() if name not in OTHERS]
         shown.append(f"{values['seconds']:.1f} s")
         text = "  ".join([f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}", *shown])
-        if self._bar:
-            self._try(lambda: self._bar.console.print(text, highlight=False, soft_wrap=True))
-        elif self._line:
+        if self._line:
             line, left = self._line, "" if epoch + 1 == self.epochs else f"  {self._left(epoch, self.steps)}"
             self._try(lambda: line.show(text + left))
         else:
-            self._try(lambda: print(text, flush=True))
+            self.say(text)
 
 
 OTHERS = ("seconds", "learning_rate")

@@ -14,6 +14,7 @@ from xpnet.model.data import check_inputs, check_sample_weight, check_targets, c
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.training.feed import Feed, epoch_order
 from xpnet.training.objective import Objective
+from xpnet.training.promises import check_signature
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size, named
 
@@ -36,7 +37,9 @@ class Samples(NamedTuple):
 
 def check_optimizer(optimizer: Any) -> Optimizer:
     """Return the optimizer that a name or object stands for."""
-    return named("optimizer", optimizer, OPTIMIZERS, Optimizer)
+    found = named("optimizer", optimizer, OPTIMIZERS, Optimizer)
+    check_signature(found)
+    return found
 
 
 def check_samples(
