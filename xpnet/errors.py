@@ -40,6 +40,10 @@ class GradientError(XpnetError, AssertionError):
     """A hand-written derivative that is not the derivative of its function."""
 
 
+class ArgumentError(XpnetError, TypeError):
+    """An argument by a name that is not taken."""
+
+
 class PromiseError(XpnetError, TypeError):
     """A layer, loss or optimizer of one's own does not do what its base class promises."""
 
@@ -103,8 +107,19 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+SYNONYMS = {
+    "mse": "mean_squared_error", "l2": "mean_squared_error", "mae": "mean_absolute_error", "l1": "mean_absolute_error",
+    "bce": "binary_cross_entropy", "log_loss": "cross_entropy", "nll": "cross_entropy", "softmax": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy", "sparse_categorical_crossentropy": "cross_entropy",
+    "logistic": "sigmoid", "swish": "silu", "momentum": "sgd",
+}  # fmt: skip
+"""Other words for names of xpnet's."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return `" did you mean 'x'?"` for the known name most like `name`, or an empty string."""
+    if SYNONYMS.get(str(name).lower()) in (known := [*known]):
+        return f" Did you mean {SYNONYMS[str(name).lower()]!r}?"
     match = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
 

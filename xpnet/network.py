@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from xpnet.backends import Backend
 from xpnet.inspection.explain import explain
 from xpnet.inspection.summary import summary, summary_html
 from xpnet.inspection.trace import Trace, trace
+from xpnet.keywords import Named, named, no_attribute
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.model.build import mlp_layers
@@ -25,7 +26,7 @@ from xpnet.training.history import History
 from xpnet.typing import HostArray
 
 
-class Network(Model):
+class Network(Named, Model):
     """A feed-forward network: layers, a loss, and one flat vector of parameters.
 
     Parameters
@@ -68,6 +69,7 @@ class Network(Model):
     ) -> None:  # fmt: skip
         super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
+    @named
     def fit(
         self, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
@@ -188,6 +190,11 @@ class Network(Model):
         """Write the network to a safetensors file, which `xpnet.load` reads and which cannot run code."""
         save(self, path)
 
+    if not TYPE_CHECKING:  # to whom every name would then be right
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
         shape = f", input_shape={self.input_shape}" if self.given_shape else ""
@@ -203,10 +210,12 @@ class Network(Model):
         return summary_html(self)
 
 
+@named
 def mlp(
     sizes: Sequence[int], activation: str | Layer | Sequence[str | Layer] = "relu", loss: Loss | str = "cross_entropy",
     *, output_activation: str | Layer | None = None, dropout: float = 0.0, bias: bool = True, weight_init: Any = None,
-    **options: Any,
+    backend: str | Backend = "numpy", dtype: str = "float32", seed: int | np.random.SeedSequence | None = 0,
+    l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
 ) -> Network:  # fmt: skip
     """Build a multi-layer perceptron: `Linear` layers with an activation after each but the last.
 
@@ -224,8 +233,8 @@ def mlp(
     bias : bool
     weight_init : str or callable, optional
         By default He's normal law before a rectifier-like activation, Glorot's uniform law otherwise.
-    **options
-        Passed on to `Network`: backend, dtype, seed, l1, l2, penalize_biases.
+    backend, dtype, seed, l1, l2, penalize_biases
+        As for `Network`.
 
     Examples
     --------
@@ -238,7 +247,7 @@ def mlp(
     CrossEntropy; 407,050 parameters, 1,628,200 bytes in float32, on numpy
     """
     layers = mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
-    return Network(layers, loss, **options)
+    return Network(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
 
 
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.errors import ConfigError
+from xpnet.keywords import Named
 from xpnet.typing import Array, HostArray
 from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
 
@@ -21,7 +22,7 @@ Schedule = float | Callable[[int], float]
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Named):
     """What every optimizer has.
 
     Parameters

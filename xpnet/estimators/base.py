@@ -25,6 +25,7 @@ from xpnet.estimators.predicting import mean_loss, outputs
 from xpnet.estimators.sampling import Samples, to_device
 from xpnet.estimators.stochastic import NOT_FINITE, DivergenceError, Fit
 from xpnet.estimators.tasks import Tasks
+from xpnet.keywords import Named
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.model.memory import explained
@@ -34,7 +35,7 @@ from xpnet.training.history import History
 from xpnet.typing import Array, HostArray
 
 
-class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class BaseMultilayerPerceptron(Named, FittedState, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Base of `MLPClassifier` and `MLPRegressor`, which document the parameters and attributes."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
