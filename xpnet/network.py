@@ -17,7 +17,8 @@ from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
-from xpnet.model.predict import evaluate, predict, predict_proba
+from xpnet.model.metrics import evaluate
+from xpnet.model.predict import predict, predict_proba
 from xpnet.optimizers import Optimizer
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
@@ -75,7 +76,7 @@ class Network(Named, Model):
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
         class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
-        checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+        checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None, metrics: Any = (),
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
@@ -122,11 +123,15 @@ class Network(Named, Model):
             Compute in 16 bits where that is safe, to save a GPU's time and memory (see `xpnet.training.precision`); the
             network must be of float32, and stays so. A step whose gradient overflows is skipped, which is usual in the
             beginning; ``run.trainer.loss_scale`` and ``run.trainer.skipped_steps`` tell a callback about it.
+        metrics : str, function, or a sequence of them, optional
+            Measured after each epoch on the training and the validation data: "accuracy", "auc" (by scikit-learn),
+            "r2", or ``f(t, p)`` of the targets and the probabilities or values (N, O) that are predicted.
 
         Returns
         -------
         History
-            Curves ``loss``, ``validation_loss``, ``validation_accuracy``, ``learning_rate``, ``seconds``.
+            Curves ``loss``, ``validation_loss``, ``validation_accuracy``, ``learning_rate``, ``seconds``; and of each
+            metric ``name`` and ``validation_name``.
 
         Raises
         ------
@@ -143,7 +148,7 @@ class Network(Named, Model):
             self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
             validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
             callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, resume=resume, precision=precision,
+            checkpoint_every=checkpoint_every, resume=resume, precision=precision, metrics=metrics,
         )  # fmt: skip
 
     def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
@@ -169,9 +174,14 @@ class Network(Named, Model):
         """
         return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
 
-    def evaluate(self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512) -> dict[str, float]:
-        """Return {"loss": ...} without penalties, and "accuracy" under a classification loss."""
-        return evaluate(self, x, t, sample_weight, batch_size=batch_size)
+    def evaluate(
+        self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, metrics: Any = ()
+    ) -> dict[str, float]:
+        """Return {"loss": ...} without penalties, "accuracy" under a classification loss, and `metrics` as for `fit`.
+
+        With several yes-or-no outputs a sample is right if all its outputs are.
+        """
+        return evaluate(self, x, t, sample_weight, batch_size=batch_size, metrics=metrics)
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""

@@ -11,7 +11,7 @@ import numpy as np
 from xpnet.errors import ConfigError, NonFiniteError
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
-from xpnet.model.data import check_inputs, check_sample_weight, check_targets
+from xpnet.model.data import check_inputs
 from xpnet.model.memory import explained
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_size
@@ -36,15 +36,21 @@ def _batches(net: Model, x: Array, size: int) -> Iterator[Array]:
         yield net.output(x[start : min(start + size, x.shape[0]), ...])
 
 
+def in_batches(net: Model, x: Array, batch_size: int | None, proba: bool) -> HostArray:
+    """Return the outputs for checked inputs on the device, or what the loss makes of them, on the host."""
+    xp, size = net.backend.xp, rows_at_once(net, batch_size)
+    with net.backend.active(), explained(net.backend, "prediction", size):
+        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size)]
+        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+    return result
+
+
 def outputs(net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool) -> HostArray:
     """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
     check_flag("allow_nonfinite", allow_nonfinite)
     with explained(net.backend, "checking the data"):
         x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
-    xp, size = net.backend.xp, rows_at_once(net, batch_size)
-    with net.backend.active(), explained(net.backend, "prediction", size):
-        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size)]
-        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+    result = in_batches(net, x, batch_size, proba)
     if not allow_nonfinite and not np.isfinite(result).all():
         row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
         raise NonFiniteError(
@@ -114,14 +120,3 @@ def score(net: Model, x: Array, t: Array, weight: HostArray, batch_size: int | N
     if len(sums) > 1:
         result["accuracy"] = float(sums[1])
     return result
-
-
-def evaluate(net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None) -> dict[str, float]:
-    """See `Network.evaluate`."""
-    with explained(net.backend, "evaluation"):
-        x = check_inputs(x, net.input_shape, net.backend, net.dtype)
-        t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
-        weight = np.ones(x.shape[0])
-        if sample_weight is not None:
-            weight = check_sample_weight(sample_weight, x.shape[0], net.backend)
-        return score(net, x, t, weight, batch_size)

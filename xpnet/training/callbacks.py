@@ -104,13 +104,19 @@ def _check_hooks(name: str, item: Callback) -> None:
             pass
 
 
+def larger_is_better(curve: str) -> bool:
+    """Say whether a curve is the better the larger it is."""
+    return curve.endswith(("accuracy", "auc", "r2"))
+
+
 class EarlyStopping(Callback):
     """Stop when a curve has not got better for a while, and go back to the best parameters.
 
     Parameters
     ----------
     monitor : str
-        A curve of the history, by default ``"validation_loss"``. Accuracies are better when larger.
+        A curve of the history, by default ``"validation_loss"``. Accuracies, AUC and R2 are better when larger, all
+        others when smaller.
     patience : int
         How many epochs without an improvement are endured.
     min_delta : float
@@ -144,7 +150,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, run: Run) -> None:
         if self.monitor not in run.history:
             raise ConfigError(f"EarlyStopping: there is no curve {run.history.unknown(self.monitor)}")
-        value = float(run.history[self.monitor][-1]) * (-1 if self.monitor.endswith("accuracy") else 1)
+        value = float(run.history[self.monitor][-1]) * (-1 if larger_is_better(self.monitor) else 1)
         if isfinite(value) and value < self.best - self.min_delta:
             self.best, self.best_epoch = value, run.epoch
             if self.restore_best:

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.errors import AlreadyTrainingError, ConfigError
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
-from xpnet.model.predict import score
+from xpnet.model.metrics import check_metrics
 from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback, as_callbacks
 from xpnet.training.checkpoint import Checkpoint
@@ -21,7 +21,8 @@ from xpnet.training.history import History
 from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
-from xpnet.training.samples import Validation, check_optimizer, check_samples, fitting_batch, resident, set_aside
+from xpnet.training.samples import check_optimizer, check_samples, fitting_batch, resident, set_aside
+from xpnet.training.scores import Scores
 from xpnet.training.trainer import Trainer
 from xpnet.validation import check_flag, check_size
 
@@ -31,13 +32,14 @@ def fit(
     validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
     class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
-    checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+    checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None, metrics: Any = (),
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
     check_size("epochs", epochs, 0)
     items = as_callbacks(callbacks)
     check_flag("resume", resume)
+    asked = check_metrics(net, metrics)
     if checkpoint_every is not None:
         check_size("checkpoint_every", checkpoint_every)
     if checkpoint is None and (resume or checkpoint_every is not None):
@@ -58,6 +60,7 @@ def fit(
         history = History()
         try:
             with explained(net.backend, "training", batch_size):
+                scores = Scores.of(asked, samples, validation)
                 feed = resident(net, objective, samples, batch_size, shuffle)
                 del samples, x  # in half precision the device has room for one copy, perhaps not for two
                 trainer = Trainer.of(net, optimizer, feed, objective, averaging)
@@ -69,7 +72,7 @@ def fit(
                     if resume and not run.step:
                         progress.say(f"there is nothing in {checkpoint!r} to resume: the training begins anew")
                     while run.epoch < epochs and not run.stopped:
-                        _one_epoch(run, items, told, validation, progress)
+                        _one_epoch(run, items, told, scores, progress)
                 tell("on_end", run)
                 if "average" in trainer.arrays:
                     net.theta[...] = trainer.arrays["average"]
@@ -92,7 +95,7 @@ def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
 
 
 def _one_epoch(
-    run: Run, items: list[Callback], told: Any, validation: Validation | None, progress: Progress
+    run: Run, items: list[Callback], told: Any, scores: Scores, progress: Progress
 ) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
     pauses = [item.every for item in items if item.every is not None]
@@ -101,10 +104,9 @@ def _one_epoch(
         progress.update(run.epoch, trainer.position, loss)
         _tell([item for item in items if item.every and trainer.step % item.every == 0], told, "on_steps", run)
     values = {"loss": trainer.mean_loss()}
-    if validation is not None:
+    if scores.training is not None or scores.validation is not None:
         with run.averaged():
-            measured = score(run.net, validation.x, validation.t, validation.weight, None)
-        values |= {f"validation_{name}": value for name, value in measured.items()}
+            values |= scores(run.net)
     rate = float(trainer.rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}
     run.history.truncate(trainer.epoch)  # an interrupt may have come between the next two lines
