@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # editors and type checkers see all names; Python loads a mod
     from xpnet.training.callbacks import Callback, EarlyStopping
     from xpnet.training.history import History
     from xpnet.training.trainer import Trainer
+    from xpnet.training.watching import BestFile, CSVLog, ReduceOnPlateau, TensorBoardLog
 
 __version__ = "0.1.0"
 
@@ -85,7 +86,9 @@ __all__ = [
     "AveragePool1D",
     "AveragePool2D",
     "BatchNorm",
+    "BestFile",
     "BinaryCrossEntropy",
+    "CSVLog",
     "Callback",
     "Context",
     "Conv1D",
@@ -121,6 +124,7 @@ __all__ = [
     "RandomShift",
     "ReLU",
     "Recorder",
+    "ReduceOnPlateau",
     "Reshape",
     "Residual",
     "Sequence",
@@ -130,6 +134,7 @@ __all__ = [
     "Softplus",
     "SumSquaredError",
     "Tanh",
+    "TensorBoardLog",
     "Trainer",
     "XpnetError",
     "backends",
@@ -151,6 +156,7 @@ _HOMES = (
     "training.callbacks",
     "training.history",
     "training.trainer",
+    "training.watching",
     "inspection.recorder",
     "gradcheck.check",
 )

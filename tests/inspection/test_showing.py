@@ -50,7 +50,7 @@ def test_callbacks_say_what_they_have_seen(trained):
     _, history, recorder, stopping, before, _ = trained
     assert before == (
         "Recorder(every=5, parameters=False)",
-        "<EarlyStopping on validation_loss, patience 3: nothing measured yet>",
+        "<EarlyStopping on validation_loss: nothing measured yet>",
     )
     best = np.argmin(history["validation_loss"])
     assert repr(stopping).endswith(f"best {history['validation_loss'][best]:.4g} in epoch {best + 1}>")

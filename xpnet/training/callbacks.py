@@ -109,7 +109,52 @@ def larger_is_better(curve: str) -> bool:
     return curve.endswith(("accuracy", "auc", "r2"))
 
 
-class EarlyStopping(Callback):
+class Monitor(Callback):
+    """Base of callbacks that ask whether a curve of the history has got better.
+
+    Parameters
+    ----------
+    monitor : str
+        A curve of the history. Accuracies, AUC and R2 are better when larger, all others when smaller.
+    min_delta : float >= 0
+        What counts as better.
+    """
+
+    best, best_epoch = inf, -1
+
+    def __init__(self, monitor: str, min_delta: float) -> None:
+        self.monitor = monitor
+        self.min_delta = check_number(f"{type(self).__name__}: min_delta", min_delta, 0.0)
+
+    def __repr__(self) -> str:
+        best = f"best {abs(self.best):.4g} in epoch {self.best_epoch + 1}"
+        return f"<{type(self).__name__} on {self.monitor}: {best if self.best_epoch >= 0 else 'nothing measured yet'}>"
+
+    def on_begin(self, run: Run) -> None:
+        self._run, self.best, self.best_epoch = run, inf, -1
+
+    def improved(self, run: Run) -> bool:
+        """Say whether the epoch that ended is better than all before, and remember it if so."""
+        if self.monitor not in run.history:
+            raise ConfigError(f"{type(self).__name__}: there is no curve {run.history.unknown(self.monitor)}")
+        value = float(run.history[self.monitor][-1]) * (-1 if larger_is_better(self.monitor) else 1)
+        better = isfinite(value) and value < self.best - self.min_delta
+        if better:
+            self.best, self.best_epoch = value, run.epoch
+        return better
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        best, epoch = state["best"], state["best_epoch"]
+        possible = isfinite(best) if epoch >= 0 else best == inf
+        if epoch.dtype.kind != "i" or not -1 <= epoch < self._run.epoch or not possible:
+            raise ValueError(f"best {best} in epoch {epoch} of {self._run.epoch}")
+        self.best, self.best_epoch = float(best), int(epoch)
+
+
+class EarlyStopping(Monitor):
     """Stop when a curve has not got better for a while, and go back to the best parameters.
 
     Parameters
@@ -128,48 +173,29 @@ class EarlyStopping(Callback):
     def __init__(
         self, monitor: str = "validation_loss", *, patience: int = 5, min_delta: float = 0.0, restore_best: bool = True
     ) -> None:
-        self.monitor = monitor
+        super().__init__(monitor, min_delta)
         self.patience = check_size("EarlyStopping: patience", patience)
-        self.min_delta = check_number("EarlyStopping: min_delta", min_delta, 0.0)
         self.restore_best = check_flag("EarlyStopping: restore_best", restore_best)
 
-    best, best_epoch = inf, -1
-
-    def __repr__(self) -> str:
-        found = (
-            f"best {abs(self.best):.4g} in epoch {self.best_epoch + 1}"
-            if self.best_epoch >= 0
-            else "nothing measured yet"
-        )
-        return f"<EarlyStopping on {self.monitor}, patience {self.patience}: {found}>"
-
     def on_begin(self, run: Run) -> None:
-        self._run, self.best, self.best_epoch = run, inf, -1
+        super().on_begin(run)
         self._parameters: list[Any] | None = None
 
     def on_epoch_end(self, run: Run) -> None:
-        if self.monitor not in run.history:
-            raise ConfigError(f"EarlyStopping: there is no curve {run.history.unknown(self.monitor)}")
-        value = float(run.history[self.monitor][-1]) * (-1 if larger_is_better(self.monitor) else 1)
-        if isfinite(value) and value < self.best - self.min_delta:
-            self.best, self.best_epoch = value, run.epoch
-            if self.restore_best:
-                self._parameters = run.snapshot_parameters()
-        elif run.epoch - self.best_epoch >= self.patience:
-            run.stop()
+        if not self.improved(run):
+            if run.epoch - self.best_epoch >= self.patience:
+                run.stop()
+        elif self.restore_best:
+            self._parameters = run.snapshot_parameters()
 
     def get_state(self) -> dict[str, Any]:
         parameters = {
             f"parameters.{k}": self._run.net.backend.to_numpy(a) for k, a in enumerate(self._parameters or ())
         }
-        return {"best": self.best, "best_epoch": self.best_epoch, **parameters}
+        return super().get_state() | parameters
 
     def set_state(self, state: dict[str, Any]) -> None:
-        best, epoch = state["best"], state["best_epoch"]
-        possible = isfinite(best) if epoch >= 0 else best == inf
-        if epoch.dtype.kind != "i" or not -1 <= epoch < self._run.epoch or not possible:
-            raise ValueError(f"best {best} in epoch {epoch} of {self._run.epoch}")
-        self.best, self.best_epoch = float(best), int(epoch)
+        super().set_state(state)
         saved = [state[f"parameters.{k}"] for k in range(len(state) - 2)]
         wanted = [(np.dtype(self._run.net.dtype), tuple(a.shape)) for a in self._run.parameters_in_use()]
         if saved and ([(a.dtype, a.shape) for a in saved] != wanted or not all(np.isfinite(a).all() for a in saved)):
