@@ -133,7 +133,7 @@ class Feed:
             for name in ("x", "t", "weight"):
                 if name in a:
                     piece = np.ascontiguousarray(backend.to_numpy(backend.xp.take(a[name], rows, axis=0)))
-                    digest.update(f"{name} {a[name].shape} {piece.dtype.name}\n".encode() + piece.tobytes())
+                    digest.update(f"{name} {tuple(a[name].shape)} {piece.dtype.name}\n".encode() + piece.tobytes())
         return digest.hexdigest()
 
 
