@@ -76,10 +76,9 @@ class Backend:
         """Return an array of another library that lies on this device as one of this library, in the same memory."""
         return self.xp.from_dlpack(a)
 
-    def dlpack_device(self) -> tuple[int, int]:
-        """Return the device as DLPack numbers it: what an array's ``__dlpack_device__`` says of it."""
-        kind, number = self.xp.empty(0, device=self.device).__dlpack_device__()
-        return int(kind), int(number)
+    def dlpack_device(self) -> tuple[int, int] | None:
+        """Return the device as DLPack numbers it, or None if no arrays of other libraries are taken."""
+        return None
 
     def to_numpy(self, a: Array) -> HostArray:
         """Return `a` on the host: itself if it is there, else a copy, for which this waits for the device."""

@@ -1,8 +1,8 @@
 """PyTorch as an array library: the same code on its CPU and on the GPUs of NVIDIA, AMD, Intel and Apple.
 
-PyTorch only goes forwards here: its automatic differentiation is switched off, and gradients are xpnet's own. Integers of
-32 bits without a sign, which PyTorch stores but cannot add, are kept in int64; where a device has no float64, sums are
-kept in float32.
+PyTorch only goes forwards here: its automatic differentiation is switched off, and gradients are xpnet's own. Integers
+of 32 bits without a sign, which PyTorch stores but cannot add, are kept in int64; where a device has no float64, sums
+are kept in float32.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def probe(torch: Any, place: str) -> Any:
     except Exception as error:  # of many types, assertions among them: a driver, a device or a build may be missing
         reason = str(error).partition("\n")[0]
         raise BackendUnavailableError(
-            f"backend 'torch:{place}': PyTorch {torch.__version__} does not compute there ({reason}). Install the build "
-            "of PyTorch for this device, see https://pytorch.org/get-started/locally, and its driver; or use "
+            f"backend 'torch:{place}': PyTorch {torch.__version__} does not compute there ({reason}). Install the "
+            "build of PyTorch for this device, see https://pytorch.org/get-started/locally, and its driver; or use "
             "backend='torch', which is the CPU"
         ) from error
     if two != 2.0:
@@ -165,7 +165,7 @@ def on_device(place: str = "cpu") -> TorchBackend:
         PyTorch is missing, or does not compute there.
     """
     kind, colon, number = place.partition(":")
-    if kind not in KINDS or (colon and not (kind in NUMBERED and number.isascii() and number.isdecimal())):
+    if kind not in KINDS or (colon and (kind == "cpu" or not (number.isascii() and number.isdecimal()))):
         raise ConfigError(
             f"backend 'torch:{place}' is not understood; write 'torch', 'torch:cuda', 'torch:cuda:1', 'torch:mps' or "
             "'torch:xpu'"

@@ -100,6 +100,7 @@ def check_gradients(
     """
     rng = np.random.default_rng(seed)
     place = target.backend if isinstance(target, Model) else xpnet.backends.get(backend)
+    place.check_dtype("float64")
     with place.active():
         if isinstance(target, Model):
             problems = targets.of_network(target, x, t, sample_weight, training, jitter, rng)

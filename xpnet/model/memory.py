@@ -38,7 +38,7 @@ def readable(size: float) -> str:
 
 @contextlib.contextmanager
 def explained(backend: Backend, doing: str, batch_size: int | None = None) -> Iterator[None]:
-    """Turn the array library's error about memory into an `OutOfMemoryError` with a way out, such as a batch size to try.
+    """Turn the library's error about memory into an `OutOfMemoryError` with a way out, such as a batch size to try.
 
     The library's own message, which names the bytes that were asked for, is kept; what the backend holds in
     reserve is given back first, so that the next attempt in the same process has it.
