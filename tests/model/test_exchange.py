@@ -111,7 +111,7 @@ def test_an_array_on_the_cpu_is_refused_by_a_network_elsewhere():
             return 2, 0
 
     net = xpnet.mlp([3, 2], backend=Gpu())
-    with pytest.raises(BackendMismatchError, match=r"on the CPU, but the network computes with gpu.*net\.to\('numpy'\)"):
+    with pytest.raises(BackendMismatchError, match=r"on the CPU, but the network .* gpu.*net\.to\('numpy'\)"):
         net.predict(Elsewhere(X.shape, (1, 0)))
 
 
