@@ -260,6 +260,11 @@ def test_training_on_numpy_needs_nothing_but_numpy():
     assert run(GUARD % EXTRAS + code) == "(2,)\n"
 
 
+def test_torch_is_imported_by_those_alone_who_ask_for_it():
+    code = "import xpnet; print(xpnet.mlp([4, 2], backend='auto').to('auto').backend.name != 'torch')"
+    assert run(GUARD % ["torch"] + code) == "True\n"
+
+
 def test_a_missing_extra_is_not_missed_by_the_import():
     code = "import sys\nfor name in %r: sys.modules[name] = None\nimport xpnet, xpnet.__main__; print('ok')"
     assert run(code % [name for name in EXTRAS if name not in ("rich", "pooch", "safetensors", "requests")]) == "ok\n"
