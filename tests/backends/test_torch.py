@@ -140,7 +140,8 @@ def test_what_torch_cannot_hold_is_copied(recwarn):
     frozen.flags.writeable = False
     for a in (frozen, X[::-1], np.broadcast_to(X[0], X.shape), X.T, np.float32(3.0), X.astype(">f4").astype("f4")):
         assert np.array_equal(backend.to_numpy(backend.asarray(a)), a)
-    assert backend.asarray(frozen).data_ptr() != frozen.ctypes.data
+        assert np.array_equal(backend.to_numpy(backend.borrow(np.asarray(a))), a)
+    assert backend.asarray(frozen).data_ptr() != frozen.ctypes.data == backend.borrow(frozen).data_ptr()
     assert backend.asarray(X).data_ptr() == X.ctypes.data
     assert str(backend.asarray(np.uint32([2**32 - 1])).dtype) == "torch.int64"
     assert backend.to_numpy(backend.asarray(X).bfloat16()).dtype == np.float32

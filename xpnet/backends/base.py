@@ -69,6 +69,10 @@ class Backend:
         """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""
         return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
 
+    def borrow(self, a: HostArray) -> Array:
+        """Return an array of the host that is only going to be read, on the device: itself, or moved there."""
+        return self.asarray(a)
+
     def check_dtype(self, dtype: str) -> None:
         """Raise `DTypeError` if the device cannot compute in this data type, which is "float32" or "float64"."""
 

@@ -99,15 +99,14 @@ class TorchBackend(Backend):
             host = host.astype(np.int64)
         elif host.dtype == np.float64 and not self.wide:
             host = host.astype(np.float32)
-        # PyTorch has no arrays that cannot be written to, and none that lie backwards.
-        host = host if host.flags.writeable and min(host.strides, default=0) >= 0 else host.copy()
-        return self._torch.from_numpy(host).to(self.device)
+        return self.borrow(host if host.flags.writeable else host.copy())  # PyTorch would write to it all the same
+
+    def borrow(self, a: HostArray) -> Any:
+        # What lies backwards has no like in PyTorch, where even asking for it by DLPack ends the program.
+        return self._torch.from_dlpack(a if min(a.strides, default=0) >= 0 else a.copy()).to(self.device)
 
     def from_dlpack(self, a: Any) -> Any:
-        if self.place != "cpu":
-            return self._torch.from_dlpack(a)
-        host = np.from_dlpack(a)  # which takes what lies backwards; PyTorch ends the program
-        return self._torch.from_dlpack(host if min(host.strides, default=0) >= 0 else host.copy())
+        return self.borrow(np.from_dlpack(a)) if self.place == "cpu" else self._torch.from_dlpack(a)
 
     def dlpack_device(self) -> tuple[int, int]:
         kind, number = self._torch.empty(0, device=self.device).__dlpack_device__()

@@ -25,7 +25,9 @@ def dtype_name(x: Any) -> str:
 def check_X(est: Any, X: Any, *, reset: bool) -> Any:
     """Return checked samples: an array of real numbers of the library that came in, or sparse rows."""
     if backend_of(X) is None:
-        X = taken("X", X, get_backend(est.backend or "numpy"))
+        own = get_backend(est.backend or "numpy")
+        X = taken("X", X, own)
+        X = own.to_numpy(X) if own.owns(X) and backend_of(X) is None else X
     backend = backend_of(X)
     if backend is None or get_config()["array_api_dispatch"]:
         xp: Any = np if backend is None else array_api_compat.array_namespace(X)

@@ -141,7 +141,7 @@ def check_inputs(
             f" ({name} has shape {tuple(array.shape)})"
         )
     if not own:
-        return backend.asarray(cast(name, array, dtype, allow_nonfinite, warn))
+        return backend.borrow(cast(name, array, dtype, allow_nonfinite, warn))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
