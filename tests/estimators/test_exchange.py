@@ -65,7 +65,7 @@ def test_samples_elsewhere_are_refused(iris, backend):
 @needs_torch
 def test_a_tensor_that_gradients_are_asked_of_is_named():
     torch = pytest.importorskip("torch")
-    with pytest.raises(DTypeError, match="X is a torch.Tensor that cannot be taken as it is"):
+    with pytest.raises(DTypeError, match=r"X is a torch\.Tensor that cannot be taken as it is"):
         MLPClassifier().fit(torch.ones((4, 2), requires_grad=True), [0, 1, 0, 1])
 
 
