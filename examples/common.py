@@ -84,7 +84,7 @@ def choose(name: str) -> xpnet.backends.Backend:
     except (xpnet.errors.BackendUnavailableError, xpnet.errors.ConfigError) as error:
         sys.exit(str(error))
     if name == "auto":
-        missing = xpnet.backends.available()["cupy"]
+        missing = xpnet.backends.missing("cupy")
         print(f"backend auto: {backend.name} is used" + (f" ({missing})" if missing else ""))
     return backend
 
