@@ -84,3 +84,13 @@ def test_with_scikit_learns_switch_answers_come_as_tensors(iris, pairs, dispatch
         np.testing.assert_allclose(answer.numpy(), here.predict(X), rtol=1e-7)
         assert there.score(torch.tensor(X), torch.tensor(y)) == pytest.approx(here.score(X, y))
         assert isinstance(pickle.loads(pickle.dumps(there)).predict(torch.tensor(X)), torch.Tensor)
+
+
+@needs_torch
+def test_sparse_rows_go_to_torch_batch_by_batch(iris):
+    from scipy.sparse import csr_array
+
+    X, y = csr_array(iris[0]), iris[1]
+    there, here = (MLPClassifier((6,), max_iter=4, random_state=0, backend=name) for name in ("torch", "numpy"))
+    probabilities = there.fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(probabilities, here.fit(X, y).predict_proba(X), rtol=1e-9)
