@@ -115,6 +115,15 @@ def test_an_array_on_the_cpu_is_refused_by_a_network_elsewhere():
         net.predict(Elsewhere(X.shape, (1, 0)))
 
 
+def test_pinned_memory_is_the_hosts():
+    class Pinned(Elsewhere):
+        def __dlpack__(self, **options):
+            return X.__dlpack__()
+
+    net = xpnet.mlp([3, 2])
+    assert np.array_equal(net.predict(Pinned(X.shape, (3, 0))), net.predict(X))
+
+
 def test_what_a_library_does_not_hand_on_is_named():
     torch = pytest.importorskip("torch")
     net = xpnet.mlp([3, 2])

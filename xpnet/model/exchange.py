@@ -9,6 +9,8 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import BackendMismatchError, DTypeError
 
+HOST = (1, 3, 11)
+"""DLPack's numbers of the host's memory: any, and that which is pinned for CUDA or ROCm."""
 PLACES = {
     1: ("the CPU", "numpy"), 2: ("CUDA device {}", "cupy:{}"), 8: ("Apple's GPU", "torch:mps"),
     10: ("ROCm device {}", "torch:cuda:{}"), 14: ("oneAPI device {}", "torch:xpu:{}"),
@@ -26,12 +28,16 @@ def taken(name: str, a: Any, backend: Backend) -> Any:
     DTypeError
         Its library does not hand it on, as an array of bfloat16, or one that gradients are to be computed for.
     """
+    if isinstance(a, np.ndarray | np.generic) or backend.owns(a) or not hasattr(a, "__dlpack__"):
+        return a
     here = backend.dlpack_device()
-    if here is None or isinstance(a, np.ndarray | np.generic) or backend.owns(a) or not hasattr(a, "__dlpack__"):
+    if here is None:
         return a
     library = f"{type(a).__module__}.{type(a).__name__}"
     try:
         kind, number = map(int, a.__dlpack_device__())
+        if kind in HOST:
+            kind, number = 1, 0
         if (kind, number) == here:
             return backend.from_dlpack(a)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
