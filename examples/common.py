@@ -28,7 +28,8 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--backend", default="numpy", help="numpy (default), cupy, cupy:1 for the second GPU, or auto")
+    known = "numpy (default), cupy, cupy:1 for the second GPU, torch, torch:cuda, torch:mps, torch:xpu, or auto"
+    parser.add_argument("--backend", default="numpy", help=known)
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size, metavar="N", help=f"{size} by default")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures into this folder; needs matplotlib")
@@ -83,7 +84,7 @@ def choose(name: str) -> xpnet.backends.Backend:
     except (xpnet.errors.BackendUnavailableError, xpnet.errors.ConfigError) as error:
         sys.exit(str(error))
     if name == "auto":
-        missing = xpnet.backends.available()["cupy"]
+        missing = xpnet.backends.missing("cupy")
         print(f"backend auto: {backend.name} is used" + (f" ({missing})" if missing else ""))
     return backend
 

@@ -240,7 +240,7 @@ def test_auto_says_what_it_chose_and_why() -> None:
 def test_an_unknown_backend_is_one_clear_sentence() -> None:
     result = run("descent", "--backend", "numpi")
     assert result.returncode == 1
-    assert result.stderr == "unknown backend 'numpi'; backends are numpy, cupy and auto. Did you mean 'numpy'?\n"
+    assert result.stderr == "unknown backend 'numpi'; backends are numpy, cupy, torch and auto. Did you mean 'numpy'?\n"
 
 
 def test_an_impossible_size_is_refused() -> None:

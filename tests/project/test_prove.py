@@ -13,6 +13,7 @@ import cuda_c
 import cuda_host
 import numpy as np
 import pytest
+from array_backends import NO_TORCH
 from cases import public
 
 import xpnet
@@ -38,6 +39,18 @@ def test_some_of_every_kind_of_proof_hold(monkeypatch: pytest.MonkeyPatch, make:
     outcomes = prove.prove(make())
     assert [o for o in outcomes if not o.holds] == []
     assert len(seen) == (6 if make is NumpyBackend else 8)
+
+
+@pytest.mark.skipif(NO_TORCH is not None, reason=str(NO_TORCH))
+def test_what_is_proven_of_a_backend_that_does_not_compile() -> None:
+    """That its numbers are NumPy's, for a few of the layers."""
+    chosen = list(prove.proofs(xpnet.backends.get("torch")))
+    kinds = dict.fromkeys(proof for proof, _, _ in chosen)
+    numbers = ["like NumPy, float64", "like NumPy, float32"]
+    assert list(kinds) == [*numbers, "products", "half precision", "files", "way back"]
+    for proof, case, attempt in chosen:
+        if proof not in numbers or "Norm" in case:
+            assert attempt(), case
 
 
 def test_a_wrong_number_fails_the_proof_and_the_command(

@@ -73,7 +73,7 @@ def test_commands_name_files_modules_and_extras_that_exist() -> None:
     every = commands(README) + commands(CONTRIBUTING)
     assert len(every) > 10
     named = [extra for command in every for extra in re.findall(r'"\.\[(\w+)\]"', command)]
-    assert set(named) == {"test", "cuda13", "cuda12", "dev", "docs", "fast"}
+    assert set(named) == {"test", "cuda13", "cuda12", "torch", "dev", "docs", "fast"}
     assert set(named) <= set(extras)
     paths = [path for command in every for path in re.findall(r"(?:examples|tests|\.ci)/\S+", command)]
     assert {"examples/mnist.py"} <= set(paths)

@@ -122,13 +122,18 @@ def test_an_offence_is_seen(line, offence):
     assert offences("def f(xp, x):\n    '''y = np.clip(x @ W)'''\n    return xp.matmul(x, x)\n") == []
 
 
+ONLY = {"cupy": "cupy", "cupyx": "cupy", "cupy_backends": "cupy", "torch": "torch"}
+"""Libraries, and the only file in `backends` that imports each."""
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_cupy_backend_imports_cupy(path):
+def test_only_the_backend_of_a_library_imports_it(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            named = {name.split(".")[0] for name in modules} & {"cupy", "cupyx", "cupy_backends"}
-            assert not named or path == PACKAGE / "backends" / "cupy.py"
+            named = {ONLY[name.split(".")[0]] for name in modules if name.split(".")[0] in ONLY}
+            assert named <= {path.stem}, f"line {node.lineno}"
+            assert not named or path.parent == PACKAGE / "backends", f"line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -13,9 +13,9 @@ from xpnet.backends.base import Backend
 from xpnet.errors import BackendUnavailableError, ConfigError, closest
 from xpnet.validation import check_flag, check_size
 
-__all__ = ["NAMES", "Backend", "available", "get"]
+__all__ = ["NAMES", "Backend", "available", "get", "missing"]
 
-NAMES = ("numpy", "cupy")
+NAMES = ("numpy", "cupy", "torch")
 
 
 def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False) -> Backend:
@@ -24,8 +24,9 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     Parameters
     ----------
     name : str or Backend
-        ``"numpy"``, ``"cupy"`` (the first CUDA device), ``"cupy:1"`` (the second), or ``"auto"``:
-        CuPy if it works here, NumPy otherwise. A `Backend` is returned as it is.
+        ``"numpy"``; ``"cupy"`` (the first CUDA device), ``"cupy:1"`` (the second); ``"torch"`` (PyTorch on the CPU),
+        ``"torch:cuda"``, ``"torch:cuda:1"``, ``"torch:mps"`` (Apple), ``"torch:xpu"`` (Intel); or ``"auto"``: CuPy if
+        it works here, NumPy otherwise. A `Backend` is returned as it is.
     device : int, optional
         The CUDA device's number, for ``"cupy"`` only.
     tf32 : bool
@@ -35,7 +36,7 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     Raises
     ------
     BackendUnavailableError
-        CuPy, the driver, a CUDA library or the device is missing; the message says which of them,
+        CuPy, PyTorch, the driver, a CUDA library or the device is missing; the message says which of them,
         and what to install.
     ConfigError
         The name is not one of the above.
@@ -46,6 +47,12 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     if not isinstance(name, str):
         raise ConfigError(f"backend must be a name or a Backend, got {name!r}; names are {', '.join(NAMES)}")
     base, colon, number = name.partition(":")
+    if base == "torch":
+        if tf32 or device is not None:
+            raise ConfigError("tf32 and device are options of backend 'cupy'; write 'torch:cuda:1' for a device")
+        from xpnet.backends.torch import on_device as torch_on
+
+        return torch_on(number if colon else "cpu")
     if colon:
         if not (number.isascii() and number.isdecimal()) or device is not None:
             raise ConfigError(f"backend {name!r} is not understood; write 'cupy:1' or get('cupy', device=1)")
@@ -53,7 +60,7 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     elif device is not None:
         device = check_size("device", device, 0)
     if base == "auto" and device is None:
-        return get("cupy", tf32=tf32) if available()["cupy"] is None else get("numpy")
+        return get("cupy", tf32=tf32) if missing("cupy") is None else get("numpy")
     if base == "numpy":
         if tf32:
             raise ConfigError("tf32 is an option of backend 'cupy' only")
@@ -69,6 +76,15 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{closest(base, NAMES)}")
 
 
+def missing(name: str) -> str | None:
+    """Return the reason why the backend of this name does not work here, or None if it does."""
+    try:
+        get(name)
+    except BackendUnavailableError as error:
+        return str(error)
+    return None
+
+
 def available() -> dict[str, str | None]:
     """Return each backend's name with None if it works here, or else with the reason why it does not.
 
@@ -76,15 +92,7 @@ def available() -> dict[str, str | None]:
     >>> xpnet.backends.available()["numpy"] is None
     True
     """
-    reasons: dict[str, str | None] = {}
-    for name in NAMES:
-        try:
-            get(name)
-        except BackendUnavailableError as error:
-            reasons[name] = str(error)
-        else:
-            reasons[name] = None
-    return reasons
+    return {name: missing(name) for name in NAMES}
 
 
 def describe() -> dict[str, Any]:

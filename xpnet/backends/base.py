@@ -69,6 +69,21 @@ class Backend:
         """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""
         return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
 
+    def borrow(self, a: HostArray) -> Array:
+        """Return an array of the host that is only going to be read, on the device: itself, or moved there."""
+        return self.asarray(a)
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise `DTypeError` if the device cannot compute in this data type, which is "float32" or "float64"."""
+
+    def from_dlpack(self, a: Any) -> Array:
+        """Return an array of another library that lies on this device as one of this library, in the same memory."""
+        return self.xp.from_dlpack(a)
+
+    def dlpack_device(self) -> tuple[int, int] | None:
+        """Return the device as DLPack numbers it, or None if no arrays of other libraries are taken."""
+        return None
+
     def to_numpy(self, a: Array) -> HostArray:
         """Return `a` on the host: itself if it is there, else a copy, for which this waits for the device."""
         return np.asarray(a)
@@ -87,6 +102,10 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has done everything asked of it so far."""
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Say whether `error` is the library's way to say that memory ran out."""
+        return isinstance(error, MemoryError)
 
     def release_memory(self) -> None:
         """Give back memory that the library keeps in reserve."""

@@ -119,6 +119,13 @@ class CupyBackend(Backend):
         with self.device:
             return self._cupy.asarray(a, dtype=dtype)
 
+    def from_dlpack(self, a: Any) -> Any:
+        with self.device:
+            return self._cupy.from_dlpack(a)
+
+    def dlpack_device(self) -> tuple[int, int]:
+        return 2, self.device.id  # kDLCUDA
+
     def to_numpy(self, a: Any) -> HostArray:
         return np.asarray(self._cupy.asnumpy(a))
 

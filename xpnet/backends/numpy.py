@@ -34,6 +34,9 @@ class NumpyBackend(Backend):
     def owns(self, a: Any) -> bool:
         return isinstance(a, np.ndarray)
 
+    def dlpack_device(self) -> tuple[int, int]:
+        return 1, 0
+
     def active(self) -> contextlib.AbstractContextManager[Any]:
         # Overflow is found by looking at the results, on every backend alike, and reported with its place.
         return np.errstate(all="ignore")

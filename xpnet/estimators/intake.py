@@ -10,8 +10,10 @@ from sklearn import get_config
 from sklearn.utils import check_X_y
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from xpnet.backends import get as get_backend
 from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.model.data import check_inputs
+from xpnet.model.exchange import taken
 from xpnet.typing import HostArray
 
 
@@ -22,6 +24,10 @@ def dtype_name(x: Any) -> str:
 
 def check_X(est: Any, X: Any, *, reset: bool) -> Any:
     """Return checked samples: an array of real numbers of the library that came in, or sparse rows."""
+    if backend_of(X) is None:
+        own = get_backend(est.backend or "numpy")
+        X = taken("X", X, own)
+        X = own.to_numpy(X) if own.owns(X) and backend_of(X) is None else X
     backend = backend_of(X)
     if backend is None or get_config()["array_api_dispatch"]:
         xp: Any = np if backend is None else array_api_compat.array_namespace(X)

@@ -23,7 +23,7 @@ def to_device(a: Any, backend: Backend, dtype: str) -> Array:
         return a.tocsr()
     if backend.owns(a) and not isinstance(a, np.ndarray):
         return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
-    return backend.asarray(np.ascontiguousarray(a, dtype=dtype))
+    return backend.borrow(np.ascontiguousarray(a, dtype=dtype))
 
 
 def rows_between(a: Any, start: int, stop: int) -> Any:

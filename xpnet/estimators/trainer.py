@@ -11,7 +11,7 @@ from sklearn.utils import shuffle as shuffled
 from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.estimators.solvers import SolverState
-from xpnet.layers import LAYERS, RANDOM, Activation, Context
+from xpnet.layers import Context
 from xpnet.network import Network
 from xpnet.training.feed import TINY, Batch, Feed, SparseRows
 from xpnet.training.objective import Objective
@@ -21,9 +21,6 @@ from xpnet.typing import Array, HostArray
 
 WORTH_RECORDING = 32
 """From this number of steps on a step is recorded, or captured by a device."""
-
-DETERMINISTIC = ({*LAYERS.values()} - {*RANDOM}) | {Activation}
-"""Layers that do not look at the number of the step."""
 
 
 class ScaledPenalty(Objective):
@@ -86,9 +83,7 @@ class EpochTrainer(Trainer):
         kind = SparseRows if is_sparse(data.x) else Feed
         feed = kind(data.x, data.t, weight, batch_size, next_order if shuffle else None, by_weight=False)
         self.few = epochs * feed.steps_per_epoch < WORTH_RECORDING
-        # Not every library can add to a uint32, and often no layer wants to know the step.
-        unused = all(type(layer) in DETERMINISTIC for layer in net.layers)
-        step = np.asarray([state.step % 2**32], dtype=np.int64 if unused else np.uint32)
+        step = np.asarray([state.step % 2**32], dtype=np.uint32)
         Steps.__init__(self, net, state.optimizer, feed, ScaledPenalty(net, alpha), None, step)
         self._counts = (0, 0, state.step)
 

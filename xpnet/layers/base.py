@@ -30,7 +30,7 @@ class Context:
     key : int
         A 32-bit number made of the network's seed and the layer's place.
     step : array (1,) of uint32, or None
-        The number of the training step, on the device.
+        The number of the training step, on the device; of int64 in a library that cannot compute with uint32.
     state : mapping of arrays
         The layer's running statistics; empty for most layers.
     place : str

@@ -79,6 +79,7 @@ class Model:
         self.penalize_biases = check_flag("penalize_biases", penalize_biases)
         build.check_memory(self.layers, self.dtype)
         self.backend = get_backend(backend)
+        self.backend.check_dtype(self.dtype)
         self._keys = [build.layer_key(self.seed, k) for k in range(len(self.layers))]
         self._lock = threading.Lock()
 
@@ -247,6 +248,7 @@ class Model:
         """Return a copy on another backend, with bit-identical parameters."""
         clone = copy.copy(self)
         clone.backend = get_backend(backend)
+        clone.backend.check_dtype(self.dtype)
         to_numpy, asarray = self.backend.to_numpy, clone.backend.asarray
         with explained(clone.backend, "copying the network"):
             clone.theta = asarray(to_numpy(self.theta).copy())

@@ -21,6 +21,7 @@ from xpnet.errors import (
     warn_user,
 )
 from xpnet.losses import Loss, Poisson, PoissonDeviance
+from xpnet.model.exchange import taken
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number
 
@@ -55,6 +56,7 @@ def _stays(a: Any, backend: Backend) -> bool:
 
 def on_host(name: str, a: Any, backend: Backend) -> HostArray:
     """Return `a`, an array of the backend or whatever `to_host` takes, as a NumPy array."""
+    a = taken(name, a, backend)
     return backend.to_numpy(a) if _stays(a, backend) else to_host(name, a, backend)
 
 
@@ -114,6 +116,7 @@ def check_inputs(
     warn: bool = False,
 ) -> Array:
     """Return `x`, samples of this shape, on the device in the network's data type, or raise."""
+    x = taken(name, x, backend)
     own = _stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
@@ -138,7 +141,7 @@ def check_inputs(
             f" ({name} has shape {tuple(array.shape)})"
         )
     if not own:
-        return backend.asarray(cast(name, array, dtype, allow_nonfinite, warn))
+        return backend.borrow(cast(name, array, dtype, allow_nonfinite, warn))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -168,6 +171,7 @@ def check_targets(
     Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
     output and its data type. A vector serves where there is one output.
     """
+    t = taken(name, t, backend)
     if _stays(t, backend):
         found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
         if found is not None:
@@ -210,11 +214,11 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
             if t.shape != (samples,) or not xp.isdtype(t.dtype, "integral"):
                 return None
             good = (t >= 0) & (t < outputs)
-            t = xp.astype(t, xp.int64)
+            t = xp.astype(t, xp.int64, copy=False)
         else:
             if t.shape != (samples, outputs) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
                 return None
-            t = xp.astype(t, getattr(xp, dtype))
+            t = xp.astype(t, getattr(xp, dtype), copy=False)
             good = xp.isfinite(t)
             if loss.kind != "regression":
                 good = good & (t >= 0) & (t <= 1)

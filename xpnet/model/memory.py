@@ -38,16 +38,16 @@ def readable(size: float) -> str:
 
 @contextlib.contextmanager
 def explained(backend: Backend, doing: str, batch_size: int | None = None) -> Iterator[None]:
-    """Turn a `MemoryError` of the array library into an `OutOfMemoryError` with a way out, such as a batch size to try.
+    """Turn the library's error about memory into an `OutOfMemoryError` with a way out, such as a batch size to try.
 
     The library's own message, which names the bytes that were asked for, is kept; what the backend holds in
     reserve is given back first, so that the next attempt in the same process has it.
     """
     try:
         yield
-    except OutOfMemoryError:
-        raise
-    except MemoryError as error:
+    except Exception as error:
+        if isinstance(error, OutOfMemoryError) or not backend.out_of_memory(error):
+            raise
         backend.release_memory()
         reason = str(error) or "no memory could be allocated"
         advice = "Free some memory, or use a smaller network or less data"

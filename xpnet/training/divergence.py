@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite, nan
+from math import isfinite, nan, prod
 from typing import Any
 
 from xpnet.errors import NonFiniteError
@@ -88,4 +88,4 @@ def first_bad_quantity(trainer: Steps) -> str:
 def _count(xp: Any, a: Array) -> str:
     nans = int(xp.sum(xp.astype(xp.isnan(a), xp.int64)))
     infs = int(xp.sum(xp.astype(xp.isinf(a), xp.int64)))
-    return f"{nans} NaN and {infs} infinite of {a.size} entries"
+    return f"{nans} NaN and {infs} infinite of {prod(a.shape)} entries"

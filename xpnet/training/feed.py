@@ -133,7 +133,7 @@ class Feed:
             for name in ("x", "t", "weight"):
                 if name in a:
                     piece = np.ascontiguousarray(backend.to_numpy(backend.xp.take(a[name], rows, axis=0)))
-                    digest.update(f"{name} {a[name].shape} {piece.dtype.name}\n".encode() + piece.tobytes())
+                    digest.update(f"{name} {tuple(a[name].shape)} {piece.dtype.name}\n".encode() + piece.tobytes())
         return digest.hexdigest()
 
 
@@ -141,6 +141,7 @@ class SparseRows(Feed):
     """Inputs that stay on the host as sparse rows, and go to the device a batch at a time; the other arrays as ever."""
 
     def inputs(self, backend: Backend, dtype: str) -> dict[str, Array]:
+        self._dtype = dtype
         return {"batch": backend.asarray(np.zeros((self.batch_size, self.x.shape[1]), dtype=dtype))}
 
     def begin_epoch(self, a: Mapping[str, Array], backend: Backend, epoch: int) -> None:
@@ -153,7 +154,7 @@ class SparseRows(Feed):
     def bring(self, a: Mapping[str, Array], backend: Backend, position: int) -> None:
         size = self.size(position)
         rows = self._rows[self.seen(position) :][:size]
-        a["batch"][:size, ...] = backend.asarray(self.x[rows].toarray().astype(a["batch"].dtype.name, copy=False))
+        a["batch"][:size, ...] = backend.asarray(self.x[rows].toarray().astype(self._dtype, copy=False))
 
     def take(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Array:
         return a["batch"][:size, ...]
