@@ -24,7 +24,8 @@ def load() -> Any:
         return import_module("onnx")
     except ImportError as error:
         raise BackendUnavailableError(
-            f'the export needs the package onnx, which cannot be imported ({error}). Install it: pip install "xpnet[onnx]"'
+            f"an export needs the package onnx, which cannot be imported ({error}). Install it: "
+            'pip install "xpnet[onnx]"'
         ) from error
 
 

@@ -41,7 +41,7 @@ def reshape(g: Graph, x: Value, shape: Dims) -> Value:
         if table.name in g.constants and shape[: len(rows.shape)] == rows.shape and selection.attributes[0][1] == 0:
             own = g.constants[table.name].reshape(table.shape[0], *shape[len(rows.shape) :])
             return g.node("Gather", [g.constant(own), rows], shape, x.dtype, axis=0)
-    return g.node("Reshape", [x, g.integers(shape)], shape, x.dtype)
+    return g.node("Reshape", [x, g.integers(0 if isinstance(n, str) else n for n in shape)], shape, x.dtype)
 
 
 def transpose(g: Graph, x: Value, order: Sequence[int]) -> Value:

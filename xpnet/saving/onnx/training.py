@@ -55,8 +55,8 @@ def export_training(
     It gives ``next.theta``, ``next.slot.m`` and so on, which are handed in at the next step, and ``loss`` (1,), the
     batch's mean loss before the step, with penalties.
 
-    Where a parameter lies in theta stands in the file's metadata, under ``parameters``, as JSON: ``{"0.W": [start, stop,
-    shape], ...}``.
+    Where a parameter lies in theta stands in the file's metadata, under ``parameters``, as JSON:
+    ``{"0.W": [start, stop, shape], ...}``.
 
     Parameters
     ----------
