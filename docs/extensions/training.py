@@ -37,8 +37,8 @@ RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thre
 
 
 def make_graphs(folder: Path, samples: int) -> None:
-    """Write the training step, the network with its parameters as an input, and the parameters to begin with."""
-    net = xpnet.mlp([784, 128, 10], seed=0)
+    """Write the step, the network with its parameters as an input, and how to begin."""
+    net = xpnet.mlp([784, 128, 10], seed=0, l2=3e-5)
     steps = EPOCHS * (samples // BATCH)
     optimizer = xpnet.Adam(xpnet.schedules.OneCycle(8e-3, steps))
     export_training(net, optimizer, folder / "step.onnx", batch_size=BATCH, steps=steps)
@@ -46,7 +46,8 @@ def make_graphs(folder: Path, samples: int) -> None:
     net.theta.tofile(folder / "theta.float32")
     places = {place.key: [place.start, place.stop] for place in net.layout.places}
     slots = [f"slot.{name}" for name in optimizer.slots]
-    about = {"batch": BATCH, "steps": steps, "epochs": EPOCHS, "levels": LEVELS, "places": places, "slots": slots}
+    about = {"batch": BATCH, "steps": steps, "epochs": EPOCHS, "levels": LEVELS}
+    about |= {"places": places, "slots": slots}
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
@@ -95,7 +96,9 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     make_graphs(folder, make_images(folder))
     found = runtime(HERE / "generated" / "onnxruntime-web")
     if found is None:
-        logging.getLogger(__name__).info("npm gave no onnxruntime-web: the page that trains will say that it is missing")
+        logging.getLogger(__name__).info(
+            "npm gave no onnxruntime-web: the page that trains will say that it is missing"
+        )
         return
     for name in RUNTIME:
         shutil.copyfile(found / name, folder / name)

@@ -2,7 +2,9 @@
 
 const element = (name) => document.getElementById(`training-${name}`);
 const [go, progress, status, said] = ["go", "progress", "status", "said"].map(element);
-const [digit, bars, loss, weights] = ["digit", "bars", "loss", "weights"].map((name) => element(name).getContext("2d"));
+const [digit, bars, loss, weights] = ["digit", "bars", "loss", "weights"].map((name) =>
+  element(name).getContext("2d", { willReadFrequently: name === "digit" }),
+);
 const SIZE = 280;
 const ORANGE = [230, 97, 1];
 const VIOLET = [94, 60, 153];

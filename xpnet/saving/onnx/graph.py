@@ -110,10 +110,11 @@ class Graph:
             if wanted & set(node.outputs):
                 wanted |= set(node.inputs)
                 kept.append(node)
-        return self._split(kept[::-1])
+        return kept[::-1]
 
-    def _split(self, nodes: list[Node]) -> list[Node]:
-        """Let one operator cut an array to the pieces of which it consists, where each is cut off alone."""
+    def written(self) -> list[Node]:
+        """Return the same with one operator that cuts an array to its pieces, where each is cut off alone."""
+        nodes = self.needed()
         cuts: dict[tuple[str, int], dict[int, str]] = {}
         for node in nodes:
             if node.op == "Slice":

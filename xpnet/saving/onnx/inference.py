@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.tape.record import CannotRecord
-from xpnet.errors import DTypeError
+from xpnet.errors import DTypeError, ExportError
 from xpnet.layers import Context, Layer
 from xpnet.layers.base import joined, under
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
@@ -21,7 +21,7 @@ from xpnet.saving.onnx.functions import NoOperator
 from xpnet.saving.onnx.graph import Graph, Value
 from xpnet.saving.onnx.layers import Operator, Site, constants, operator
 from xpnet.saving.onnx.model import write
-from xpnet.saving.onnx.package import USUAL, ExportError, check_opset
+from xpnet.saving.onnx.package import USUAL, check_opset
 from xpnet.saving.onnx.tracing import trace
 from xpnet.typing import HostArray
 from xpnet.validation import check_flag, check_size
@@ -101,7 +101,8 @@ def write_layer(site: Site, found: Operator | None) -> Site:
         other = "; or export it with dtype='float32'" if site.x.dtype == np.float64 else ""
         raise ExportError(
             f"layers[{site.place}] {layer} cannot be exported: it is no operator that onnxruntime has for "
-            f"{site.x.dtype.name} in opset {site.g.opset}, and its forward pass cannot be written as some: {error}{other}"
+            f"{site.x.dtype.name} in opset {site.g.opset}, and its forward pass cannot be written as some: "
+            f"{error}{other}"
         ) from None
     return replace(site, x=y, first=False)
 

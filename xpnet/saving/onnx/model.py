@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from xpnet.saving.onnx.graph import Graph, Node, Value
 from xpnet.saving.onnx.package import load
 
 
-def write(g: Graph, path: str | os.PathLike[str], about: str, metadata: Mapping[str, Any]) -> None:
+def write(g: Graph, path: str | os.PathLike[str], about: str, facts: Mapping[str, Any]) -> None:
     """Write a graph to a file, whole or not at all.
 
     Parameters
@@ -23,18 +24,16 @@ def write(g: Graph, path: str | os.PathLike[str], about: str, metadata: Mapping[
     path : str or path
     about : str
         What the file is, in a sentence.
-    metadata : mapping
+    facts : mapping
         Kept in the file: strings as they are, all else as JSON.
     """
-    write_atomically(path, [made(g, about, metadata).SerializeToString()])
+    write_atomically(path, [made(g, about, facts).SerializeToString()])
 
 
-def made(g: Graph, about: str, metadata: Mapping[str, Any]) -> Any:
+def made(g: Graph, about: str, facts: Mapping[str, Any]) -> Any:
     """Return the model, checked against the standard."""
-    import xpnet
-
-    onnx = load()
-    helper, nodes = onnx.helper, g.needed()
+    onnx, version = load(), metadata.version("xpnet")
+    helper, nodes = onnx.helper, g.written()
     names = {value.name: name for name, value in g.outputs.items() if value.name in g.makers}
     later = [Node("Identity", (v.name,), (k,), ()) for k, v in g.outputs.items() if names.get(v.name) != k]
 
@@ -58,10 +57,10 @@ def made(g: Graph, about: str, metadata: Mapping[str, Any]) -> Any:
         doc_string=about,
     )  # fmt: skip
     opsets = [helper.make_opsetid("", g.opset)]
-    model = helper.make_model(graph, opset_imports=opsets, producer_name="xpnet", producer_version=xpnet.__version__)
+    model = helper.make_model(graph, opset_imports=opsets, producer_name="xpnet", producer_version=version)
     model.ir_version = helper.find_min_ir_version_for(opsets)
-    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
-    helper.set_model_props(model, {"xpnet": xpnet.__version__} | texts)
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+    helper.set_model_props(model, {"xpnet": version} | texts)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -14,10 +14,6 @@ Before 18, ReduceMax and its like took their axes in another way, and there were
 """
 
 
-class ExportError(ConfigError):
-    """Something that has no form as an ONNX graph; the message names it, its place, and what is missing."""
-
-
 def load() -> Any:
     """Return the package, or raise the error that names the command which installs it."""
     try:

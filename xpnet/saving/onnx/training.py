@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.tape.record import CannotRecord, record
+from xpnet.errors import ExportError
 from xpnet.model.core import Model
 from xpnet.optimizers import Optimizer
 from xpnet.saving.onnx import shaping
 from xpnet.saving.onnx.functions import NoOperator, elementwise
 from xpnet.saving.onnx.graph import Graph
 from xpnet.saving.onnx.model import write
-from xpnet.saving.onnx.package import USUAL, ExportError, check_opset
+from xpnet.saving.onnx.package import USUAL, check_opset
 from xpnet.saving.onnx.tape import Translator
 from xpnet.training.arrays import VECTOR
 from xpnet.training.feed import Batch, Feed
