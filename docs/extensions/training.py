@@ -22,6 +22,7 @@ from sphinx.util import logging
 
 import xpnet
 from xpnet.saving import export_training
+from xpnet.typing import HostArray
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -51,12 +52,16 @@ def make_graphs(folder: Path, samples: int) -> None:
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def make_images(folder: Path) -> int:
-    """Write the images to train on in four greys, four pixels a byte; the others are copied. Return how many."""
-    (x, _), _ = xpnet.datasets.mnist(MNIST, download=False)
+def packed(x: HostArray) -> bytes:
+    """Return images in four greys, four pixels a byte."""
     grey = np.round(x.reshape(len(x), -1) * LEVELS).astype(np.uint8)
-    packed = grey[:, 0::4] | grey[:, 1::4] << 2 | grey[:, 2::4] << 4 | grey[:, 3::4] << 6
-    (folder / "train-images.gz").write_bytes(gzip.compress(packed.tobytes(), 9, mtime=0))
+    return (grey[:, 0::4] | grey[:, 1::4] << 2 | grey[:, 2::4] << 4 | grey[:, 3::4] << 6).tobytes()
+
+
+def make_images(folder: Path) -> int:
+    """Write the images to train on, packed, and copy those for the test, and labels. Return how many there are."""
+    (x, _), _ = xpnet.datasets.mnist(MNIST, download=False)
+    (folder / "train-images.gz").write_bytes(gzip.compress(packed(x), 9, mtime=0))
     for name in ("train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
         shutil.copyfile(MNIST / name, folder / name)
     return len(x)
