@@ -175,6 +175,27 @@ def test_a_layer_of_ones_own_is_its_recorded_forward_pass(path):
     assert "Where" in agrees(net, path, counts=(1, 7)).operators
 
 
+@dataclass(frozen=True)
+class RowsTurned(xpnet.Layer):
+    """Images with rows for columns, by way of one long list of rows."""
+
+    def output_shape(self, shape):
+        return (shape[1], shape[0], shape[2])
+
+    def forward(self, xp, params, x, context=None):
+        B, H, W, C = x.shape
+        rows = xp.reshape(xp.sin(xp.reshape(x, (B * H, W * C))), (B * H * W, C))
+        return xp.permute_dims(xp.reshape(rows, (B, H, W, C)), (0, 2, 1, 3)), None
+
+
+@pytest.mark.parametrize("after", [xpnet.Flatten(), xpnet.Conv2D(2, 3), xpnet.MaxPool2D(2, 1), RowsTurned()], ids=str)
+def test_what_comes_after_a_layer_of_ones_own_may_turn_it_round_again(after, path):
+    flat = [] if isinstance(after, xpnet.Flatten) else [xpnet.Flatten()]
+    net = xpnet.Network([RowsTurned(), after, *flat], "mean_squared_error", input_shape=(3, 4, 2))
+    file = agrees(net, path, counts=(1, 5))
+    assert [d.dim_param for d in file.model.graph.output[0].type.tensor_type.shape.dim] == ["batch", ""]
+
+
 class Other(xpnet.ReLU):
     def forward(self, xp, params, x, context=None):
         return xp.maximum(x, 0.1), None

@@ -157,6 +157,7 @@ def test_integers_wrap_and_keep_their_bits(f):
         lambda xp, x: x * xp.astype(xp.argmax(x, axis=1), x.dtype)[:, None, :],
         lambda xp, x: x * xp.astype(xp.argmin(x, axis=2, keepdims=True), x.dtype),
         lambda xp, x: xp.cumulative_sum(x, axis=2),
+        lambda xp, x: xp.clip(x, -0.5, 0.5) + xp.clip(x, 0.0) + xp.clip(x, max=0.3) + xp.round(x),
         lambda xp, x: xp.where(x > 0, x, 0.1),
         lambda xp, x: xp.matmul(x, xp.permute_dims(x, (0, 2, 1))),
         lambda xp, x: xp.matmul(x[:, 0, :], xp.matmul(x[:, 1, :].T, x[:, 2, :])) + x[0, 0, :],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import log
 from typing import Any
 
@@ -135,19 +135,26 @@ def reduced(g: Graph, name: str, x: Value, axes: Sequence[int], keepdims: bool, 
     return g.node(REDUCTIONS[name], [shaping.cast(g, x, dtype), g.integers(axes)], shape, dtype, keepdims=int(keepdims))
 
 
-def called(g: Graph, name: str, arrays: Sequence[Value], options: dict[str, Any], shape: Dims, dtype: Any) -> Value:
-    """Return what one of the standard's larger functions gives: of those that a layer is likely to call."""
-    x, axis = arrays[0], options.get("axis")
+def called(g: Graph, name: str, given: Sequence[Any], options: Mapping[str, Any], shape: Dims, dtype: Any) -> Value:
+    """Return what one of the standard's larger functions gives: of those that a layer is likely to call.
+
+    `given` are its arguments, values and others.
+    """
+    x, *others = given
     if name == "take":
-        return g.node("Gather", arrays, shape, dtype, axis=options["axis"])
-    if name in ("argmax", "argmin"):
-        keep = int(bool(options.get("keepdims")))
-        flat = shaping.reshape(g, x, (int(np.prod(x.shape)),)) if axis is None else x
-        op = "ArgMax" if name == "argmax" else "ArgMin"
-        made = g.node(op, [flat], shape if axis is not None else (1,) * keep, dtype, axis=axis or 0, keepdims=keep)
-        return shaping.reshape(g, made, shape)
-    if name == "cumulative_sum" and not options.get("include_initial"):
+        return g.node("Gather", given, shape, dtype, axis=options["axis"])
+    if name == "power_of_number":
+        return elementwise(g, "power", given, dtype)
+    if name == "round" and not others and not options:
+        return elementwise(g, "rint", given, dtype)
+    if name == "clip" and isinstance(x, Value):
+        low, high = options.get("min", (*others, None)[0]), options.get("max", (*others, None, None)[1])
+        x = x if low is None else elementwise(g, "maximum", [x, low], dtype)
+        return x if high is None else elementwise(g, "minimum", [x, high], dtype)
+    axis = options.get("axis")
+    if name in ("argmax", "argmin") and axis is not None and not others:
+        op, keep = "ArgMax" if name == "argmax" else "ArgMin", int(bool(options.get("keepdims")))
+        return g.node(op, [x], shape, dtype, axis=axis, keepdims=keep)
+    if name == "cumulative_sum" and not others and not options.get("include_initial"):
         return g.node("CumSum", [shaping.cast(g, x, dtype), g.constant(np.asarray(axis or 0))], shape, dtype)
-    if name in ("power_of_number", "power"):
-        return elementwise(g, "power", arrays, np.dtype(dtype))
     raise NoOperator(f"xp.{name} has no form here")

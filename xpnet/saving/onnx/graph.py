@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,8 +45,8 @@ class Graph:
     nodes : list of Node
     constants : dict of arrays
         By the names of their values.
-    makers : dict of Node
-        Which node makes a value, by its name.
+    values, makers : dict of Value, dict of Node
+        Every value by its name, and which node makes it.
     """
 
     def __init__(self, opset: int) -> None:
@@ -86,12 +86,9 @@ class Graph:
         if key not in self._known:
             name = f"{op}_{len(self.nodes)}"
             self._known[key] = self.values[name] = Value(name, shape, dtype)
-            self._add(Node(op, names, (name,), tuple(attributes.items())))
+            self.makers[name] = Node(op, names, (name,), tuple(attributes.items()))
+            self.nodes.append(self.makers[name])
         return self._known[key]
-
-    def _add(self, node: Node) -> None:
-        self.nodes.append(node)
-        self.makers |= dict.fromkeys(node.outputs, node)
 
     def maker(self, value: Value, op: str) -> Node | None:
         """Return the node that makes a value, if it is of this kind."""
@@ -130,16 +127,19 @@ class Graph:
                 splits |= dict.fromkeys(pieces, Node("Split", inputs, pieces, (("axis", axis),)))
         return [*dict.fromkeys(splits.get(node.outputs[0], node) for node in nodes)]
 
-    def adopt(self, other: Graph, named: dict[str, Value], shapes: Callable[[Value], Dims]) -> dict[str, Value]:
-        """Take over the nodes of another graph, whose inputs are the values `named`, and return its outputs."""
+    def adopt(self, other: Graph, named: Mapping[str, Value], lengths: Mapping[int, Any]) -> dict[str, Value]:
+        """Take over the nodes of another graph, whose inputs are the values `named`, and return its outputs.
+
+        `lengths` says what axes of some lengths have here: the name of the number of samples.
+        """
         own = dict(named)
         for node in other.needed():
             for name in node.inputs:
                 if name in other.constants and name not in own:
                     own[name] = self.constant(other.constants[name])
             made = other.values[node.outputs[0]]
-            inputs = [own[name] for name in node.inputs]
-            own[made.name] = self.node(node.op, inputs, shapes(made), made.dtype, **dict(node.attributes))
+            inputs, shape = [own[name] for name in node.inputs], tuple(lengths.get(n, n) for n in made.shape)
+            own[made.name] = self.node(node.op, inputs, shape, made.dtype, **dict(node.attributes))
         for value in other.outputs.values():
             if value.name in other.constants:
                 own[value.name] = self.constant(other.constants[value.name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from xpnet.backends.tape.fusion import loop_dtype
 from xpnet.backends.tape.plan import without_dead
 from xpnet.backends.tape.record import Buffer, Operation, Tape, Traced
 from xpnet.saving.onnx import functions, shaping, views
-from xpnet.saving.onnx.functions import NoOperator
 from xpnet.saving.onnx.graph import Graph, Value
 from xpnet.typing import Shape
 
@@ -33,10 +31,7 @@ class Translator:
         self._now = {id(tape.given[name].buffer): value for name, value in given.items()}
         self._tape = tape
         for op in without_dead(tape.operations):
-            try:
-                self._write(op)
-            except NoOperator as error:
-                raise NoOperator(f"{error}") from None
+            self._write(op)
 
     def __getitem__(self, name: str) -> Value:
         """Return what an array of the caller is at the end, whole."""
@@ -69,7 +64,7 @@ class Translator:
             return self._constant(a.array)
         value, shape = self._buffer(a.buffer), a.buffer.array.shape
         for view in a.path:
-            done = views.steps(view, shape)
+            done = views.sight(view, shape)
             value, shape = views.look(self._g, value, done), done.after
         return value
 
@@ -86,7 +81,7 @@ class Translator:
             return
         shape, done = target.buffer.array.shape, []
         for view in target.path:
-            done.append(views.steps(view, shape))
+            done.append(views.sight(view, shape))
             shape = done[-1].after
         new = self._whole(new, shape)
         before = [self._buffer(target.buffer)]
@@ -142,11 +137,10 @@ class Translator:
         return self._g.node("Where", [condition, *values], shape, dtype)
 
     def _other(self, op: Operation) -> Value:
-        function: Callable[..., Any] = op.function
-        options, name = {}, function.__name__
-        if isinstance(function, Call):
-            options = dict(function.options)
-            if not all(a is PLACE for a in function.arguments):
-                raise NoOperator(f"xp.{name} is called in a way that has no form here")
         arrays = [self._full(o) if type(o) is Traced else self._g.constant(np.asarray(o)) for o in op.operands]
-        return functions.called(self._g, name, arrays, options, op.target.shape, op.target.dtype)
+        function, arguments, options = op.function, (PLACE,) * len(arrays), {}
+        if isinstance(function, Call):
+            arguments, options = function.arguments, function.options
+        rest = iter(arrays)
+        given = [next(rest) if a is PLACE else a for a in arguments]
+        return functions.called(self._g, function.__name__, given, options, op.target.shape, op.target.dtype)

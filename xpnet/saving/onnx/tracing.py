@@ -26,13 +26,10 @@ def trace(g: Graph, f: Function, named: Mapping[str, Value], shape: Dims) -> Val
     """
     batch = shape[0]
     if isinstance(batch, int):
-        sub = _recorded(g.opset, f, named, shape, batch)
-    else:
-        sub = _recorded(g.opset, f, named, shape, FEW)
-        generalize(sub, _recorded(g.opset, f, named, shape, MORE))
-    made = g.adopt(sub, {sub.inputs[name].name: value for name, value in named.items()}, lambda value: value.shape)
-    g.values[made["y"].name] = value = made["y"]._replace(shape=shape)
-    return value
+        return g.adopt(_recorded(g.opset, f, named, shape, batch), named, {})["y"]
+    sub = _recorded(g.opset, f, named, shape, FEW)
+    generalize(sub, _recorded(g.opset, f, named, shape, MORE))
+    return g.adopt(sub, named, {FEW: batch})["y"]
 
 
 def _recorded(opset: int, f: Function, named: Mapping[str, Value], shape: Dims, batch: int) -> Graph:

@@ -22,7 +22,7 @@ BYTE = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True)
-class Steps:
+class Sight:
     """What a view does: first a part, then its axes in another order, then their lengths.
 
     Attributes
@@ -46,13 +46,13 @@ class Steps:
     after: Shape
 
 
-def steps(view: View, before: Shape) -> Steps:
+def sight(view: View, before: Shape) -> Sight:
     """Return what a view of arrays of shape `before` does."""
     whole = hollow(before, BYTE, None, 0)
     seen = view(whole)
     after, everything = seen.shape, tuple(slice(0, n, 1) for n in before)
     if seen.flags.c_contiguous and seen.size == prod(before):
-        return Steps(before, everything, tuple(range(len(before))), after, after)
+        return Sight(before, everything, tuple(range(len(before))), after, after)
     far = [prod(before[k + 1 :]) for k in range(len(before))]
     offset = seen.ctypes.data - whole.ctypes.data
     starts = [offset // f % n for f, n in zip(far, before, strict=True)]
@@ -67,21 +67,21 @@ def steps(view: View, before: Shape) -> Steps:
             order.append(axis)
     order += [axis for axis in range(len(before)) if axis not in order]
     plain = tuple(n if stride or n == 0 else 1 for n, stride in zip(after, seen.strides, strict=True))
-    return Steps(before, tuple(slices), tuple(order), plain, after)
+    return Sight(before, tuple(slices), tuple(order), plain, after)
 
 
-def look(g: Graph, x: Value, s: Steps) -> Value:
+def look(g: Graph, x: Value, s: Sight) -> Value:
     """Return the view of `x`, which may have axes of one number where it is meant to be repeated."""
     if not (s.slices == whole(s.before) and s.order == tuple(range(len(s.before)))):
         x = shaping.part(g, x, [r if n > 1 else slice(0, n, 1) for r, n in zip(s.slices, x.shape, strict=True)])
         x = shaping.transpose(g, x, s.order)
-    repeated = _ones(x.shape, [_length(s.slices[k], s.before[k]) for k in s.order], s.plain)
+    repeated = _repeated(x.shape, [_length(s.slices[k], s.before[k]) for k in s.order], s.plain)
     if repeated is None:
         x = shaping.expand(g, x, tuple(_length(s.slices[k], s.before[k]) for k in s.order))
     return shaping.reshape(g, x, s.plain if repeated is None else repeated)
 
 
-def put(g: Graph, old: Value, new: Value, s: Steps) -> Value:
+def put(g: Graph, old: Value, new: Value, s: Sight) -> Value:
     """Return an array that is `new` where the view looks, and else the `old` one. Both are whole."""
     lengths = tuple(_length(r, n) for r, n in zip(s.slices, s.before, strict=True))
     ordered = shaping.reshape(g, new, tuple(lengths[k] for k in s.order))
@@ -121,7 +121,7 @@ def _length(s: slice, n: int) -> int:
     return len(range(*s.indices(n)))
 
 
-def _ones(shape: Sequence[int], before: Sequence[int], after: Shape) -> Shape | None:
+def _repeated(shape: Sequence[int], before: Sequence[int], after: Shape) -> Shape | None:
     """Return the shape of repeated numbers, which stand for `before`, where these are seen as `after`.
 
     None if they have to be whole for it: it is known where only axes of one number come or go.
