@@ -18,7 +18,19 @@ import xpnet
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-EXTRAS = ("cupy", "sklearn", "matplotlib", "llvmlite", "scipy", "pandas", "pytest", "hypothesis", "array_api_strict")
+EXTRAS = (
+    "cupy",
+    "sklearn",
+    "matplotlib",
+    "llvmlite",
+    "scipy",
+    "pandas",
+    "onnx",
+    "onnxruntime",
+    "pytest",
+    "hypothesis",
+    "array_api_strict",
+)
 
 
 @pytest.fixture(scope="module")
