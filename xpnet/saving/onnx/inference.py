@@ -19,7 +19,7 @@ from xpnet.model.core import Model
 from xpnet.saving.onnx import shaping
 from xpnet.saving.onnx.functions import NoOperator
 from xpnet.saving.onnx.graph import Graph, Value
-from xpnet.saving.onnx.layers import Operator, Site, constants, operator
+from xpnet.saving.onnx.layers import Operator, Site, find
 from xpnet.saving.onnx.model import write
 from xpnet.saving.onnx.package import USUAL, check_opset
 from xpnet.saving.onnx.tracing import trace
@@ -61,11 +61,11 @@ def graph(net: Model, samples: int | str, dtype: str, opset: int, parameters_as_
         parameters = _of_inputs(g, net, dtype)
         statistics = {key: g.input(f"state.{key}", value.shape, dtype) for key, value in state.items()}
     else:
-        parameters = constants(g, {key: to_numpy(value) for key, value in net.parameters.items()}, dtype)
-        statistics = constants(g, state, dtype)
+        parameters = {key: g.constant(to_numpy(v).astype(dtype), key) for key, v in net.parameters.items()}
+        statistics = {key: g.constant(value.astype(dtype), key) for key, value in state.items()}
 
     def written(site: Site) -> Site:
-        return write_layer(site, operator(site.layer, opset, dtype))
+        return write_layer(site, find(site.layer, opset, dtype))
 
     site = Site(g, None, "", x, False, net.input_shape, {}, {}, written)
     for k, layer in enumerate(net.layers):

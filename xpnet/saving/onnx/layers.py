@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from xpnet import layers
 from xpnet.layers import Layer
 from xpnet.layers.base import under
@@ -229,13 +227,8 @@ SINGLE: tuple[type[Layer], ...] = (
 """Layers whose operators onnxruntime does not compute in float64, or not all of them, though the standard says so."""
 
 
-def operator(layer: Layer, opset: int, dtype: str) -> Operator | None:
+def find(layer: Layer, opset: int, dtype: str) -> Operator | None:
     """Return what writes a layer as operators of the standard; None if it is none that onnxruntime has."""
     if opset < SINCE.get(type(layer), 0) or (dtype == "float64" and isinstance(layer, SINGLE)):
         return None
     return OPERATORS.get(type(layer))
-
-
-def constants(g: Graph, named: Mapping[str, Any], dtype: str) -> dict[str, Value]:
-    """Return arrays as values of the graph."""
-    return {name: g.constant(np.asarray(value, dtype), name) for name, value in named.items()}
