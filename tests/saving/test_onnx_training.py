@@ -1,6 +1,7 @@
 """A training step as an ONNX file: after 100 steps in onnxruntime the parameters are xpnet's."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -148,6 +149,40 @@ def test_after_the_last_row_of_the_table_the_last_rate_stays(path):
     t = np.random.default_rng(0).integers(0, 2, 24)
     file = agree(net, optimizer, t, path, steps=30, tolerance=1e-12)
     assert json.loads(file.metadata["steps"]) == 8
+
+
+@dataclass(frozen=True)
+class Odd(xpnet.Layer):
+    """A layer that does something odd on the way forward, or back."""
+
+    forwards: bool
+    reads: bool
+
+    def odd(self, xp, x):
+        return x * float(xp.max(x)) if self.reads else xp.sort(x, axis=1)
+
+    def forward(self, xp, params, x, context=None):
+        return (self.odd(xp, x) if self.forwards else xp.sin(x)), x
+
+    def backward(self, xp, params, cache, dy, context=None, need_dx=True):
+        return dy if self.forwards else self.odd(xp, dy), {}
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("place", ["1", "2.0", "2.shortcut.1"])
+def test_a_layer_that_cannot_be_exported_is_named_with_its_place(forwards, reads, place, path):
+    layers = {name: [xpnet.Tanh(), xpnet.Linear(3, 3)] for name in ("", "2.", "2.shortcut.")}
+    chain, _, k = place.rpartition(".")
+    layers[f"{chain}." if chain else ""][int(k)] = Odd(forwards, reads)
+    net = xpnet.Network(
+        [*layers[""], xpnet.Residual(layers["2."], layers["2.shortcut."])], "mean_squared_error", input_shape=(3,)
+    )
+    if place == "1":
+        net = xpnet.Network([xpnet.Linear(3, 3), *net.layers[1:]], "mean_squared_error")
+    why = "a value is read back" if reads else r"xp\.sort has no form here"
+    with pytest.raises(ExportError, match=rf"layers\[{place}\] Odd\({forwards=}, {reads=}\): {why}"):
+        export_training(net, "adam", path, batch_size=4)
 
 
 class OwnLoss(xpnet.Loss):

@@ -50,7 +50,9 @@ MADE_OF: dict[str, Callable[..., Any]] = {
 
 
 class NoOperator(Exception):
-    """There is no form for something as operators; the message says what."""
+    """There is no form for something as operators; the message says what, `operation` what it was on the tape."""
+
+    operation: Any = None
 
 
 def elementwise(g: Graph, name: str, operands: Sequence[Any], dtype: np.dtype[Any]) -> Value:
@@ -68,7 +70,7 @@ def elementwise(g: Graph, name: str, operands: Sequence[Any], dtype: np.dtype[An
     same = _unchanged(g, name, values, shape)
     if same is not None:
         return same
-    if name == "maximum" and g.number(values[1]) == 0.0 and dtype.kind == "f":
+    if name == "maximum" and g.number(values[1]) == 0.0 and dtype.kind == "f" and values[0].shape == shape:
         return g.node("Relu", values[:1], shape, dtype)
     if name in SAME:
         return g.node(SAME[name], values, shape, dtype)

@@ -11,6 +11,7 @@ from xpnet.backends.tape.fusion import loop_dtype
 from xpnet.backends.tape.plan import without_dead
 from xpnet.backends.tape.record import Buffer, Operation, Tape, Traced
 from xpnet.saving.onnx import functions, shaping, views
+from xpnet.saving.onnx.functions import NoOperator
 from xpnet.saving.onnx.graph import Graph, Value
 from xpnet.typing import Shape
 
@@ -31,7 +32,11 @@ class Translator:
         self._now = {id(tape.given[name].buffer): value for name, value in given.items()}
         self._tape = tape
         for op in without_dead(tape.operations):
-            self._write(op)
+            try:
+                self._write(op)
+            except NoOperator as error:
+                error.operation = op
+                raise
 
     def __getitem__(self, name: str) -> Value:
         """Return what an array of the caller is at the end, whole."""

@@ -18,6 +18,7 @@ from xpnet.saving.onnx.graph import Graph
 from xpnet.saving.onnx.model import write
 from xpnet.saving.onnx.package import USUAL, check_opset
 from xpnet.saving.onnx.tape import Translator
+from xpnet.saving.onnx.whereabouts import Whereabouts
 from xpnet.training.arrays import VECTOR
 from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
@@ -76,7 +77,8 @@ def export_training(
     Raises
     ------
     ExportError
-        A layer, loss or optimizer of one's own does what cannot be recorded, or has no form as operators.
+        A layer, loss or optimizer of one's own does what cannot be recorded, or has no form as operators: which layer,
+        where it stands, and what is missing.
     BackendUnavailableError
         The package onnx is missing.
     CheckpointIOError
@@ -95,10 +97,7 @@ def export_training(
     changing = np.flatnonzero((table[1:] != table[:-1]).any(axis=1))
     table = table[: int(changing[-1]) + 2 if changing.size else 1]
     arrays = training.arrays | {"scalars": table, "loss": np.zeros(1, net.dtype)}
-    try:
-        g = _graph(training, arrays, opset)
-    except (CannotRecord, NoOperator) as error:
-        raise ExportError(f"this training has no form as an ONNX graph: {error}") from None
+    g = _graph(training, arrays, opset)
     layout = {place.key: [place.start, place.stop, place.shape] for place in net.layout.places}
     description = {"network": repr(net), "optimizer": repr(optimizer), "seed": net.seed, "batch_size": size}
     about = (
@@ -119,9 +118,13 @@ def _feed(net: Model, size: int, steps: int) -> Feed:
 
 
 def _graph(training: Steps, arrays: Mapping[str, Array], opset: int) -> Graph:
-    net, size = training.net, training.feed.batch_size
-    tape = record(training.make_step(size), net.backend.xp, arrays)
-    g = Graph(opset)
+    """Return the graph of a step, or say which layer has no form as one."""
+    net, size, g = training.net, training.feed.batch_size, Graph(opset)
+    where, reason = Whereabouts(net), "this training has no form as an ONNX graph: "
+    try:
+        tape = record(training.make_step(size, where), net.backend.xp, arrays)
+    except CannotRecord as error:
+        raise ExportError(f"{reason}{where}{error}") from None
     kept = ["theta", *(name for name, kind in training.arrays.kinds.items() if kind == VECTOR)]
     kept += [name for name in arrays if name.startswith("state.")]
     given = {name: g.input(name, arrays[name].shape, arrays[name].dtype) for name in (*kept, "x", "t")}
@@ -129,6 +132,9 @@ def _graph(training: Steps, arrays: Mapping[str, Array], opset: int) -> Graph:
     given["position"] = elementwise(g, "minimum", [step, len(arrays["scalars"]) - 1], np.dtype(np.int64))
     given["step"] = shaping.cast(g, step, np.uint32)
     given["scalars"] = g.constant(arrays["scalars"], "scalars")
-    done = Translator(g, tape, given)
+    try:
+        done = Translator(g, tape, given)
+    except NoOperator as error:
+        raise ExportError(f"{reason}{where.of(tape, error.operation)}{error}") from None
     g.outputs = {f"next.{name}": done[name] for name in kept} | {"loss": done["loss"]}
     return g
