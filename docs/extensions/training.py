@@ -75,7 +75,7 @@ def runtime(cache: Path) -> Path | None:
     if npm is None:
         return None
     cache.mkdir(parents=True, exist_ok=True)
-    command = [npm, "pack", "--silent", "--ignore-scripts", PACKAGE]
+    command = [npm, "pack", "--silent", "--ignore-scripts", "--fetch-retries=0", PACKAGE]
     done = subprocess.run(command, cwd=cache, capture_output=True, text=True, check=False)
     archives = list(cache.glob("*.tgz"))
     if done.returncode or not archives:
