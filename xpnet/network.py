@@ -20,6 +20,8 @@ from xpnet.model.predict import evaluate, predict, predict_proba
 from xpnet.optimizers import Optimizer
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
+from xpnet.saving.onnx.inference import to_onnx
+from xpnet.saving.onnx.package import USUAL
 from xpnet.training.fit import fit
 from xpnet.training.history import History
 from xpnet.typing import HostArray
@@ -186,6 +188,44 @@ class Network(Model):
     def save(self, path: Any) -> None:
         """Write the network to a safetensors file, which `xpnet.load` reads and which cannot run code."""
         save(self, path)
+
+    def to_onnx(
+        self, path: Any, batch: int | None = None, *, dtype: str | None = None, opset: int = USUAL,
+        parameters_as_input: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the network, as it is outside of training, to an ONNX file, which other programs run.
+
+        Layers are operators of the standard where there are such, and else their recorded forward pass. The input is
+        ``x`` (B, ...). The outputs have the names that scikit-learn's converters give them: ``label`` (B,) and
+        ``probabilities`` (B, O), as `predict` and `predict_proba` return them; under a loss of regression ``variable``
+        (B, O). Beside them is ``y``, what `forward` returns. The file also says how it came about.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends with ``.onnx``.
+        batch : int, optional
+            The number B of samples, if it shall be fixed; any by default.
+        dtype : "float32" or "float64", optional
+            By default the network's. In float64 onnxruntime has fewer operators; the others are written out.
+        opset : int
+            The version of the standard's operators, 18 or newer.
+        parameters_as_input : bool
+            Whether ``theta``, all parameters as one vector, and the running statistics ``state.1.mean`` and so on are
+            inputs too, as they are in `xpnet.saving.export_training`.
+
+        Raises
+        ------
+        ExportError
+            A layer cannot be exported: which, where it stands, and what is missing.
+        ConfigError, DTypeError
+            An opset or a data type that is not there.
+        BackendUnavailableError
+            The package onnx is missing; ``pip install "xpnet[onnx]"``.
+        CheckpointIOError
+            The system refused to write; an old file is as it was.
+        """
+        to_onnx(self, path, batch, dtype, opset, parameters_as_input)
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))

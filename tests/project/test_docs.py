@@ -31,7 +31,7 @@ OTHERS = {
     "worked_example.md": "tests/gradients",
     "convolution.md": "tests/gradients",
 }
-LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}"}
+LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}", "{results}"}
 
 
 def fences(text: str) -> list[tuple[str, str]]:
