@@ -69,11 +69,12 @@ class Network(Model):
         super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
     def fit(
-        self, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
+        self, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
         class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
         checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+        memory: int | str | None = None, window: int | None = None, scale: float | None = None,
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
@@ -140,7 +141,8 @@ class Network(Model):
             self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
             validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
             callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, resume=resume, precision=precision,
+            checkpoint_every=checkpoint_every, resume=resume, precision=precision, memory=memory, window=window,
+            scale=scale,
         )  # fmt: skip
 
     def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
