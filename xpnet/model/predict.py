@@ -13,7 +13,8 @@ from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_length, check_numeric, check_shape, check_targets, on_host, to_host
 from xpnet.model.memory import explained
-from xpnet.model.rows import Rows, in_memory, rows_of
+from xpnet.model.rows import Rows
+from xpnet.model.sources import in_memory, rows_of
 from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number, check_size

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import sys
 from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from xpnet.typing import HostArray
@@ -108,30 +106,3 @@ class MappedRows(Rows):
                     end = begin + out.nbytes
                     raise EOFError(f"{self.path!r} ends before byte {end}: it has become shorter")
                 left = left[count:]
-
-
-def rows_of(data: Any) -> Rows | None:
-    """Return `data` as rows to be read, or None if it lies in memory, on the host or a device, or is none of these."""
-    if isinstance(data, Rows):
-        return data
-    if isinstance(data, np.memmap) and data.ndim:
-        named = data.filename is not None and os.path.exists(data.filename)
-        return MappedRows(data) if named and not data.dtype.hasobject else None
-    arrow = sys.modules.get("pyarrow")
-    if arrow is not None and isinstance(data, arrow.Table | arrow.RecordBatch | arrow.ChunkedArray | arrow.Array):
-        from xpnet.model.columns import ArrowRows
-
-        rows: Rows = ArrowRows(data)
-        return rows
-    if isinstance(data, np.ndarray | np.generic) or array_api_compat.is_array_api_obj(data):
-        return None
-    if hasattr(data, "toarray") or hasattr(data, "iloc"):  # sparse matrices are refused, data frames are arrays
-        return None
-    has_all = all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__"))
-    return Rows(data) if has_all and len(data.shape) else None
-
-
-def in_memory(data: Any) -> Any:
-    """Return rows that lie elsewhere as an array on the host, and everything else as it is."""
-    rows = rows_of(data)
-    return data if rows is None else rows.all()

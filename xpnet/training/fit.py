@@ -51,7 +51,7 @@ def fit(
     with net.backend.active(), net._lock:  # the lock is released whatever happens: no interrupt comes in between
         with explained(net.backend, "checking the data"):
             if window is None and resume:
-                window = stored_window(checkpoint)
+                window = stored_window(checkpoint, check_size("batch_size", batch_size))
             plan = Plan(batch_size, epochs, shuffle, memory, window, scale)
             data = take_in(net, objective, x, t, sample_weight, class_weight, validation_data, validation_split, plan)
             batch_size, validation = data.batch_size, data.validation

@@ -14,7 +14,8 @@ from xpnet.errors import ConfigError
 from xpnet.model.core import Model
 from xpnet.model.data import check_length, check_numeric, check_shape, on_host, target_values, to_host, warn_of_rounding
 from xpnet.model.memory import bytes_of, free_memory, readable
-from xpnet.model.rows import Rows, rows_of
+from xpnet.model.rows import Rows
+from xpnet.model.sources import rows_of
 from xpnet.training.batches import Batches
 from xpnet.training.feed import Feed, Treatment
 from xpnet.training.objective import Objective

@@ -12,7 +12,8 @@ from xpnet.errors import ConfigError, DataError, warn_user
 from xpnet.model.core import Model
 from xpnet.model.data import check_inputs, check_targets
 from xpnet.model.predict import checked
-from xpnet.model.rows import Rows, in_memory
+from xpnet.model.rows import Rows
+from xpnet.model.sources import in_memory
 from xpnet.model.weights import check_sample_weight, class_weights
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.training.feed import AS_IT_IS, Feed, Treatment, epoch_order

@@ -48,12 +48,13 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
     }
 
 
-def stored_window(path: Any) -> int | None:
-    """Return the window of the training that a file holds, so that it goes on with it; None if there is none."""
+def stored_window(path: Any, batch_size: Any) -> int | None:
+    """Return the window of the training that a file holds, so that it goes on with it; None if it has none of use."""
     if not os.path.exists(path):
         return None
     training = read_tensors(os.fspath(path))[1].get("training")
-    return training.get("window") if isinstance(training, dict) else None
+    window = training.get("window") if isinstance(training, dict) else None
+    return window if type(window) is int and window >= 2 * batch_size else None
 
 
 def training_content(run: Run, settings: Any, callbacks: Sequence[Callback]) -> tuple[Tensors, dict[str, Any]]:
