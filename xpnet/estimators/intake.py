@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.model.data import check_inputs
+from xpnet.model.sources import in_memory
 from xpnet.typing import HostArray
 
 
@@ -22,6 +23,7 @@ def dtype_name(x: Any) -> str:
 
 def check_X(est: Any, X: Any, *, reset: bool) -> Any:
     """Return checked samples: an array of real numbers of the library that came in, or sparse rows."""
+    X = in_memory(X)
     backend = backend_of(X)
     if backend is None or get_config()["array_api_dispatch"]:
         xp: Any = np if backend is None else array_api_compat.array_namespace(X)
