@@ -83,12 +83,11 @@ class Network(Model):
 
         Parameters
         ----------
-        x : array (N, I), or anything with a shape, a dtype and slices of rows, or a feed of batches
+        x : array (N, I), or what has a shape, a dtype and slices of rows, or a feed of batches
             Moved to the device once, if it fits (see `memory`); a `numpy.memmap`, a dataset of h5py or zarr, columns of
-            pyarrow or an `xpnet.Parquet` are read a block at a time. float64 data for a float32 network is rounded
-            once, with a warning. It is never written to; what happens if another thread changes it meanwhile is
-            undefined. A feed is what gives an epoch's batches (x, t) each time that it is gone through; each is a step,
-            whatever `batch_size` says.
+            pyarrow or an `xpnet.Parquet` otherwise in blocks. float64 data for a float32 network is rounded once, with
+            a warning. It is never written to; what happens if another thread changes it meanwhile is undefined.
+            A feed gives an epoch's batches (x, t) each time that it is gone through: each is a step.
         t : array, or the like of `x`
             Integer classes (N,), or rows (N, O), as the network's loss takes them; None with a feed.
         optimizer : Optimizer or str
@@ -120,12 +119,11 @@ class Network(Model):
             Go on from the file `checkpoint` if it is there, also in the middle of an epoch: what comes out is the
             same, to the bit, as if the training had never been interrupted.
         memory : int or str, optional
-            How many bytes of data lie on the device at most, such as ``"2 GB"``; half of the free memory if left out.
-            Data that take more are streamed: a window of rows is trained on while a thread reads the next one.
+            Bytes of data on the device at most, such as ``"2 GB"``; half of the free memory if left out. Data that take
+            more are streamed: a window of rows is trained on while a thread reads the next one.
         window : int, optional
-            How many rows are shuffled together, at least two batches: blocks of rows are shuffled, and the rows of 16
-            blocks. All rows, unless data are streamed: then as many as there is memory for. It is stored in a
-            checkpoint, and whoever goes on from there uses it, too.
+            How many rows are shuffled together, in 16 blocks that are shuffled, too; all of them unless data are
+            streamed, then as many as there is memory for. A checkpoint hands it on to who resumes.
         scale : float, optional
             Inputs are multiplied by it on the device; integers of one or two bytes travel, and lie there, as they are.
         precision : "float16" or "bfloat16", optional
@@ -141,8 +139,7 @@ class Network(Model):
         Raises
         ------
         ConfigError, ShapeError, DTypeError, DataError, BackendMismatchError
-            Before anything has changed. A DataError also when streamed data cannot be read, are not finite, or end
-            early; it says where and why, and the parameters are those of the last whole step.
+            Before anything has changed; a DataError of streamed data when they are read: after the last whole step.
         NonFiniteError
             Training diverged; the parameters are those of the last finite step.
 
@@ -178,9 +175,7 @@ class Network(Model):
         scale : float, optional
             What the inputs are multiplied by, as in `fit`.
         """
-        return predict(
-            self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale
-        )  # fmt: skip
+        return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
     def predict_proba(
         self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False, out: Any = None,
@@ -189,19 +184,14 @@ class Network(Model):
         """Return class probabilities (B, O), whose rows sum to 1, as a NumPy array.
 
         Under binary cross-entropy with one output the two columns are the probabilities of 0 and of 1;
-        with several outputs each column is the probability of that output's yes. Parameters are those of `predict`.
+        with several outputs each column is the probability of that output's yes. See `predict` for the parameters.
         """
-        return predict_proba(
-            self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale
-        )  # fmt: skip
+        return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
     def evaluate(
         self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, scale: float | None = None
     ) -> dict[str, float]:
-        """Return {"loss": ...} without penalties, and "accuracy" under a classification loss.
-
-        Inputs and targets are those that `fit` takes.
-        """
+        """Return {"loss": ...} without penalties, and "accuracy" under a classification loss, of data as for `fit`."""
         return evaluate(self, x, t, sample_weight, batch_size=batch_size, scale=scale)
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:

@@ -72,7 +72,7 @@ def take_in(
         raise ConfigError(f"window must be at least 2 * batch_size = {2 * plan.batch_size} rows, got {plan.window}")
     if t is None:
         return _of_batches(net, objective, x, (sample_weight, class_weight, plan.window), validation_data, plan, memory)
-    found = _beyond(net, x, memory, plan)
+    found = _beyond(net, x, t, memory, plan)
     if found is not None:
         if validation_split:
             raise ConfigError(
@@ -100,14 +100,15 @@ def _storage(net: Model, x: Any, scale: float | None) -> str:
     return str(storage(x.dtype, net.dtype, scale is not None).name) if host else net.dtype
 
 
-def _bytes_of_row(net: Model, rows: Rows, plan: Plan) -> int:
+def _bytes_of_row(net: Model, rows: Rows, t: Any, plan: Plan) -> int:
     """Return how many bytes a sample takes on the device: inputs, target, weight and its place in the order."""
     number = np.dtype(net.dtype).itemsize
-    target = max(8, number * prod(net.output_shape))
+    labels = net.loss.kind == "classification" and prod(getattr(t, "shape", ())[1:]) == 1
+    target = 8 if labels else number * prod(net.output_shape)
     return prod(rows.shape[1:]) * np.dtype(_storage(net, rows, plan.scale)).itemsize + target + number + 8
 
 
-def _beyond(net: Model, x: Any, memory: int | None, plan: Plan) -> tuple[Rows, float] | None:
+def _beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple[Rows, float] | None:
     """Return inputs that do not fit, as rows to be read, and how many bytes there are for them; None if they fit.
 
     What is there already fits: arrays of the device, and if that is the host, all that lies in its memory, unless a
@@ -122,7 +123,7 @@ def _beyond(net: Model, x: Any, memory: int | None, plan: Plan) -> tuple[Rows, f
     check_numeric("x", rows)
     check_shape("x", rows.shape, net.input_shape)
     limit = free_memory(net.backend) / 2 if memory is None else memory
-    need = len(rows) * _bytes_of_row(net, rows, plan)
+    need = len(rows) * _bytes_of_row(net, rows, t, plan)
     if need <= limit:
         return None
     whose = "half of the free memory" if memory is None else "memory"
@@ -154,7 +155,7 @@ def _of_rows(
     targets = rows_of(t) or Rows(on_host("t", t, net.backend))
     check_length(len(rows), targets.shape)
     size = fitting_batch(plan.batch_size, len(rows))
-    window = _window_of(rows, size, _bytes_of_row(net, rows, plan), limit, plan)
+    window = _window_of(rows, size, _bytes_of_row(net, rows, t, plan), limit, plan)
 
     def labels() -> HostArray:
         return target_values(targets.all(), len(rows), net.output_shape[0], net.loss, net.dtype)
