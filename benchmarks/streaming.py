@@ -1,9 +1,9 @@
 """Does a training that streams its data from a file keep up with one that has them all in memory?
 
 Makes a file of random images (bytes), and trains the same network on it twice, each in a process of its own: with all
-data in memory, and with `memory` bytes of them at a time. Prints the seconds of the faster epoch, those of the whole and
-of all threads' work, how far the process's memory rose above that before the training, and whether the parameters are
-the same bits. Exit status 1 means that a bar was missed: 1.15 times the time, 1.1 times the memory.
+data in memory, and with `memory` bytes of them at a time. Prints the seconds of the faster epoch, those of the whole
+and of all threads' work, how far the process's memory rose above that before the training, and whether the parameters
+are the same bits. Exit status 1 means that a bar was missed: 1.15 times the time, 1.1 times the memory.
 
 python benchmarks/streaming.py                         4 GB of data, 512 MB of them in memory
 python benchmarks/streaming.py --gigabytes 1 --memory "128 MB" --backend cupy

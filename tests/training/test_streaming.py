@@ -21,6 +21,8 @@ from sources import FEATURES, MEMORY, SAMPLES, WINDOW, Pairs, Sliced, network, s
 
 import xpnet
 from xpnet.errors import CheckpointError, ConfigError, DataError
+from xpnet.model.rows import MappedRows
+from xpnet.model.sources import rows_of
 from xpnet.training.windows import BLOCKS, Windows
 
 X, T = sources.samples()
@@ -142,7 +144,7 @@ def test_data_that_fit_are_resident_and_the_log_says_when_they_do_not(
         train(nets[1], X, T)
         assert not caplog.records
         streamed(network(), ROWS, T, epochs=1)
-    assert "the data take 43 KiB, more than memory, 19.5 KiB: they are streamed" in caplog.text
+    assert "the data take 39.1 KiB, more than memory, 19.5 KiB: they are streamed" in caplog.text
     assert_array_equal(nets[0].theta, nets[1].theta)
 
 
@@ -196,6 +198,37 @@ def test_estimators_take_files(tmp_path: Path) -> None:
         model.partial_fit(data, t)
     assert_array_equal(made[0].predict_proba(x), made[1].predict_proba(Sliced(x)))
     assert made[0].score(x, T) == made[1].score(Sliced(x), Sliced(T))
+
+
+@pytest.mark.parametrize("view", ["whole", "saved", "later", "stepped", "turned", "columns", "changed"])
+def test_parts_and_views_of_a_mapped_file_are_what_they_show(view: str, tmp_path: Path) -> None:
+    x = X.astype(np.float32)
+    np.save(tmp_path / "x.npy", np.asfortranarray(x) if view == "turned" else x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="c" if view == "changed" else "r")
+    if view == "changed":
+        mapped[500] = 9  # in memory alone
+    data = {"whole": sources.mapped(tmp_path, x), "later": mapped[100:900][50:], "stepped": mapped[::2]}.get(
+        view, mapped
+    )
+    data = data[:, ::-1] if view == "columns" else data
+    rows = sources_of(data)
+    wanted = np.asarray(data)
+    found = np.zeros_like(wanted)
+    for start, stop in ((0, 1), (1, 333), (333, len(wanted))):
+        assert_array_equal(rows.read(start, stop), wanted[start:stop])
+        rows.read_into(start, stop, found[start:stop])
+    assert_array_equal(found, wanted)
+
+
+def sources_of(data: Any) -> Any:
+    rows = rows_of(data)
+    assert type(rows) is MappedRows
+    return rows
+
+
+@pytest.mark.parametrize("data", [X, [[1.0]], X.tolist(), np.float32(3), "text", None, 7])
+def test_what_is_in_memory_is_not_read(data: Any) -> None:
+    assert rows_of(data) is None
 
 
 # -------------------------------------------------------------------------------------------------------- libraries
@@ -303,7 +336,7 @@ def test_another_window_another_scale_and_other_data_are_another_training(tmp_pa
     ):
         with pytest.raises(CheckpointError, match=problem):
             streamed(network(), data, T, checkpoint=path, resume=True, **options)
-    with pytest.raises(ConfigError, match=r"memory=4.88 KiB holds two windows of 56 rows.* window=160"):
+    with pytest.raises(ConfigError, match=r"memory=4.88 KiB holds two windows of 62 rows.* window=160"):
         streamed(network(), ROWS, T, checkpoint=path, resume=True, memory=5_000, window=None)
 
 
@@ -344,7 +377,8 @@ def test_a_recorder_sees_a_streamed_training() -> None:
     [
         ({"memory": "2 pounds"}, "memory must be a number of bytes or a text such as '2 GB'"),
         ({"memory": 0}, "memory must be an integer >= 1"),
-        ({"memory": 2_000}, "holds two windows of 22 rows, of 44 bytes each"),
+        ({"memory": 1_000, "x": Pairs(X, T), "t": None, "window": None}, "memory=1e.03 bytes must hold two batches"),
+        ({"memory": 2_000}, "holds two windows of 25 rows, of 40 bytes each"),
         ({"window": 63}, r"window must be at least 2 \* batch_size = 64 rows, got 63"),
         ({"scale": 0}, "scale must not be 0"),
         ({"scale": float("nan")}, "scale must be a finite number"),
@@ -355,6 +389,6 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], problem: str) -> Non
     net = network()
     before = net.theta.copy()
     with pytest.raises(ConfigError, match=problem):
-        streamed(net, ROWS, T, **options)
+        streamed(net, **{"x": ROWS, "t": T} | options)
     assert_array_equal(net.theta, before)
     assert sources.no_threads()

@@ -235,7 +235,7 @@ def test_a_feed_that_grows_is_an_error() -> None:
         feed.x, feed.t = np.concatenate([X, X]), np.concatenate([T, T])
 
     with pytest.raises(DataError, match="of epoch 2: the batch has 32 samples, in the first epoch it had 8"):
-        train(network(), feed, memory=4_000, callbacks=longer)
+        train(network(), feed, memory=6_000, callbacks=longer)
 
 
 # ------------------------------------------------------------------------------------------------- interrupts, threads

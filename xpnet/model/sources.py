@@ -27,8 +27,12 @@ def rows_of(data: Any) -> Rows | None:
         return None
     if hasattr(data, "toarray") or hasattr(data, "iloc"):  # sparse matrices are refused, data frames are arrays
         return None
-    has_all = all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__"))
-    return Rows(data) if has_all and len(data.shape) else None
+    if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+        return None
+    try:
+        return Rows(data) if len(data.shape) else None
+    except TypeError:  # the data type is not one of NumPy's: it may become an array all the same
+        return None
 
 
 def in_memory(data: Any) -> Any:

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.errors import DataError
+from xpnet.errors import ConfigError, DataError
 from xpnet.model.core import Model
 from xpnet.model.data import check_numeric, check_shape, target_values, to_host
+from xpnet.model.memory import readable
 from xpnet.training.supply import Piece, Rooms, Spec, Supply, check_values, located, storage
 from xpnet.typing import HostArray, Shape
+
+USUAL = 64 << 20
+"""Bytes of batches that lie on the device if nothing else is said, and if two batches do not take more."""
 
 
 class Batches(Supply):
@@ -29,11 +33,11 @@ class Batches(Supply):
         Whether a step scales the inputs.
     most : float
         The largest number that an input may be.
-    memory : float
-        Bytes on the device.
+    memory : int or None
+        Bytes on the device at most.
     """
 
-    def __init__(self, net: Model, feed: Iterable[Any], scaled: bool, most: float, memory: float) -> None:
+    def __init__(self, net: Model, feed: Iterable[Any], scaled: bool, most: float, memory: int | None) -> None:
         if iter(feed) is feed:
             raise DataError(
                 f"x is an iterator ({type(feed).__name__}), which can be gone through once; pass what can be gone "
@@ -46,7 +50,10 @@ class Batches(Supply):
         sizes = self._sizes()
         self.batch_size, self.samples, self.steps = sizes[0], sum(sizes), len(sizes)
         row = sum(prod(spec.shape) * spec.dtype.itemsize for spec in self.specs.values())
-        self._together = int(max(1, min(self.steps, memory / 2 // (row * self.batch_size))))
+        size = row * self.batch_size
+        if memory is not None and memory < 2 * size:
+            raise ConfigError(f"memory={readable(memory)} must hold two batches at least, of {readable(size)} each")
+        self._together = min(self.steps, max(1, (USUAL if memory is None else memory) // (2 * size)))
         self.room, self.count = self._together * self.batch_size, -(-self.steps // self._together)
 
     def _sizes(self) -> list[int]:

@@ -36,9 +36,6 @@ from xpnet.validation import check_flag, check_number, check_size
 
 logger = logging.getLogger("xpnet")
 
-BATCHES = 64 << 20
-"""Bytes of a user's batches that lie on the device if nothing else is said."""
-
 
 class Plan(NamedTuple):
     """How `fit` is to take its data; see `xpnet.Network.fit`."""
@@ -185,8 +182,7 @@ def _of_batches(
         raise ConfigError(
             "sample_weight, class_weight and window are not for a feed of batches, whose order is its own"
         )
-    limit = min(BATCHES, free_memory(net.backend) / 2) if memory is None else memory
-    supply = Batches(net, feed, plan.scale is not None, _largest(objective, plan), limit)
+    supply = Batches(net, feed, plan.scale is not None, _largest(objective, plan), memory)
     validation = None if validation_data is None else other_samples(net, validation_data, None, plan.scale, True)
     make = partial(_streamed, net, objective, supply, plan, False, None)
     return Data(supply.batch_size, make, validation)
