@@ -45,14 +45,14 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
     return array
 
 
-def _stays(a: Any, backend: Backend) -> bool:
+def stays(a: Any, backend: Backend) -> bool:
     """Say whether `a` is on the backend's device already, and that is not the host."""
     return backend.owns(a) and not isinstance(a, np.ndarray)
 
 
 def on_host(name: str, a: Any, backend: Backend) -> HostArray:
     """Return `a`, an array of the backend or whatever `to_host` takes, as a NumPy array."""
-    return backend.to_numpy(a) if _stays(a, backend) else to_host(name, a, backend)
+    return backend.to_numpy(a) if stays(a, backend) else to_host(name, a, backend)
 
 
 def check_numeric(name: str, array: Any) -> None:
@@ -147,7 +147,7 @@ def check_inputs(
     first: int = 0,
 ) -> Array:
     """Return `x`, samples of this shape, on the device in the network's data type, or raise; `first` counts rows."""
-    own = _stays(x, backend)
+    own = stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
@@ -179,7 +179,7 @@ def check_targets(
     t: Any, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str, *, name: str = "t", first: int = 0
 ) -> Array:
     """Return targets on the device in the form that `loss` takes, or raise; see `target_values`."""
-    if _stays(t, backend):
+    if stays(t, backend):
         found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
         if found is not None:
             return found  # else they are looked at on the host, which says what is wrong

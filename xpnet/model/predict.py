@@ -11,7 +11,16 @@ import numpy as np
 from xpnet.errors import ConfigError, DataError, DTypeError, NonFiniteError, ShapeError
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
-from xpnet.model.data import check_inputs, check_length, check_numeric, check_shape, check_targets, on_host, to_host
+from xpnet.model.data import (
+    check_inputs,
+    check_length,
+    check_numeric,
+    check_shape,
+    check_targets,
+    on_host,
+    stays,
+    to_host,
+)
 from xpnet.model.memory import explained
 from xpnet.model.rows import Rows
 from xpnet.model.sources import in_memory, rows_of
@@ -43,7 +52,7 @@ def _pieces(
     backend, shape, rows = net.backend, net.input_shape, rows_of(x)
     if scale is not None:
         check_number("scale", scale)
-    if rows is None and by_pieces and not backend.owns(x):
+    if rows is None and by_pieces and not stays(x, backend):
         rows = Rows(to_host("x", x, backend))
     if rows is None:
         with explained(backend, "checking the data"):
@@ -52,12 +61,12 @@ def _pieces(
         return
     check_shape("x", rows.shape, shape, 0)
     for start, stop in rows.slices(multiple=size):
-        piece = read("x", rows, start, stop)
+        piece = _read("x", rows, start, stop)
         x = check_inputs(piece, shape, backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite, first=start)
         yield len(rows), start, x
 
 
-def read(name: str, rows: Rows, start: int, stop: int) -> HostArray:
+def _read(name: str, rows: Rows, start: int, stop: int) -> HostArray:
     """Return rows on the host; if that fails, what cannot be read is said."""
     try:
         return rows.read(start, stop)
@@ -170,13 +179,8 @@ def score(
     size = rows_at_once(net, batch_size)
     with backend.active(), explained(backend, "evaluation", size):
         weights = backend.asarray(weight.astype(net.dtype))
-        for _, first, piece in _pieces(net, x, size, scale) if isinstance(x, Rows) else [(0, 0, x)]:
-            start, targets = 0, t
-            if isinstance(t, Rows):
-                targets = read("t", t, first, first + piece.shape[0])
-                targets = check_targets(
-                    targets, piece.shape[0], net.output_shape[0], net.loss, backend, net.dtype, first=first
-                )
+        for first, piece, targets in _with_targets(net, x, t, size, scale):
+            start = 0
             for y in _batches(net, piece, size, scale):
                 stop = start + y.shape[0]
                 w = weights[first + start : first + stop]
@@ -194,11 +198,23 @@ def score(
     return result
 
 
+def _with_targets(net: Model, x: Any, t: Any, size: int, scale: float | None) -> Iterator[tuple[int, Array, Array]]:
+    """Yield the first row of a piece, the piece and its targets; what is on the device is one piece."""
+    if not isinstance(x, Rows):
+        yield 0, x, t
+        return
+    for _, first, piece in _pieces(net, x, size, scale):
+        count = int(piece.shape[0])
+        targets = _read("t", t, first, first + count)
+        outputs, backend = net.output_shape[0], net.backend
+        yield first, piece, check_targets(targets, count, outputs, net.loss, backend, net.dtype, first=first)
+
+
 def checked(net: Model, x: Any, t: Any, by_pieces: bool = False, suffix: str = "") -> tuple[Any, Any]:
     """Return checked inputs and targets as `score` takes them: on the device, or as rows to be read."""
     backend, names = net.backend, (f"x{suffix}", f"t{suffix}")
     rows, targets = rows_of(x), rows_of(t)
-    if rows is None and (targets is not None or by_pieces) and not (backend.owns(x) and not isinstance(x, np.ndarray)):
+    if rows is None and (targets is not None or by_pieces) and not stays(x, backend):
         rows = Rows(to_host(names[0], x, backend))
     if rows is None:
         x = check_inputs(x, net.input_shape, backend, net.dtype, name=names[0])

@@ -66,7 +66,10 @@ class Batches(Supply):
                     break
                 size = len(batch["t"])
                 if sizes and (size > sizes[0] or sizes[-1] < sizes[0]):
-                    raise DataError(f"after {sizes} samples come {size}; only the last batch may be smaller")
+                    raise DataError(
+                        f"it has {size} samples, the first batch has {sizes[0]} and the one before {sizes[-1]}; all "
+                        "need the same number, only the last batch may be smaller"
+                    )
                 sizes.append(size)
         if not sizes:
             raise DataError("x gives no batches; an epoch needs at least one pair (x, t)")

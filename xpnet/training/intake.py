@@ -12,7 +12,16 @@ import numpy as np
 
 from xpnet.errors import ConfigError
 from xpnet.model.core import Model
-from xpnet.model.data import check_length, check_numeric, check_shape, on_host, target_values, to_host, warn_of_rounding
+from xpnet.model.data import (
+    check_length,
+    check_numeric,
+    check_shape,
+    on_host,
+    stays,
+    target_values,
+    to_host,
+    warn_of_rounding,
+)
 from xpnet.model.memory import bytes_of, free_memory, readable
 from xpnet.model.rows import Rows
 from xpnet.model.sources import rows_of
@@ -29,7 +38,7 @@ from xpnet.training.samples import (
     set_aside,
 )
 from xpnet.training.streamed import StreamedFeed
-from xpnet.training.supply import Blocks, Supply, storage
+from xpnet.training.supply import Blocks, Supply, located, storage
 from xpnet.training.windows import BLOCKS, Windows
 from xpnet.typing import HostArray
 from xpnet.validation import check_flag, check_number, check_size
@@ -113,8 +122,7 @@ def _beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple
     """
     rows, host = rows_of(x), net.backend.free_bytes() is None
     if rows is None:
-        there = net.backend.owns(x) and not isinstance(x, np.ndarray)
-        if there or (memory is None and (host or not isinstance(x, np.ndarray))):
+        if stays(x, net.backend) or (memory is None and (host or not isinstance(x, np.ndarray))):
             return None
         rows = Rows(to_host("x", x, net.backend))
     check_numeric("x", rows)
@@ -155,7 +163,8 @@ def _of_rows(
     window = _window_of(rows, size, _bytes_of_row(net, rows, t, plan), limit, plan)
 
     def labels() -> HostArray:
-        return target_values(targets.all(), len(rows), net.output_shape[0], net.loss, net.dtype)
+        with located("t"):
+            return target_values(targets.all(), len(rows), net.output_shape[0], net.loss, net.dtype)
 
     weight = check_weights(net, len(rows), *weights, labels)
     validation = None if validation_data is None else other_samples(net, validation_data, None, plan.scale, True)

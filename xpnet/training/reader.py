@@ -25,13 +25,13 @@ class Reader:
     ----------
     supply : Supply
     backend : Backend
-    epochs : int or None
+    epochs : int
         How many there will be; nothing is read ahead beyond them.
     """
 
-    __slots__ = ("_arrays", "_backend", "_coming", "_epochs", "_half", "_loader", "_pool", "_stop", "_there", "supply")
+    __slots__ = ("_arrays", "_backend", "_coming", "_epochs", "_loader", "_pool", "_there", "supply")
 
-    def __init__(self, supply: Supply, backend: Backend, epochs: int | None) -> None:
+    def __init__(self, supply: Supply, backend: Backend, epochs: int) -> None:
         self.supply, self._backend, self._epochs = supply, backend, epochs
         self._arrays: dict[str, Array] = {}
         self._loader, self._pool = backend.loader(), ThreadPoolExecutor(1, "xpnet-reader")
@@ -58,7 +58,7 @@ class Reader:
         place = self._place(window)
         assert place is not None
         following = (epoch, k + 1) if k + 1 < self.supply.count else (epoch + 1, 0)
-        if self._place(following) is None and (self._epochs is None or following[0] < self._epochs):
+        if self._place(following) is None and following[0] < self._epochs:
             self._start(following, 1 - place)
             if both:
                 self._wait(following, 1 - place)

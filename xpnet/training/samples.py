@@ -130,13 +130,8 @@ def other_samples(net: Model, data: Any, t: Array | None, scale: float | None, b
         )
     xv, tv = checked(net, data[0], data[1], by_pieces, "_validation")
     count = int(xv.shape[0])
-    if (
-        t is not None
-        and not isinstance(tv, Rows)
-        and net.loss.kind == "classification"
-        and tv.ndim == 1
-        and t.ndim == 1
-    ):
+    labels = net.loss.kind == "classification" and len(tv.shape) == 1
+    if t is not None and t.ndim == 1 and labels and not isinstance(tv, Rows):
         unseen = np.setdiff1d(net.backend.to_numpy(tv), net.backend.to_numpy(t))
         if unseen.size:
             raise DataError(

@@ -69,6 +69,7 @@ class StreamedFeed(Feed):
         if k + 1 < supply.count:  # a batch may begin in this window and end in the next
             rows.append(supply.shuffled(epoch, k + 1)[: self.batch_size] + other)
         order = np.concatenate(rows)
+        self._shown = (-1, -1)  # an interrupt may come between the next lines
         a["order"][: len(order)] = backend.asarray(order)
         a["begin"][...] = backend.asarray(np.asarray([-self._starts[k]]))
         self._shown = (epoch, k)

@@ -43,12 +43,13 @@ class Windows:
 
     def _order(self, epoch: int) -> HostArray:
         """Return the blocks in an epoch's order."""
-        if self._known[0] != epoch:
+        known = self._known  # another thread may put another epoch's in its place
+        if known[0] != epoch:
             numbers = np.arange(self._blocks)
             if self.seed is not None:
                 numbers = np.random.default_rng([self.seed, 0xB10C, epoch]).permutation(self._blocks)
-            self._known = (epoch, numbers)
-        return self._known[1]
+            self._known = known = (epoch, numbers)
+        return known[1]
 
     def _ends(self, blocks: HostArray) -> HostArray:
         ends: HostArray = np.minimum((blocks + 1) * self.block, self.samples)
