@@ -23,7 +23,7 @@ def dtype_name(x: Any) -> str:
 
 def check_X(est: Any, X: Any, *, reset: bool) -> Any:
     """Return checked samples: an array of real numbers of the library that came in, or sparse rows."""
-    X = in_memory(X)
+    X = X if isinstance(X, np.ndarray) else in_memory(X)  # a mapped file, as joblib shares it, stays one
     backend = backend_of(X)
     if backend is None or get_config()["array_api_dispatch"]:
         xp: Any = np if backend is None else array_api_compat.array_namespace(X)
