@@ -136,19 +136,30 @@ def _beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple
     return rows, limit
 
 
-def _window_of(rows: Rows, size: int, row: int, limit: float, plan: Plan) -> int:
-    """Return the number of rows that are shuffled together: as asked for, or as many as there is memory for, twice."""
+def with_window(net: Model, rows: Rows, t: Any, limit: float, plan: Plan) -> Plan:
+    """Return the plan with the rows that are shuffled together: as asked for, or as there is memory for, twice."""
+    row, window, least = _bytes_of_row(net, rows, t, plan), plan.window, 2 * plan.batch_size
     room = int(limit // (2 * row))
-    window = plan.window
     if window is None:
         block = room // BLOCKS
-        window = BLOCKS * (block - block % rows.unit if block >= rows.unit else block)
-    if 2 * size <= window <= room:
-        return window
+        window = max(least, BLOCKS * (block - block % rows.unit if block >= rows.unit else block))
+    if window <= room:
+        return plan._replace(window=window)
     raise ConfigError(
-        f"memory={readable(limit)} holds two windows of {room} rows, of {row} bytes each, but window={plan.window} and "
-        f"batch_size={size} need {max(window, 2 * size)}. Use more memory, a smaller window or a smaller batch_size"
+        f"memory={readable(limit)} holds two windows of {room} rows, of {row} bytes each, but {window} are needed for "
+        f"window={plan.window} and batch_size={plan.batch_size}; use more memory, or make these smaller"
     )
+
+
+def stream(
+    net: Model, objective: Objective, rows: Rows, targets: Rows, weight: HostArray | None, plan: Plan, seed: int
+) -> StreamedFeed:  # fmt: skip
+    """Return the feed of rows of files or the like, by a plan that has a window, in an order by a seed."""
+    assert plan.window is not None
+    windows = Windows(len(rows), plan.window, seed if plan.shuffle else None)
+    dtype = np.dtype(_storage(net, rows, plan.scale))
+    supply = Blocks(net, rows, targets, weight, windows, plan.batch_size, dtype, _largest(objective, plan))
+    return _streamed(net, objective, supply, plan, plan.shuffle, plan.window)
 
 
 def _of_rows(
@@ -159,8 +170,7 @@ def _of_rows(
     warn_of_rounding("x", rows.dtype, net.dtype)
     targets = rows_of(t) or Rows(on_host("t", t, net.backend))
     check_length(len(rows), targets.shape)
-    size = fitting_batch(plan.batch_size, len(rows))
-    window = _window_of(rows, size, _bytes_of_row(net, rows, t, plan), limit, plan)
+    plan = with_window(net, rows, t, limit, plan._replace(batch_size=fitting_batch(plan.batch_size, len(rows))))
 
     def labels() -> HostArray:
         with located("t"):
@@ -168,14 +178,8 @@ def _of_rows(
 
     weight = check_weights(net, len(rows), *weights, labels)
     validation = None if validation_data is None else other_samples(net, validation_data, None, plan.scale, True)
-
-    def make() -> Feed:
-        windows = Windows(len(rows), window, net.seed if plan.shuffle else None)
-        dtype = np.dtype(_storage(net, rows, plan.scale))
-        supply = Blocks(net, rows, targets, weight, windows, size, dtype, _largest(objective, plan))
-        return _streamed(net, objective, supply, plan, plan.shuffle, window)
-
-    return Data(size, make, validation)
+    make = partial(stream, net, objective, rows, targets, weight, plan, net.seed)
+    return Data(plan.batch_size, make, validation)
 
 
 def _of_batches(
@@ -204,7 +208,7 @@ def _largest(objective: Objective, plan: Plan) -> float:
 
 def _streamed(
     net: Model, objective: Objective, supply: Supply, plan: Plan, shuffle: bool, window: int | None
-) -> Feed:  # fmt: skip
+) -> StreamedFeed:  # fmt: skip
     stored = objective.inputs if plan.scale is None else lambda x: x
     treatment = Treatment(plan.scale, objective.rounded)
     return StreamedFeed(supply, net.backend, treatment, stored, shuffle, window, plan.epochs)
