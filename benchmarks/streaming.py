@@ -87,7 +87,7 @@ def main() -> int:
         return 0
     rows = int(args.gigabytes * 1e9) // PIXELS
     limit = bytes_of("memory", args.memory)
-    window = limit // (2 * (PIXELS + 20)) // BLOCKS * BLOCKS
+    window = limit // (2 * (PIXELS + 28)) // BLOCKS * BLOCKS
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = Path(folder) / "images.bin"
         make(path, rows)

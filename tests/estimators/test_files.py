@@ -33,7 +33,7 @@ def test_estimators_stream_what_does_not_fit(kind: Any, weight: Any, monkeypatch
     x = X[:, :2]
     y = (x[:, 0] > x[:, 1]).astype(str) if kind is MLPClassifier else x @ [[1, 2], [3, 4]]
     for module in (intake, trainer):
-        monkeypatch.setattr(module, "free_memory", lambda backend: 12_000)
+        monkeypatch.setattr(module, "free_memory", lambda backend: 15_000)
     rows = Sliced(x)
     options = {"learning_rate_init": 0.01, "batch_size": 50, "tol": 0, "n_iter_no_change": 99}
     model = kind(hidden_layer_sizes=(16,), max_iter=40, random_state=0, **options)

@@ -21,7 +21,7 @@ import xpnet
 SAMPLES, FEATURES, CLASSES, BATCH = 1003, 20, 3, 24
 """The last block has 3 rows, the last batch 19, and most windows end within a batch."""
 WINDOW, MEMORY = 160, 20_000
-"""Of 160 rows two windows fit, and not many more: the whole takes about 40,000 bytes."""
+"""Of 160 rows two windows fit, and not many more: the whole takes about 48,000 bytes."""
 
 
 def samples(dtype: str = "uint8") -> tuple[Any, Any]:

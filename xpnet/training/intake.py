@@ -45,6 +45,9 @@ from xpnet.validation import check_flag, check_number, check_size
 
 logger = logging.getLogger("xpnet")
 
+ORDER = 16
+"""Bytes of a sample for the order: an integer, which is drawn for two windows, and put together, on the host."""
+
 
 class Plan(NamedTuple):
     """How `fit` is to take its data; see `xpnet.Network.fit`."""
@@ -107,11 +110,11 @@ def _storage(net: Model, x: Any, scale: float | None) -> str:
 
 
 def _bytes_of_row(net: Model, rows: Rows, t: Any, plan: Plan) -> int:
-    """Return how many bytes a sample takes on the device: inputs, target, weight and its place in the order."""
+    """Return how many bytes a sample takes on the device: inputs, target, weight, and its place in the order."""
     number = np.dtype(net.dtype).itemsize
     labels = net.loss.kind == "classification" and prod(getattr(t, "shape", ())[1:]) == 1
     target = 8 if labels else number * prod(net.output_shape)
-    return prod(rows.shape[1:]) * np.dtype(_storage(net, rows, plan.scale)).itemsize + target + number + 8
+    return prod(rows.shape[1:]) * np.dtype(_storage(net, rows, plan.scale)).itemsize + target + number + ORDER
 
 
 def _beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple[Rows, float] | None:

@@ -100,6 +100,7 @@ class Reader:
         first, loader = half * self.supply.room, self._loader
         with self._backend.active():
             loader.after(mark)
+            self.supply.shuffled(*window)  # which remembers it: a long order takes a while
             for piece in self.supply.pieces(*window):
                 if stop.is_set():
                     return

@@ -65,12 +65,12 @@ class StreamedFeed(Feed):
         if self._shown == (epoch, k) and not both:
             return
         place, other = self._reader.bring(epoch, k, both)
-        rows = [supply.shuffled(epoch, k) + place]
-        if k + 1 < supply.count:  # a batch may begin in this window and end in the next
-            rows.append(supply.shuffled(epoch, k + 1)[: self.batch_size] + other)
-        order = np.concatenate(rows)
         self._shown = (-1, -1)  # an interrupt may come between the next lines
+        order = supply.shuffled(epoch, k) + place
         a["order"][: len(order)] = backend.asarray(order)
+        if both:  # the batch begins in this window and ends in the next one
+            more = supply.shuffled(epoch, k + 1)[: self.batch_size] + other
+            a["order"][len(order) : len(order) + len(more)] = backend.asarray(more)
         a["begin"][...] = backend.asarray(np.asarray([-self._starts[k]]))
         self._shown = (epoch, k)
 

@@ -6,6 +6,8 @@ are shuffled. All of that is a function of the seed, the epoch and the size of t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from xpnet.typing import HostArray
@@ -40,6 +42,7 @@ class Windows:
         self._blocks = -(-samples // self.block)
         self.count = -(-self._blocks // self._together)
         self._known: tuple[int, HostArray] = (-1, np.zeros(0, np.int64))
+        self._shuffles = lru_cache(2)(self._shuffle)  # one for each window at hand
 
     def _order(self, epoch: int) -> HostArray:
         """Return the blocks in an epoch's order."""
@@ -67,7 +70,10 @@ class Windows:
         return [*zip(numbers.tolist(), (numbers * self.block).tolist(), self._ends(numbers).tolist(), strict=True)]
 
     def shuffled(self, epoch: int, k: int) -> HostArray:
-        """Return the order of the rows of window `k`, as places in the row of its blocks."""
+        """Return the order of the rows of window `k`, as places in the row of its blocks; it is not to be changed."""
+        return self._shuffles(epoch, k)
+
+    def _shuffle(self, epoch: int, k: int) -> HostArray:
         count = sum(end - start for _, start, end in self.blocks(epoch, k))
         if self.seed is None:
             return np.arange(count)
