@@ -78,16 +78,15 @@ class Network(Model):
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
-        Each epoch goes through all samples once, in an order that depends on the network's seed and the epoch
+        Each epoch goes through all samples once, in an order that depends on the network's seed, the epoch and `window`
         alone; the last batch may be smaller. The optimizer starts afresh at each call.
 
         Parameters
         ----------
         x : array (N, I), or what has a shape, a dtype and slices of rows, or a feed of batches
-            Moved to the device once, if it fits (see `memory`); a `numpy.memmap`, a dataset of h5py or zarr, columns of
-            pyarrow or an `xpnet.Parquet` otherwise in blocks. float64 data for a float32 network is rounded once, with
-            a warning. It is never written to; what happens if another thread changes it meanwhile is undefined.
-            A feed gives an epoch's batches (x, t) each time that it is gone through: each is a step.
+            Moved to the device once if it fits (see `memory`). float64 data for a float32 network is rounded once, with
+            a warning. It is never written to; what happens if another thread changes it meanwhile is undefined. A feed
+            gives an epoch's batches (x, t), each of them a step, whenever it is gone through.
         t : array, or the like of `x`
             Integer classes (N,), or rows (N, O), as the network's loss takes them; None with a feed.
         optimizer : Optimizer or str
@@ -108,8 +107,7 @@ class Network(Model):
         verbose : bool or int
             True: progress on a terminal, quiet elsewhere. 2: a line for each epoch everywhere. False: nothing.
         averaging : float in (0, 1), optional
-            Decay of an exponential average of the parameters (see `Trainer`). Validation measures the average,
-            and it is what the network has in the end.
+            Decay of an average of the parameters (see `Trainer`), which is validated, and kept in the end.
         checkpoint : path, optional
             A file that holds the whole state of the training; written after each epoch, when the training ends,
             and when an exception (also Ctrl-C) ends it.
@@ -119,11 +117,10 @@ class Network(Model):
             Go on from the file `checkpoint` if it is there, also in the middle of an epoch: what comes out is the
             same, to the bit, as if the training had never been interrupted.
         memory : int or str, optional
-            Bytes of data on the device at most, such as ``"2 GB"``; half of the free memory if left out. Data that take
-            more are streamed: a window of rows is trained on while a thread reads the next one.
+            Bytes of data on the device, such as ``"2 GB"``, half of the free memory if left out. Data that take more
+            are streamed: a window of rows is trained on while a thread reads the next one.
         window : int, optional
-            How many rows are shuffled together, in 16 blocks that are shuffled, too; all of them unless data are
-            streamed, then as many as there is memory for. A checkpoint hands it on to who resumes.
+            Rows that are shuffled together; all, or of streamed data as many as fit. A checkpoint hands it on.
         scale : float, optional
             Inputs are multiplied by it on the device; integers of one or two bytes travel, and lie there, as they are.
         precision : "float16" or "bfloat16", optional
@@ -260,8 +257,7 @@ def mlp(
     2      Linear  (B, 10)        5,130
     CrossEntropy; 407,050 parameters, 1,628,200 bytes in float32, on numpy
     """
-    layers = mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
-    return Network(layers, loss, **options)
+    return Network(mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init), loss, **options)
 
 
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:

@@ -66,10 +66,10 @@ class StreamedFeed(Feed):
             return
         place, other = self._reader.bring(epoch, k, both)
         self._shown = (-1, -1)  # an interrupt may come between the next lines
-        order = supply.shuffled(epoch, k) + place
+        order = np.add(supply.shuffled(epoch, k), place, dtype=np.int64)
         a["order"][: len(order)] = backend.asarray(order)
         if both:  # the batch begins in this window and ends in the next one
-            more = supply.shuffled(epoch, k + 1)[: self.batch_size] + other
+            more = np.add(supply.shuffled(epoch, k + 1)[: self.batch_size], other, dtype=np.int64)
             a["order"][len(order) : len(order) + len(more)] = backend.asarray(more)
         a["begin"][...] = backend.asarray(np.asarray([-self._starts[k]]))
         self._shown = (epoch, k)

@@ -75,9 +75,10 @@ class Windows:
 
     def _shuffle(self, epoch: int, k: int) -> HostArray:
         count = sum(end - start for _, start, end in self.blocks(epoch, k))
+        places = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
         if self.seed is None:
-            return np.arange(count)
-        return np.random.default_rng([self.seed, 0x0E0C, epoch, k]).permutation(count)
+            return places
+        return np.random.default_rng([self.seed, 0x0E0C, epoch, k]).permutation(places)
 
     def order(self, epoch: int) -> HostArray:
         """Return the order of all samples in an epoch, for those who have them all at hand."""
