@@ -54,6 +54,8 @@ def test_estimators_stream_what_does_not_fit(kind: Any, weight: Any, monkeypatch
         model.predict(Sliced(wrong))
     with pytest.raises(DataError, match=r"\(rows \d+ to \d+\): x contains NaN: x\[700, 1\]"):
         model.fit(Sliced(wrong), y)
+    model.set_params(solver="lbfgs", max_iter=1000, tol=0.1).fit(rows, y)  # reads all of them
+    model.set_params(solver="adam", early_stopping=True)
     with pytest.raises(DataError, match="early_stopping sets samples of everywhere aside"):
-        model.set_params(early_stopping=True).fit(rows, y)
+        model.fit(rows, y)
     assert sources.no_threads()

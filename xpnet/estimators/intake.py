@@ -29,7 +29,8 @@ def from_file(est: Any, X: Any) -> Any:
     rows = rows_of(X)
     if rows is None:
         return X
-    if prod(rows.shape) * rows.dtype.itemsize > free_memory(choose_backend(est.backend, X)) / 2:
+    room = free_memory(choose_backend(est.backend, X)) / 2
+    if prod(rows.shape) * rows.dtype.itemsize > room and est.solver != "lbfgs":  # which needs all samples at each step
         return rows
     return X if isinstance(X, np.ndarray) else rows.all()  # a mapped file, as joblib shares it, stays one
 
