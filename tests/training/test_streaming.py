@@ -21,6 +21,7 @@ from sources import FEATURES, MEMORY, SAMPLES, WINDOW, Pairs, Sliced, network, s
 
 import xpnet
 from xpnet.errors import CheckpointError, ConfigError, DataError
+from xpnet.model.memory import bytes_of
 from xpnet.model.rows import MappedRows
 from xpnet.model.sources import rows_of
 from xpnet.training.windows import BLOCKS, Windows
@@ -183,6 +184,14 @@ def test_predictions_and_scores_of_files_are_those_of_arrays(tmp_path: Path) -> 
         net.predict(rows, out=np.zeros(3))
     with pytest.raises(xpnet.errors.DTypeError, match="out must take float32, got dtype int64"):
         net.predict_proba(rows, out=np.zeros((2006, 3), np.int64))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("2 GB", 2 * 10**9), ("1.5kb", 1500), ("3 MiB", 3 << 20), ("7 B", 7), (12, 12), ("1TiB", 1 << 40)],
+)
+def test_numbers_of_bytes(text: Any, count: int) -> None:
+    assert bytes_of("memory", text) == count
 
 
 @pytest.mark.parametrize("view", ["whole", "saved", "later", "stepped", "turned", "columns", "changed"])
@@ -362,6 +371,7 @@ def test_a_recorder_sees_a_streamed_training() -> None:
     ("options", "problem"),
     [
         ({"memory": "2 pounds"}, "memory must be a number of bytes or a text such as '2 GB'"),
+        ({"memory": "1.2.3 GB"}, "memory must be a number of bytes or a text such as '2 GB'"),
         ({"memory": 0}, "memory must be an integer >= 1"),
         ({"memory": 1_000, "x": Pairs(X, T), "t": None, "window": None}, "memory=1e.03 bytes must hold two batches"),
         ({"memory": 2_000}, "holds two windows of 20 rows, of 48 bytes each"),

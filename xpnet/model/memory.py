@@ -41,7 +41,11 @@ def readable(size: float) -> str:
 
 def bytes_of(name: str, given: Any) -> int:
     """Return a number of bytes that may be given as a text such as "2 GB" (10^9 each) or "512 MiB" (2^20 each)."""
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b\s*", given, re.IGNORECASE) if isinstance(given, str) else None
+    found = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", given, re.IGNORECASE)
+        if isinstance(given, str)
+        else None
+    )
     if found is None:
         if isinstance(given, str):
             raise ConfigError(f"{name} must be a number of bytes or a text such as '2 GB' or '512 MiB', got {given!r}")
