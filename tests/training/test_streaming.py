@@ -24,6 +24,7 @@ from xpnet.errors import CheckpointError, ConfigError, DataError
 from xpnet.model.memory import bytes_of
 from xpnet.model.rows import MappedRows
 from xpnet.model.sources import rows_of
+from xpnet.training import intake
 from xpnet.training.windows import BLOCKS, Windows
 
 X, T = sources.samples()
@@ -316,6 +317,16 @@ def test_the_window_of_a_checkpoint_is_that_of_whoever_goes_on(here: str, tmp_pa
     data = X if here == "resident" else Sliced(X) if here.endswith("memory") else sources.mapped(tmp_path, X)
     memory = {"resident": None, "streamed, less memory": 29_900}.get(here, 30_000)
     train(nets[1], data, T, memory=memory, scale=1 / 255, checkpoint=path, resume=True)
+    assert_array_equal(nets[0].theta, nets[1].theta)
+
+
+def test_a_training_goes_on_where_less_memory_is_free_by_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path, nets = tmp_path / "run.safetensors", [network(), network()]
+    monkeypatch.setattr(intake, "free_memory", lambda backend: 60_000)
+    train(nets[0], ROWS, T, scale=1 / 255)
+    train(network(), ROWS, T, scale=1 / 255, epochs=1, checkpoint=path)
+    monkeypatch.setattr(intake, "free_memory", lambda backend: 58_000)
+    train(nets[1], ROWS, T, scale=1 / 255, checkpoint=path, resume=True)
     assert_array_equal(nets[0].theta, nets[1].theta)
 
 

@@ -142,6 +142,8 @@ def _beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple
 def with_window(net: Model, rows: Rows, t: Any, limit: float, plan: Plan) -> Plan:
     """Return the plan with the rows that are shuffled together: as asked for, or as there is memory for, twice."""
     row, window, least = _bytes_of_row(net, rows, t, plan), plan.window, 2 * plan.batch_size
+    if plan.memory is None and window is not None:
+        limit *= 2  # a checkpoint's window was chosen when half of the memory was perhaps more: all of it may be used
     room = int(limit // (2 * row))
     if window is None:
         block = room // BLOCKS
