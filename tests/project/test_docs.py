@@ -349,6 +349,7 @@ PICTURES = {
         ["--samples", "20000"],
         {f"{kind}_{batch}" for kind in ("before", "after", "weights", "biases") for batch in (32, 1)},
     ),
+    "streaming": ([], {"loss", "weights"}),
     "zeros": ([], {"outputs", "deltas"}),
     "tutorial_mnist": (["--epochs", "8", "--samples", "6000"], {"loss", "squared_error", "cross_entropy"}),
     "mnist": (["--epochs", "1", "--samples", "6000"], {"loss", "accuracy", "weights", "confusion", "errors"}),

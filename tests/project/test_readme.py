@@ -35,7 +35,7 @@ def test_python_blocks_run_in_order(
     monkeypatch.chdir(tmp_path)  # they may write files
     names: dict[str, object] = {}
     parts = blocks("python")
-    assert len(parts) == 6
+    assert len(parts) == 7
     for k, part in enumerate(parts):
         exec(compile(part, f"README.md, block {k + 1}", "exec"), names)
         if k == 0:
