@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,11 +19,13 @@ from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
 from xpnet.model.predict import evaluate, predict, predict_proba
 from xpnet.optimizers import Optimizer
+from xpnet.parallel.mpi import MPI
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
 from xpnet.training.fit import fit
 from xpnet.training.history import History
 from xpnet.typing import HostArray
+from xpnet.validation import named
 
 
 class Network(Model):
@@ -74,6 +77,7 @@ class Network(Model):
         class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
         checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+        parallel: str | MPI | None = None,
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
@@ -119,6 +123,8 @@ class Network(Model):
             Compute in 16 bits where that is safe, to save a GPU's time and memory (see `xpnet.training.precision`); the
             network must be of float32, and stays so. A step whose gradient overflows is skipped, which is usual in the
             beginning; ``run.trainer.loss_scale`` and ``run.trainer.skipped_steps`` tell a callback about it.
+        parallel : "mpi" or MPI, optional
+            Let the processes that ``mpiexec`` has started share each step; see `xpnet.parallel.MPI`.
 
         Returns
         -------
@@ -136,12 +142,14 @@ class Network(Model):
         -----
         An exception that ends the training carries the history so far as its attribute ``history``.
         """
-        return fit(
-            self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
-            validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
-            callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, resume=resume, precision=precision,
-        )  # fmt: skip
+        workers = None if parallel is None else named("parallel", parallel, {"mpi": MPI}, MPI)
+        with contextlib.nullcontext() if workers is None else workers.shared():
+            return fit(
+                self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
+                validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
+                callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every, resume=resume, precision=precision, workers=workers,
+            )  # fmt: skip
 
     def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.

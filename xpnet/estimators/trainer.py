@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.utils import shuffle as shuffled
 from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.estimators.solvers import SolverState
-from xpnet.layers import LAYERS, Activation, Context, Dropout, RandomCutout, RandomFlip, RandomShift
+from xpnet.layers import LAYERS, Activation, Dropout, RandomCutout, RandomFlip, RandomShift
 from xpnet.network import Network
 from xpnet.training.feed import TINY, Batch, Feed, SparseRows
 from xpnet.training.objective import Objective
@@ -37,10 +37,8 @@ class ScaledPenalty(Objective):
         super().__init__(net)
         self.alpha = alpha
 
-    def __call__(
-        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
-    ) -> tuple[Array, list[Any]]:
-        value, caches = super().__call__(xp, a, batch, contexts)
+    def finish(self, xp: Any, a: Mapping[str, Array], batch: Batch, value: Array) -> Array:
+        value = super().finish(xp, a, batch, value)
         if self.alpha:
             decayed, penalty = self.net.layout.decayed, self.alpha / batch.total
             if "weight" in a:  # 0, like the loss, if all the batch's weights are 0
@@ -48,7 +46,7 @@ class ScaledPenalty(Objective):
             W, dW = a["theta"][:decayed], a["gradient"][:decayed]
             value = value + 0.5 * penalty * xp.sum(W * W)
             dW += penalty * W
-        return value, caches
+        return value
 
 
 class EpochTrainer(Trainer):

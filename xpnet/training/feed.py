@@ -108,21 +108,36 @@ class Feed:
     def bring(self, a: Mapping[str, Array], backend: Backend, position: int) -> None:
         """Write what the steps from `position` on need."""
 
-    def batch(self, xp: Any, a: Mapping[str, Array], size: int) -> Batch:
-        """Return the step's samples: array operations alone, so that they become a part of the step."""
+    def batch(self, xp: Any, a: Mapping[str, Array], size: int, part: slice | None = None) -> Batch:
+        """Return the step's samples: array operations alone, so that they become a part of the step.
+
+        Of a `part` of the batch there are samples and weights; these sum to 1 over the whole batch.
+        """
+        rows = self.rows(xp, a, size)
+        whole = self.weighed(xp, a, rows, size)
+        if part is None:
+            return whole._replace(x=self.take(xp, a, rows, slice(0, size)), t=xp.take(a["t"], rows, axis=0))
+        x, t = self.take(xp, a, rows[part], part), xp.take(a["t"], rows[part], axis=0)
+        return whole._replace(x=x, t=t, weight=whole.weight[part])
+
+    def rows(self, xp: Any, a: Mapping[str, Array], size: int) -> Array:
+        """Return which samples the step takes."""
         cursor = a["cursor"]
-        rows = xp.take(a["order"], cursor + xp.arange(size, dtype=cursor.dtype, device=cursor.device), axis=0)
-        x, t = self.take(xp, a, rows, size), xp.take(a["t"], rows, axis=0)
+        return xp.take(a["order"], cursor + xp.arange(size, dtype=cursor.dtype, device=cursor.device), axis=0)
+
+    def weighed(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Batch:
+        """Return the weights of a batch, without its samples."""
         if "weight" not in a:
             theta = a["theta"]
             weight = xp.full((size,), 1.0 / size, dtype=theta.dtype, device=theta.device)
-            return Batch(x, t, weight, float(size), float(size))
+            return Batch(None, None, weight, float(size), float(size))
         weight = xp.take(a["weight"], rows, axis=0)
         total = xp.sum(weight)
-        return Batch(x, t, weight / xp.maximum(total, TINY), total, total if self.counts_weights else float(size))
+        share = total if self.counts_weights else float(size)
+        return Batch(None, None, weight / xp.maximum(total, TINY), total, share)
 
-    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Array:
-        """Return the step's inputs."""
+    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, part: slice) -> Array:
+        """Return the step's inputs: those `rows`, which are a part of its batch."""
         return xp.take(a["x"], rows, axis=0)
 
     def fingerprint(self, a: Mapping[str, Array], backend: Backend) -> str:
@@ -155,5 +170,5 @@ class SparseRows(Feed):
         rows = self._rows[self.seen(position) :][:size]
         a["batch"][:size, ...] = backend.asarray(self.x[rows].toarray().astype(a["batch"].dtype.name, copy=False))
 
-    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Array:
-        return a["batch"][:size, ...]
+    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, part: slice) -> Array:
+        return a["batch"][part, ...]

@@ -21,6 +21,8 @@ from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 from xpnet.training.samples import Validation, check_optimizer, check_samples, fitting_batch, resident, set_aside
+from xpnet.training.slices import Workers
+from xpnet.training.state import training_facts
 from xpnet.training.trainer import Trainer
 from xpnet.validation import check_flag, check_size
 
@@ -31,6 +33,7 @@ def fit(
     class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
     checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+    workers: Workers | None = None,
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
@@ -59,14 +62,18 @@ def fit(
             with explained(net.backend, "training", batch_size):
                 feed = resident(net, objective, samples, batch_size, shuffle)
                 del samples, x  # in half precision the device has room for one copy, perhaps not for two
-                trainer = Trainer.of(net, optimizer, feed, objective, averaging)
+                trainer = Trainer.of(net, optimizer, feed, objective, averaging, workers)
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
                 run = begun
-                with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
+                if workers is not None:
+                    workers.agree("training", training_facts(run))
+                with Progress(verbose and run.leads, epochs, trainer.steps_per_epoch) as progress:
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)
+                        if workers is not None:
+                            run.stopped = workers.decide(run.stopped)
                 tell("on_end", run)
                 if "average" in trainer.arrays:
                     net.theta[...] = trainer.arrays["average"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from xpnet.training.run import Run
 from xpnet.training.trainer import Trainer
 
 COUNTS = ("epoch", "position", "step")
+BEFORE = {"precision": None, "slices": 1}
+"""What holds for files that were written before there was a choice."""
 
 
 def training_counts(trainer: Trainer) -> dict[str, int]:
@@ -44,6 +48,26 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
         "precision": trainer.objective.precision,
         "data": trainer.feed.fingerprint(trainer.arrays, trainer.net.backend),
         "callbacks": [type(item).__name__ for item in callbacks],
+        "slices": 1 if trainer.workers is None else trainer.workers.slices,
+    }
+
+
+def training_facts(run: Run) -> dict[str, Any]:
+    """Return what must be equal on all processes that share a training, by what to call it; arrays as hashes."""
+    trainer, net = run.trainer, run.net
+    tensors, description = network_content(net)
+    digest = sha256()
+    for name, array in {**tensors, **trainer.export()[0]}.items():
+        digest.update(f"{name} {array.shape}\n".encode() + np.ascontiguousarray(array).tobytes())
+    return {
+        "version of xpnet": version("xpnet"),
+        "version of NumPy": np.__version__,
+        "array library": net.backend.xp.__name__ if hasattr(net.backend.xp, "__name__") else net.backend.name,
+        "network": description,
+        "epochs": run.epochs,
+        **training_settings(trainer, ()),
+        **training_counts(trainer),
+        "parameters": digest.hexdigest(),
     }
 
 
@@ -72,7 +96,8 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
     tensors, description = read_tensors(path)
     parts = members(description, where, ("network", "training"))
     if isinstance(parts["training"], dict):
-        parts["training"].setdefault("precision", None)  # files written before there was a choice
+        for name, value in BEFORE.items():
+            parts["training"].setdefault(name, value)
     training = members(parts["training"], f"{where}, training", (*settings, *COUNTS, "stopped"))
     there = {"network": parts["network"]} | {name: training[name] for name in settings}
     found = differences(there, {"network": network_content(net)[1]} | settings)

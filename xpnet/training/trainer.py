@@ -15,6 +15,7 @@ from xpnet.training.feed import Feed
 from xpnet.training.objective import Objective
 from xpnet.training.precision import objective_of
 from xpnet.training.samples import check_optimizer, check_samples, resident
+from xpnet.training.slices import Workers
 from xpnet.training.steps import Steps
 from xpnet.typing import HostArray
 from xpnet.validation import check_size
@@ -76,11 +77,12 @@ class Trainer(Steps):
 
     @classmethod
     def of(
-        cls, net: Model, optimizer: Optimizer, feed: Feed, objective: Objective, averaging: float | None = None
-    ) -> Trainer:
+        cls, net: Model, optimizer: Optimizer, feed: Feed, objective: Objective, averaging: float | None = None,
+        workers: Workers | None = None,
+    ) -> Trainer:  # fmt: skip
         """Return a trainer of the parts that a training is made of."""
         trainer = cls.__new__(cls)
-        Steps.__init__(trainer, net, optimizer, feed, objective, averaging)
+        Steps.__init__(trainer, net, optimizer, feed, objective, averaging, workers=workers)
         return trainer
 
     _pace = 0.0
