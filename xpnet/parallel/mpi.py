@@ -89,9 +89,9 @@ class MPI:
         padded = np.zeros((P, -(-vector.size // P)), vector.dtype)
         padded.reshape(-1)[: vector.size] = vector
         versions = np.empty_like(padded)
-        self._swap(padded, versions)
+        self._swap([*padded], [*versions])
         padded[...] = tree_sum([*versions])
-        self._swap(padded, versions)
+        self._swap([*padded], [*versions])
         return backend.asarray(versions.reshape(-1)[: vector.size])
 
     def _swap(self, give: Sequence[HostArray], take: Sequence[HostArray]) -> None:

@@ -66,9 +66,9 @@ def fit(
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
-                run = begun
                 if workers is not None:
-                    workers.agree("training", training_facts(run))
+                    workers.agree("training", training_facts(begun))
+                run = begun
                 with Progress(verbose and run.leads, epochs, trainer.steps_per_epoch) as progress:
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)

@@ -1,8 +1,8 @@
 """A step whose batch is cut into slices, shared out among processes: the same bits for any number of them.
 
 The batch of B samples is cut into S slices, whoever computes them; slice k holds the samples from ``k * B // S`` to
-``(k + 1) * B // S``. With the weights w of the whole batch, which sum to 1, the loss and the gradient of the batch are the
-sums of those of its slices:
+``(k + 1) * B // S``. With the weights w of the whole batch, which sum to 1, the loss and the gradient of the batch are
+the sums of those of its slices:
 
     L = sum_k L_k,    L_k = sum_{i in slice k} w_i l_i          (1)
     g = sum_k g_k,    g_k = dL_k / dtheta                       (2)
@@ -12,8 +12,8 @@ pairs in pairs, and so on. S and the number P of processes are powers of two and
 whole branch of the tree by itself, and the P branches meet. Penalties, clipping, the optimizer and the average come
 after, on every process alike.
 
-Normalisation by the batch is normalisation by the slice; its new running statistics are the mean of those of the slices,
-each by its share of the samples, added in the same tree.
+Normalisation by the batch is normalisation by the slice; its new running statistics are the mean of those of the
+slices, each by its share of the samples, added in the same tree.
 """
 
 from __future__ import annotations

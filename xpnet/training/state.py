@@ -63,7 +63,7 @@ def training_facts(run: Run) -> dict[str, Any]:
         "version of xpnet": version("xpnet"),
         "version of NumPy": np.__version__,
         "array library": net.backend.xp.__name__ if hasattr(net.backend.xp, "__name__") else net.backend.name,
-        "network": description,
+        **{f"network, {name}": value for name, value in description.items()},
         "epochs": run.epochs,
         **training_settings(trainer, ()),
         **training_counts(trainer),

@@ -45,7 +45,7 @@ def pass_through(
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     """Do the first part of a step, forward and back: write dL/dtheta, return L and the new running statistics.
 
-    Neither has penalties yet, nor is it unscaled. The samples may be a slice of a batch that begins at its place `first`.
+    Neither has penalties yet, nor is it unscaled. The samples may be a slice of a batch, from its place `first` on.
     """
     contexts = net.contexts(True, a["step"], statistics(a), watch, first)
     value, grads, caches = objective.differentiate(xp, a, batch, contexts)
