@@ -69,7 +69,7 @@ def fit(
                 if workers is not None:
                     workers.agree("training", training_facts(begun))
                 run = begun
-                with Progress(verbose and run.leads, epochs, trainer.steps_per_epoch) as progress:
+                with Progress(verbose if run.leads else False, epochs, trainer.steps_per_epoch) as progress:
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)
                         if workers is not None:
