@@ -54,8 +54,8 @@ def test_a_recorded_layer_gives_the_bits_of_the_layer_as_it_is_written(
     assert both(RECORDED[name], dtype, monkeypatch) == []
 
 
-OTHERWISE = ("a_clock", "an_iterator")
-"""What the host cannot give a second time: recordings have used it up."""
+OTHERWISE = ("a_clock", "an_iterator", "a_counter_in_a_slot")
+"""What is not put back: recordings have used it up."""
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,4 +1,4 @@
-"""How a bug is planted in the library for a while, and whether it makes a difference.
+"""How a bug is planted in the library for a while, whether it makes a difference, and whether the checks see it.
 
 A bug is a change of the arrays that the library's own code returns, or a replacement of one method.
 """
@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+import xpnet
+
+from . import library, rungs, strategies
+
+EACH = 3  # networks that each check must catch a bug in
 EXACT = ("complex_step", "autograd")
 ALL = (*EXACT, "central")
 PARTS = (*ALL, "identities")
@@ -91,3 +96,46 @@ def touched(honest, wrong, check):
     if check == "central":
         return change > 3e-7 * top + 1e-9 * abs(value)
     return change > 1e-3 * top
+
+
+def gradients(config):
+    """Return the loss and all gradients that the library computes for a network and its numbers."""
+    _, x, t, weight = strategies.numbers(config)
+    return library.gradients(library.build(config), x, t, weight)
+
+
+def catches(check, config):
+    """Say whether a check, by its name in `rungs`, finds something wrong."""
+    try:
+        getattr(rungs, check)(config)
+    except AssertionError:
+        return True
+    return False
+
+
+def assert_caught(bug, pool, honest):
+    """Assert that each check that claims to catch a bug does so in the first networks of `pool` that it touches.
+
+    `honest` are the gradients of these networks without the bug.
+    """
+    counts = dict.fromkeys(bug.caught_by, 0)
+    with plant(bug):
+        for config, right in zip(pool, honest, strict=True):
+            wrong = gradients(config)
+            for check in bug.caught_by:
+                if counts[check] < EACH and touched(right, wrong, check):
+                    assert catches(check, config), f"{check} does not see it in {config}"
+                    counts[check] += 1
+    assert min(counts.values()) == EACH, counts
+
+
+def reported(bug, pool, honest, **options):
+    """Return what `check_gradients`, which users have, says first of a bug, in the first network that it touches."""
+    with plant(bug):
+        for config, right in zip(pool, honest, strict=True):
+            if touched(right, gradients(config), "central"):
+                _, x, t, weight = strategies.numbers(config)
+                report = xpnet.check_gradients(library.build(config), x, t, sample_weight=weight, **options)
+                assert not report.passed, f"{config}\n{report}"
+                return report.failures[0]
+    raise AssertionError("no network is touched")

@@ -11,13 +11,12 @@ import pytest
 
 import xpnet
 
-from . import library, planting, rungs, strategies
+from . import rungs
 from .bugs import BUGS
+from .planting import assert_caught, gradients, plant, reported
 from .test_random_networks import ACTIVATIONS, LOSSES
 
 pytestmark = pytest.mark.planted
-
-EACH = 3  # networks that each check must catch a bug in
 
 
 def pool():
@@ -54,22 +53,9 @@ def pool():
 POOL = pool()
 
 
-def gradients(config):
-    _, x, t, weight = strategies.numbers(config)
-    return library.gradients(library.build(config), x, t, weight)
-
-
 @pytest.fixture(scope="module")
 def honest():
     return [gradients(config) for config in POOL]
-
-
-def catches(check, config):
-    try:
-        getattr(rungs, check)(config)
-    except AssertionError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("check", sorted({check for bug in BUGS.values() for check in bug.caught_by}))
@@ -80,16 +66,7 @@ def test_no_alarm_without_a_bug(check):
 
 @pytest.mark.parametrize("name", BUGS)
 def test_bug_is_caught(name, honest):
-    bug = BUGS[name]
-    counts = dict.fromkeys(bug.caught_by, 0)
-    with planting.plant(bug):
-        for config, right in zip(POOL, honest, strict=True):
-            wrong = gradients(config)
-            for check in bug.caught_by:
-                if counts[check] < EACH and planting.touched(right, wrong, check):
-                    assert catches(check, config), f"{check} does not see it in {config}"
-                    counts[check] += 1
-    assert min(counts.values()) == EACH, counts
+    assert_caught(BUGS[name], POOL, honest)
 
 
 @pytest.mark.parametrize("name", BUGS)
@@ -98,24 +75,15 @@ def test_check_gradients_finds_it(name, honest):
     bug = BUGS[name]
     if "central" not in bug.caught_by:
         pytest.skip("below what differences of the forward pass can see")
-    with planting.plant(bug):
-        for config, right in zip(POOL, honest, strict=True):
-            if not planting.touched(right, gradients(config), "central"):
-                continue
-            _, x, t, weight = strategies.numbers(config)
-            report = xpnet.check_gradients(library.build(config), x, t, sample_weight=weight, training=True)
-            assert not report.passed, f"{config}\n{report}"
-            if isinstance(bug.owner, type) and bug.owner is not xpnet.Network:
-                assert bug.owner.__name__ in report.failures[0], report
-            break
-        else:
-            pytest.fail("no network is touched")
+    failure = reported(bug, POOL, honest, training=True)
+    if isinstance(bug.owner, type) and bug.owner is not xpnet.Network:
+        assert bug.owner.__name__ in failure
 
 
 def test_planting_is_undone():
     before = {name: getattr(bug.owner, bug.method) for name, bug in BUGS.items()}
     for bug in BUGS.values():
-        with planting.plant(bug):
+        with plant(bug):
             pass
     assert before == {name: getattr(bug.owner, bug.method) for name, bug in BUGS.items()}
     assert len(BUGS) >= 15

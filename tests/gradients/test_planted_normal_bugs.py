@@ -6,13 +6,10 @@ import pytest
 import xpnet
 from xpnet.layers import layernorm
 
-from . import library, planting, strategies
 from .bugs_normal import BUGS
-from .test_planted_bugs import catches, gradients
+from .planting import assert_caught, catches, gradients, reported
 
 pytestmark = pytest.mark.planted
-
-EACH = 3
 
 
 def normal(kind, features, groups=None):
@@ -56,31 +53,12 @@ def test_no_alarm_without_a_bug(check):
 
 @pytest.mark.parametrize("name", BUGS)
 def test_bug_is_caught(name, honest):
-    bug = BUGS[name]
-    counts = dict.fromkeys(bug.caught_by, 0)
-    with planting.plant(bug):
-        for config, right in zip(POOL, honest, strict=True):
-            wrong = gradients(config)
-            for check in bug.caught_by:
-                if counts[check] < EACH and planting.touched(right, wrong, check):
-                    assert catches(check, config), f"{check} does not see it in {config}"
-                    counts[check] += 1
-    assert min(counts.values()) == EACH, counts
+    assert_caught(BUGS[name], POOL, honest)
 
 
 @pytest.mark.parametrize("name", [name for name, bug in BUGS.items() if "central" in bug.caught_by])
 def test_check_gradients_finds_it(name, honest):
-    with planting.plant(BUGS[name]):
-        for config, right in zip(POOL, honest, strict=True):
-            if not planting.touched(right, gradients(config), "central"):
-                continue
-            _, x, t, weight = strategies.numbers(config)
-            report = xpnet.check_gradients(library.build(config), x, t, sample_weight=weight, training=True)
-            assert not report.passed, f"{config}\n{report}"
-            assert "Norm" in report.failures[0], report
-            break
-        else:
-            pytest.fail("no network is touched")
+    assert "Norm" in reported(BUGS[name], POOL, honest, training=True)
 
 
 def interleaved(honest, place):

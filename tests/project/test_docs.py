@@ -284,7 +284,7 @@ def test_messages_of_the_installation_page_are_those_of_the_library() -> None:
     assert len(quoted) >= 5
     for text in quoted:
         library = text.removesuffix(" is missing")  # the source hands its name to one message for all libraries
-        expected = re.sub(r" \d+$", "", text) if library == text else f'_missing("{library}"'
+        expected = re.sub(r" \d+$", "", text) if library == text else f'part = "{library}"'
         assert expected in pieces, text
 
 

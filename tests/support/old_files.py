@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from trainings import Best, halving
 
 import xpnet
 from xpnet import initializers, schedules
@@ -128,26 +129,6 @@ class StopAfter(xpnet.Callback):
     def on_steps(self, run: Any) -> None:
         if run.step == self.step:
             raise Stop
-
-
-class Best(xpnet.Callback):
-    """A callback of one's own with a state."""
-
-    def on_begin(self, run: Any) -> None:
-        self.best, self.calls = np.inf, 0
-
-    def on_epoch_end(self, run: Any) -> None:
-        self.best, self.calls = min(self.best, run.history["loss"][-1]), self.calls + 1
-
-    def get_state(self) -> dict[str, Any]:
-        return {"best": self.best, "calls": self.calls}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        self.best, self.calls = float(state["best"]), int(state["calls"])
-
-
-def halving(step: int) -> float:
-    return 0.1 / (1 + step // 9)
 
 
 def trainings() -> dict[str, dict[str, Any]]:

@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import labels
 import numpy as np
 
 import xpnet
@@ -111,6 +110,8 @@ simple(
     result_type=lambda xp, x: x * xp.ones(6, dtype=xp.result_type(x, xp.float32)),
     a_question_of_type=lambda xp, x: x * (2.0 if xp.isdtype(x.dtype, "real floating") else 3.0),
     numpys_own_ufuncs=lambda xp, x: xp.astype(np.sin(x) + np.float64(0.5) * x + np.maximum(x, 0.25), x.dtype),
+    numpys_own_ufuncs_in_place=lambda xp, x: (lambda h: np.multiply(np.add(h, 0.5, out=h), h, out=h))(x * 1.0),
+    ufuncs_that_the_standard_lacks=lambda xp, x: xp.cbrt(x) + xp.fmax(x, 0.1) * xp.rint(x) + xp.heaviside(x, 0.5),
     reversed_rows=lambda xp, x: (x * 3.0)[::-1, ::-1] + (x * 2.0)[::-1],
     types=lambda xp, x: xp.astype(xp.astype(x, xp.float64) * np.float64(1 / 3) + xp.astype(x, xp.float32), x.dtype),
     extreme_numbers=lambda xp, x: xp.where(xp.isnan(x * math.inf - x * math.inf), x, x) + xp.minimum(x / 0.5, math.inf),
@@ -367,20 +368,6 @@ class CountingInSlots(CountingBase):
 
 
 REFUSED["a_counter_in_a_slot"] = CountingInSlots, "a counter"
-
-
-class CountsInAModule(CountingBase):
-    __slots__ = ()
-
-    def __call__(self, xp: Any, x: Any) -> Any:
-        labels.count = getattr(labels, "count", 0) + 1
-        return x if labels.count % 7 else -x
-
-
-@refused("a counter")
-def a_counter_in_another_module() -> Any:
-    labels.count = 0
-    return CountsInAModule()
 
 
 @refused("a counter")

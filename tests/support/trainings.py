@@ -32,7 +32,7 @@ VALIDATION = (X[:20] + 0.1, T[:20])
 
 
 class Best(xpnet.Callback):
-    """A callback of one's own with a state: the best loss so far and how often it was called."""
+    """A callback of one's own with a state: the best loss so far and how often it was called. Old files name it."""
 
     def on_begin(self, run: Any) -> None:
         self.best, self.calls = np.inf, 0
@@ -47,7 +47,8 @@ class Best(xpnet.Callback):
         self.best, self.calls = float(state["best"]), int(state["calls"])
 
 
-def halve(step: int) -> float:
+def halving(step: int) -> float:
+    """A schedule of one's own, which old files name, too."""
     return 0.1 / (1 + step // 9)
 
 
@@ -85,7 +86,7 @@ COMBINATIONS = {
     "adamw, warm-up, class weights": _case(
         xpnet.AdamW(schedules.WarmUp(10, schedules.PolynomialDecay(0.01, 50))), 5, class_weight="balanced"
     ),
-    "adamw, a function, double": _case(xpnet.AdamW(halve), 68, net={"dtype": "float64", "seed": 2**90}),
+    "adamw, a function, double": _case(xpnet.AdamW(halving), 68, net={"dtype": "float64", "seed": 2**90}),
     "adam, regression, no shuffle": _case(xpnet.Adam(0.01), 29, regression=True, shuffle=False, dropout=0.1),
     "adam, one batch": _case(xpnet.Adam(0.05), 6, batch_size=50),
     "sgd, batches of one": _case(xpnet.SGD(0.01, momentum=0.5), 333, batch_size=1, averaging=0.5),

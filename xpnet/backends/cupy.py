@@ -59,25 +59,21 @@ def probe(device: int) -> Any:
             f"backend 'cupy:{device}': there is no CUDA device {device}; this machine has {count}, numbered from 0. "
             "Use backend='cupy' for the first."
         )
+    part = "the CUDA compiler library (NVRTC)"
     with cupy.cuda.Device(device):
         try:
             ones = cupy.ones((2, 2), dtype=cupy.float32)
             two = float((ones + ones)[0, 0])
-        except Exception as error:  # of many types: a library, a header, memory may be missing
-            raise BackendUnavailableError(_missing("the CUDA compiler library (NVRTC)", error)) from error
-        try:
+            part = "the CUDA matrix library (cuBLAS)"
             product = float(cupy.matmul(ones, ones)[0, 0])
-        except Exception as error:
-            raise BackendUnavailableError(_missing("the CUDA matrix library (cuBLAS)", error)) from error
+        except Exception as error:  # of many types: a library, a header, memory may be missing
+            message = f"backend 'cupy': {part} is missing or does not fit the driver ({error}). Install it: "
+            raise BackendUnavailableError(message + INSTALL) from error
     if two != 2.0 or product != 2.0:
         raise BackendUnavailableError(
             f"backend 'cupy': device {device} computes 1 + 1 = {two}, [1 1].[1 1] = {product}."
         )
     return cupy
-
-
-def _missing(what: str, error: BaseException) -> str:
-    return f"backend 'cupy': {what} is missing or does not fit the driver ({error}). Install it: {INSTALL}"
 
 
 def namespace(cupy: Any, compat: Mapping[str, Any], product: Product) -> Any:
@@ -164,13 +160,17 @@ class CupyBackend(Backend):
         self.compiled = "as it is written, since fusion is switched off"
         with self.device:
             try:
-                program = self._fused(step, arrays, changes) if self.fusion else None
+                if self.fusion:
+                    fused = proven(self._cupy, self.xp, step, arrays, changes)
+                    self.compiled = fused.describe()
+                    return self._captured(fused, changes)
             except CannotRecord as reason:  # then a graph might freeze what the step takes from the host
                 self.compiled = f"as it is written, since it cannot be recorded: {reason}"
                 self.tell_as_written(reason)
                 return super().compile(step, arrays, changes)
-            if program is not None:
-                return program
+            except Exception as error:  # memory may not suffice, a compiler may be missing: the step as it is written
+                # is right in any case, and says itself if something is wrong with it
+                self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
             try:
                 return self._captured(lambda: step(self.xp, arrays), changes)
             except MemoryError:
@@ -182,19 +182,6 @@ class CupyBackend(Backend):
 
     def _captured(self, step: Callable[[], None], changes: Sequence[Any]) -> Program:
         return CapturedStep(self._cupy, self.xp.matmul.lane(), step, changes, self.compiled)
-
-    def _fused(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program | None:
-        """Return the step as kernels of its own, or None if that is not possible or not right."""
-        try:
-            fused = proven(self._cupy, self.xp, step, arrays, changes)
-            self.compiled = fused.describe()
-            return self._captured(fused, changes)
-        except CannotRecord:
-            raise
-        except Exception as error:  # memory may not suffice, a compiler may be missing: the step as it is written is
-            # right in any case, and says itself if something is wrong with it
-            self.compiled = f"as it is written, since fusing it failed: {type(error).__name__}: {error}"
-        return None
 
     def fuse(self, f: Any) -> Any:
         def kernel(*arrays: Any) -> Any:  # a function with a name, which the generated kernel takes

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from xpnet.backends.tape.hollow import small, zeros_like
 from xpnet.backends.tape.traced import Tape, Traced
@@ -38,11 +38,7 @@ class Call:
 
     def __call__(self, *arrays: Any) -> Any:
         rest = iter(arrays)
-
-        def fill(a: Any) -> Any:
-            return type(a)(map(fill, a)) if isinstance(a, list | tuple) else next(rest) if a is PLACE else a
-
-        return self.function(*fill(self.arguments), **self.options)
+        return self.function(*mapped(lambda a: next(rest) if a is PLACE else a, self.arguments), **self.options)
 
 
 PLACE = type("Place", (), {"__repr__": lambda self: "array"})()
@@ -53,16 +49,17 @@ def flat(items: Any) -> list[Any]:
     return [x for item in items for x in (flat(item) if type(item) in (list, tuple) else [item])]
 
 
+def mapped(f: Callable[[Any], Any], items: Any) -> Any:
+    """Return nested lists and tuples with `f` of their entries."""
+    return type(items)(mapped(f, item) for item in items) if type(items) in (list, tuple) else f(items)
+
+
 def other(tape: Tape, host: Any, function: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Traced:
     """Record a call of `function`, whose outcome looks like that of `host` for zeros."""
-
-    def template(a: Any) -> Any:
-        return PLACE if isinstance(a, Traced) else type(a)(map(template, a)) if isinstance(a, list | tuple) else a
-
     slots = [a for a in flat(arguments) if isinstance(a, Traced)]
     if host.__name__ in COUNTED and slots != [arguments[0]]:
         tape.refuse(f"the shape of what xp.{host.__name__} returns depends on values")
-    places = template(arguments)
+    places = mapped(lambda a: PLACE if isinstance(a, Traced) else a, arguments)
     constant = all(a.buffer.kind == "constant" for a in slots)
     examples = [a.array if constant else zeros_like(a.array) for a in slots]
     result = Call(host, places, options)(*examples)
@@ -165,8 +162,7 @@ def broadcast_arrays(tape: Tape, *arrays: Traced) -> list[Traced]:
 
 def axes_of(x: Traced, axis: Any) -> tuple[int, ...]:
     """Return the axes that are meant, each from 0 on."""
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return tuple(range(x.ndim)[operator.index(k)] for k in axes)
+    return normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
 
 
 def reduce(ufunc: np.ufunc) -> Callable[..., Traced]:

@@ -29,22 +29,9 @@ class Hollow(HostArray):
     __str__ = __repr__
 
 
-_NOWHERE = np.asarray(
-    SimpleNamespace(
-        __array_interface__={
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (sys.maxsize // 2,),
-            "data": (sys.maxsize // 2 + 1, False),
-        }
-    )
-)
+_INTERFACE = {"version": 3, "typestr": "|u1", "shape": (sys.maxsize // 2,), "data": (sys.maxsize // 2 + 1, False)}
+NOWHERE = np.asarray(SimpleNamespace(__array_interface__=_INTERFACE))
 """Half of all addresses, the upper ones, which processes do not get."""
-
-
-def hollow(shape: Shape, dtype: np.dtype[Any], strides: Shape | None, offset: int) -> HostArray:
-    """Return a hollow array, `offset` bytes further on; rows one after another if there are no `strides`."""
-    return Hollow(shape, dtype, _NOWHERE, offset, strides)
 
 
 def _steps(a: HostArray) -> Shape:
@@ -65,15 +52,11 @@ def _zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
     return np.broadcast_to(zeros, shape) if 0 in steps else zeros
 
 
-@functools.lru_cache(1024)
-def _kept_zeros(shape: Shape, dtype: np.dtype[Any], steps: Shape) -> HostArray:
-    zeros = _zeros(shape, dtype, steps)
-    zeros.flags.writeable = False
-    return zeros
+_kept_zeros = functools.lru_cache(1024)(_zeros)
 
 
 def small(a: HostArray) -> HostArray:
-    """Return read-only zeros that lie in memory as `a` does, two at most along each axis."""
+    """Return zeros that lie in memory as `a` does, two at most along each axis. They are kept: do not change them."""
     return _kept_zeros(tuple([2 if n > 2 else n for n in a.shape]), a.dtype, _steps(a))
 
 
@@ -90,14 +73,14 @@ def strides_like(like: HostArray, shape: Shape) -> Shape | None:
     return tuple(like.itemsize * prod(shape[k] for k in inner if like.strides[k] < stride) for stride in like.strides)
 
 
-def power(a: HostArray, exponent: Any) -> tuple[np.ufunc, int]:
-    """Return the function that NumPy takes for ``a ** exponent``, for some numbers a quicker one, and its arguments."""
-    called: tuple[np.ufunc, int] = small(a).view(_Asked) ** exponent
+def power(a: HostArray, exponent: Any) -> np.ufunc:
+    """Return the function that NumPy takes for ``a ** exponent``: for some numbers a quicker one, of `a` alone."""
+    called: np.ufunc = small(a).view(_Asked) ** exponent
     return called
 
 
 class _Asked(HostArray):
-    """An array that answers with the function that is called on it, and how many arguments that has."""
+    """An array that answers with the function that is called on it."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        return ufunc, len(inputs)
+        return ufunc

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from xpnet.backends.tape.hollow import Hollow, power, small
 from xpnet.typing import HostArray
@@ -28,17 +29,10 @@ class NotRepeated(CannotRecord):
     """The step takes from the host what is another thing each time."""
 
 
-def _binary(ufunc: np.ufunc) -> tuple[Any, Any, Any]:
-    def forward(self: Any, other: Any) -> Any:
-        return self.tape.elementwise(ufunc, self, other)
-
-    def reflected(self: Any, other: Any) -> Any:
-        return self.tape.elementwise(ufunc, other, self)
-
-    def in_place(self: Any, other: Any) -> Any:
-        return forward(self, other) if self.is_number else self.change(ufunc, other)
-
-    return forward, reflected, in_place
+def is_elementwise(function: Any) -> bool:
+    """Say whether a function is one of NumPy's that compute each number of one result from those at its place."""
+    known = isinstance(function, np.ufunc) and getattr(np, function.__name__, None) is function
+    return known and function.signature is None and function.nout == 1
 
 
 def _refuses(reason: str) -> Callable[..., Any]:
@@ -48,8 +42,11 @@ def _refuses(reason: str) -> Callable[..., Any]:
     return refuse
 
 
-class Operators:
-    """Operators, indices and questions. `xpnet.backends.tape.traced.Traced` adds what they are about."""
+class Operators(NDArrayOperatorsMixin):
+    """Operators, indices and questions. `xpnet.backends.tape.traced.Traced` adds what they are about.
+
+    NumPy's own class makes a call of `__array_ufunc__` of each operator.
+    """
 
     __slots__ = ()
     tape: Any
@@ -97,7 +94,7 @@ class Operators:
     def __setitem__(self, key: Any, value: Any) -> None:
         target, _ = self._part(key)
         value = self.tape.operand(value)
-        if not isinstance(value, Operators) or not same_place(value, target):
+        if not isinstance(value, Operators) or _lies(value) != _lies(target):
             self.tape.write("copy", np.copyto, [value], target)
         # else: a[k] += b comes here a second time, with the result already in place
 
@@ -110,79 +107,49 @@ class Operators:
         return self
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        if ufunc is np.matmul and method == "__call__" and not options:
+        in_place = options.pop("out", (None,))[0]
+        plain = method == "__call__" and not options
+        if plain and in_place is None and ufunc is np.matmul:
             return self.tape.product(*inputs)
-        known = getattr(np, ufunc.__name__, None) is ufunc and ufunc.signature is None and ufunc.nout == 1
-        if not known or method != "__call__" or options:
+        if not (plain and is_elementwise(ufunc) and (in_place is None or in_place is inputs[0])):
             self.tape.refuse(f"NumPy's own {ufunc.__name__} is called in a way that is not known here")
-        return self.tape.elementwise(ufunc, *inputs)
+        if in_place is None or in_place.is_number:
+            return self.tape.elementwise(ufunc, *inputs)
+        return in_place.change(ufunc, *inputs[1:])
 
     def __array_function__(self, function: Any, *_: Any) -> Any:
         return self.tape.refuse(f"NumPy's own {function.__name__} is called, not that of xp")
 
     def __getattr__(self, name: str) -> Any:
-        inside = name.startswith("__")  # NumPy's ways to an array's memory
-        return self.tape.refuse(
-            READ if inside else f"the attribute {name} of an array is not in the array API standard"
-        )
+        if name.startswith("__"):  # NumPy's ways to an array's memory
+            return self.tape.refuse(READ)
+        return self.tape.refuse(f"the attribute {name} of an array is not in the array API standard")
 
     def __len__(self) -> int:
         return len(self.array)
 
     __bool__ = _refuses("a value decides what is done")
-    __float__ = __int__ = __index__ = __complex__ = __array__ = _refuses(READ)
+    __float__ = __int__ = __index__ = __complex__ = __array__ = __hash__ = __reduce_ex__ = _refuses(READ)
     __iter__ = __contains__ = __str__ = __format__ = __round__ = __trunc__ = __floor__ = __ceil__ = __float__
-    __reduce_ex__ = __divmod__ = __rdivmod__ = __imatmul__ = __hash__ = __float__
-
-    __add__, __radd__, __iadd__ = _binary(np.add)
-    __sub__, __rsub__, __isub__ = _binary(np.subtract)
-    __mul__, __rmul__, __imul__ = _binary(np.multiply)
-    __truediv__, __rtruediv__, __itruediv__ = _binary(np.true_divide)
-    __floordiv__, __rfloordiv__, __ifloordiv__ = _binary(np.floor_divide)
-    __mod__, __rmod__, __imod__ = _binary(np.remainder)
-    __and__, __rand__, __iand__ = _binary(np.bitwise_and)
-    __or__, __ror__, __ior__ = _binary(np.bitwise_or)
-    __xor__, __rxor__, __ixor__ = _binary(np.bitwise_xor)
-    __lshift__, __rlshift__, __ilshift__ = _binary(np.left_shift)
-    __rshift__, __rrshift__, __irshift__ = _binary(np.right_shift)
-    __gt__, __lt__ = _binary(np.greater)[0], _binary(np.less)[0]
-    __ge__, __le__ = _binary(np.greater_equal)[0], _binary(np.less_equal)[0]
-    __eq__, __ne__ = _binary(np.equal)[0], _binary(np.not_equal)[0]
 
     def __pow__(self, exponent: Any) -> Any:
         if self.is_number:
-            return self.tape.record("other", power_of_number, [self, self.tape.operand(exponent)], power_of_number, ())
-        ufunc, arguments = power(self.array, exponent)
-        return self.tape.elementwise(ufunc, *(self, exponent)[:arguments])
+            return self._power_of_numbers(self, exponent)
+        ufunc = power(self.array, exponent)
+        return self.tape.elementwise(ufunc, *(self, exponent)[: ufunc.nin])
 
     def __rpow__(self, base: Any) -> Any:
-        if self.is_number:
-            return self.tape.record("other", power_of_number, [base, self], power_of_number, ())
-        return self.tape.elementwise(np.power, base, self)
+        return self._power_of_numbers(base, self) if self.is_number else self.tape.elementwise(np.power, base, self)
 
     def __ipow__(self, exponent: Any) -> Any:
         if self.is_number:
             return self**exponent
-        ufunc, arguments = power(self.array, exponent)
-        return self.change(ufunc, *(exponent,)[: arguments - 1])
+        ufunc = power(self.array, exponent)
+        return self.change(ufunc, *(exponent,)[: ufunc.nin - 1])
 
-    def __neg__(self) -> Any:
-        return self.tape.elementwise(np.negative, self)
-
-    def __pos__(self) -> Any:
-        return self.tape.elementwise(np.positive, self)
-
-    def __abs__(self) -> Any:
-        return self.tape.elementwise(np.absolute, self)
-
-    def __invert__(self) -> Any:
-        return self.tape.elementwise(np.invert, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return self.tape.product(self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return self.tape.product(other, self)
+    def _power_of_numbers(self, *operands: Any) -> Any:
+        own = [self.tape.operand(o) for o in operands]
+        return self.tape.record("other", power_of_number, own, power_of_number, ())
 
 
 def _is_integer(k: Any) -> bool:
@@ -195,9 +162,6 @@ def power_of_number(base: Any, exponent: Any) -> Any:
     return first**second
 
 
-def same_place(a: Any, b: Any) -> bool:
-    """Say whether two stand-ins are the same numbers in memory, in the same order."""
-    x, y = a.array, b.array
-    return bool(
-        a.buffer is b.buffer and x.ctypes.data == y.ctypes.data and x.shape == y.shape and x.strides == y.strides
-    )
+def _lies(a: Operators) -> Any:
+    """Return which numbers in memory a stand-in is, and in which order."""
+    return id(a.buffer), a.array.ctypes.data, a.shape, a.array.strides

@@ -9,12 +9,14 @@ Nothing may be frozen that changes on the host: so the step is recorded twice, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
 
+from xpnet.backends.base import Step
 from xpnet.backends.tape.functions import PLACE, Call
 from xpnet.backends.tape.namespace import TraceNamespace
 from xpnet.backends.tape.operators import CannotRecord, NotRepeated
@@ -22,8 +24,6 @@ from xpnet.backends.tape.surroundings import Surroundings
 from xpnet.backends.tape.traced import EMPTY, Buffer, Operation, Tape, Traced
 
 __all__ = ["Buffer", "CannotRecord", "NotRepeated", "Operation", "Tape", "Traced", "record"]
-
-Step = Callable[[Any, Mapping[str, Any]], None]
 
 
 def record(step: Step, xp: Any, arrays: Mapping[str, Any], array_type: type = np.ndarray) -> Tape:
@@ -52,7 +52,7 @@ def record(step: Step, xp: Any, arrays: Mapping[str, Any], array_type: type = np
         if once.keeps:
             raise NotRepeated("an array of the step is kept by what the step calls")
         again = _record(step, xp, arrays, Tape(array_type, before=tape))
-        if Surroundings(step).facts != once.facts:
+        if len(again.operations) < len(tape.operations) or Surroundings(step).facts != once.facts:
             again.not_repeated()
     except BaseException:
         found.restore()
@@ -68,7 +68,6 @@ def _record(step: Step, xp: Any, arrays: Mapping[str, Any], tape: Tape) -> Tape:
         tape.given = {name: tape.stand_in(array) for name, array in arrays.items()}
         with np.errstate(all="ignore"):
             step(TraceNamespace(tape, xp), dict(tape.given))
-        tape.end()
     except Exception:
         if tape.refused is None:
             raise
@@ -79,13 +78,11 @@ def _record(step: Step, xp: Any, arrays: Mapping[str, Any], tape: Tape) -> Tape:
 
 def _place(error: CannotRecord) -> str:
     """Return where outside of xpnet a recording was given up, if it was."""
-    place, trace = "", error.__traceback__
-    while trace is not None:
-        frame, line, trace = trace.tb_frame, trace.tb_lineno, trace.tb_next
+    place = ""
+    for frame, line in walk_tb(error.__traceback__):
         if frame.f_globals.get("__name__", "").partition(".")[0] not in ("xpnet", "numpy", "array_api_compat"):
-            code = frame.f_code
-            name = code.co_qualname.rpartition("<locals>.")[2]
-            place = f", in {name} ({PurePath(code.co_filename).name}, line {line})"
+            name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
+            place = f", in {name} ({PurePath(frame.f_code.co_filename).name}, line {line})"
     return place
 
 

@@ -1,4 +1,4 @@
-"""What a step finds on the host, and may change there: attributes, lists, counts, generators of random numbers.
+"""What a step finds on the host, and may change there: attributes, variables, counts, generators of random numbers.
 
 What changes again in a second recording would change in each step, which is then not recorded. And what the recordings
 have changed is put back, so that the step as it is written finds everything as it was.
@@ -9,128 +9,82 @@ from __future__ import annotations
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from itertools import islice
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from xpnet.backends.base import Backend
 from xpnet.backends.tape.traced import Traced
 
-OURS = ("xpnet", "array_api_compat")
+OURS = ("xpnet", "array_api_compat", "cupy")
 NEUTRAL = ("builtins", "collections", "functools", "numpy", "random")
 """Whose objects belong to those with whom they are found."""
-PASSED_BY = (Traced, ModuleType, type, str, int, float, type(None))
-MOST = 5_000
-"""Objects that are looked at."""
+VALUES = (str, int, float, complex, bytes, np.generic)
+PASSED_BY = (Backend, Traced, ModuleType, *VALUES)
+LEADING = ("__closure__", "__defaults__", "__kwdefaults__", "__self__", "__func__", "func", "cell_contents")
+"""Attributes of functions, methods and their variables that lead on."""
+MOST = 10_000
+"""Things that are looked at."""
 SMALL = 1 << 16
 """Bytes up to which the content of an array is looked at."""
 
 
-class Named:
-    """The variables of a module that a function names, or the attributes of an object that keeps them in slots."""
+def _named(function: FunctionType) -> dict[str, Any]:
+    """Return the variables of its module that a function names."""
 
-    def __init__(self, names: Iterable[str], get: Callable[[str], Any], put: Callable[[str, Any], Any]) -> None:
-        self.names, self.get, self.put = dict.fromkeys(names), get, put
+    def names(code: CodeType) -> Iterator[str]:
+        yield from code.co_names
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                yield from names(constant)
 
-    def now(self) -> dict[str, Any]:
-        """Return what they are."""
-        return {name: value for name in self.names if (value := self.get(name)) is not None}
-
-    def restore(self, values: dict[str, Any]) -> None:
-        """Let them be what they were."""
-        for name, value in values.items():
-            self.put(name, value)
+    variables = function.__globals__
+    return {name: variables[name] for name in names(function.__code__) if name in variables}
 
 
-def _variables(names: Iterable[str], module: dict[str, Any]) -> Named:
-    return Named(names, module.get, module.__setitem__)
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
-
-
-def _refill(container: Any, content: Any) -> None:
-    container.clear()
-    (container.extend if isinstance(container, list | deque) else container.update)(content)
+def _refill(container: dict[Any, Any], content: dict[Any, Any]) -> None:
+    for name in container.keys() - content.keys():
+        del container[name]
+    container.update(content)
 
 
 class Kind(NamedTuple):
-    """Something that can change: how its content is got and put back."""
+    """Something that can change: how its content is got and put back, and whether that is compared as a whole."""
 
-    type: type | tuple[type, ...]
     get: Callable[[Any], Any]
     put: Callable[[Any, Any], Any]
+    whole: bool = False
 
 
-STATES = (
-    Kind(
-        np.random.Generator, lambda g: g.bit_generator.state, lambda g, state: setattr(g.bit_generator, "state", state)
+KINDS: dict[type, Kind] = {
+    np.random.Generator: Kind(
+        lambda g: g.bit_generator.state, lambda g, state: setattr(g.bit_generator, "state", state), True
     ),
-    Kind(np.random.RandomState, lambda g: g.get_state(), lambda g, state: g.set_state(state)),
-    Kind(random.Random, lambda g: g.getstate(), lambda g, state: g.setstate(state)),
-    Kind(np.ndarray, np.copy, np.copyto),
-)
-"""What is compared by value."""
-CONTAINERS = (
-    Kind(Named, Named.now, Named.restore),
-    Kind(CellType, lambda c: [c.cell_contents], lambda c, content: setattr(c, "cell_contents", content[0])),
-    Kind(dict, dict, _refill),
-    Kind((list, set, deque), list, _refill),
-    Kind((tuple, frozenset), list, lambda *_: None),
-)
-"""What holds other things."""
+    np.random.RandomState: Kind(np.random.RandomState.get_state, np.random.RandomState.set_state, True),
+    random.Random: Kind(random.Random.getstate, random.Random.setstate, True),
+    np.ndarray: Kind(np.copy, np.copyto, True),
+    FunctionType: Kind(_named, lambda f, variables: f.__globals__.update(variables)),
+    CellType: Kind(lambda cell: cell.cell_contents, lambda cell, content: setattr(cell, "cell_contents", content)),
+    dict: Kind(dict, _refill),
+    list: Kind(list, lambda items, content: items.__setitem__(slice(None), content)),
+}
 
 
-def _kind(cls: type) -> Kind | None:
-    return next((kind for kind in (*STATES, *CONTAINERS) if issubclass(cls, kind.type)), None)
-
-
-def _entries(content: Any) -> list[Any]:
-    """Return what is in a container, given its content."""
-    return [*content.values()] if isinstance(content, dict) else content
-
-
-def _leads_to(item: Any, kind: Kind | None, own: bool) -> list[Any]:
-    """Return the objects that one goes on to from an object, and from its class if it is the user's own."""
-    if kind is not None:
-        return _entries(kind.get(item))
-    if isinstance(item, FunctionType):
-        cells = [cell for cell in item.__closure__ or () if cell != CellType()]  # but those that are still empty
-        return [*cells, *(item.__defaults__ or ()), *(_named_by(item) if own else ())]
-    parts = [getattr(item, name) for name in ("__self__", "__func__", "func") if hasattr(type(item), name)]
-    classes = [cls for cls in type(item).__mro__ if own and _module(cls) not in (*OURS, *NEUTRAL)]
-    slots = [name for cls in classes for name in vars(cls).get("__slots__", ())]
-    if slots:
-        parts.append(Named(slots, partial(_attribute, item), partial(object.__setattr__, item)))
-    return [*parts, getattr(item, "__dict__", None), *(part for cls in classes for part in vars(cls).values())]
-
-
-def _attribute(item: Any, name: str) -> Any:
-    return getattr(item, name, None)
-
-
-def _named_by(function: FunctionType) -> list[Named]:
-    """Return the variables that a function names, of its own module and of the modules that it names."""
-    names, variables = [*_names(function.__code__)], function.__globals__
-    modules = [vars(m) for name in names if isinstance(m := variables.get(name), ModuleType) and _module(m) not in OURS]
-    return [_variables(names, module) for module in (variables, *modules)]
-
-
-def _module(thing: Any) -> str:
-    """Return the name of the package from which something comes."""
-    name = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
-    return str(name).partition(".")[0]
-
-
-def _fact(content: Any) -> Any:
-    """Return what can be compared of a container's entry."""
-    return repr(content) if isinstance(content, (str, int, float, complex, bytes)) else type(content).__name__
+def _parts(item: Any, users: bool) -> list[Any]:
+    """Return the objects that one goes on to from an object, and from its class if that is a user's own."""
+    if isinstance(item, dict | list | tuple | set | frozenset | deque):
+        return [*(item.values() if isinstance(item, dict) else item)]
+    if isinstance(item, type):
+        return [*item.__bases__, *vars(item).values()] if users else []
+    parts = [getattr(item, name, None) for name in LEADING if hasattr(type(item), name)]
+    if users:
+        slots = (name for cls in type(item).__mro__ for name in vars(cls).get("__slots__", ()))
+        parts += [type(item), *(getattr(item, name, None) for name in slots)]
+        parts += _named(item).values() if isinstance(item, FunctionType) else ()
+    return [*parts, getattr(item, "__dict__", None)]
 
 
 class Surroundings:
@@ -145,44 +99,37 @@ class Surroundings:
     """
 
     def __init__(self, step: Any) -> None:
-        self._saved: list[tuple[Any, Kind, Any]] = []
         self.facts: list[Any] = []
-        self.keeps = False
-        queue = deque([(step, False), (random.random, True), (np.random.random, True)])
-        seen: dict[int, Any] = {}
-        kinds: dict[type, Kind | None] = {}
-        while queue and len(seen) < MOST:
-            item, own = queue.popleft()
-            if id(item) in seen:
+        self._saved: list[tuple[Kind, Any, Any]] = []
+        queue, seen = [(step, False), (random.random, True), (np.random.random, True)], set()
+        for item, own in islice(queue, MOST):  # it becomes longer meanwhile
+            cls = type(item)
+            if own:
+                self.facts.append(repr(item) if issubclass(cls, VALUES) else cls.__name__)
+            if id(item) in seen or issubclass(cls, PASSED_BY):
                 continue
-            seen[id(item)], cls = item, type(item)
-            kind = kinds[cls] if cls in kinds else kinds.setdefault(cls, _kind(cls))
-            module = _module(item if cls is FunctionType else cls)
-            neutral = module in NEUTRAL or cls is Named
+            if cls is CellType and item == CellType():  # which is still empty
+                continue
+            seen.add(id(item))
+            module = str((item if issubclass(cls, FunctionType | type) else cls).__module__).partition(".")[0]
+            neutral = module in NEUTRAL
             own = own if neutral else module not in OURS
-            if own and kind is not None:
-                self._save(item, kind)
-            if kind not in STATES:
-                inside = _leads_to(item, kind, own and not neutral)
-                self.keeps |= own and any(type(part) is Traced for part in inside)
-                queue.extend((part, own) for part in inside if not isinstance(part, PASSED_BY))
+            if own:
+                self._save(item)
+            queue += [(part, own) for part in _parts(item, own and not neutral)]
+        self.keeps = any(own and type(item) is Traced for item, own in queue)
 
-    def _save(self, item: Any, kind: Kind) -> None:
-        if kind.type is np.ndarray and (item.nbytes > SMALL or not item.flags.writeable or item.dtype.hasobject):
+    def _save(self, item: Any) -> None:
+        kind = next((KINDS[cls] for cls in type(item).__mro__ if cls in KINDS), None)
+        is_array = isinstance(item, np.ndarray)
+        if kind is None or (is_array and (item.nbytes > SMALL or not item.flags.writeable or item.dtype.hasobject)):
             return
         content = kind.get(item)
-        self._saved.append((item, kind, content))
-        self.facts.append(pickle.dumps(content) if kind in STATES else [*map(_fact, _entries(content))])
+        self._saved.append((kind, item, content))
+        if kind.whole:
+            self.facts.append(pickle.dumps(content))
 
     def restore(self) -> None:
-        """Put back what has changed."""
-        for item, kind, before in self._saved:
-            now = kind.get(item)
-            if kind in STATES:
-                same = pickle.dumps(now) == pickle.dumps(before)
-            elif isinstance(before, dict):
-                same = now.keys() == before.keys() and all(now[name] is before[name] for name in before)
-            else:
-                same = len(now) == len(before) and all(a is b for a, b in zip(now, before, strict=True))
-            if not same:
-                kind.put(item, before)
+        """Put back what they were."""
+        for kind, item, content in self._saved:
+            kind.put(item, content)

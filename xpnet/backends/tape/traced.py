@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from xpnet.backends.tape.hollow import hollow, small, strides_like
+from xpnet.backends.tape.hollow import NOWHERE, Hollow, small, strides_like
 from xpnet.backends.tape.operators import CannotRecord, NotRepeated, Operators, View
 from xpnet.typing import HostArray, Shape
 
@@ -57,25 +57,18 @@ class Operation:
         """Return the arrays that are read, and the one that is written."""
         return [*[o for o in self.operands if type(o) is Traced], self.target]
 
-    def equals(self, other: Operation) -> bool:
-        """Say whether an operation of another recording is the same: calls, numbers, places, and constants by value."""
-
-        return (
-            (self.kind, self.options, len(self.operands)) == (other.kind, other.options, len(other.operands))
-            and (self.function is other.function or repr(self.function) == repr(other.function))
-            and all(map(_equal, (*self.operands, self.target), (*other.operands, other.target)))
-        )
+    def facts(self) -> Any:
+        """Return what has to be the same in another recording: calls, numbers, places, and constants by value."""
+        function = repr(self.function) if self.kind == "other" else self.function
+        return self.kind, function, self.options, [*map(_facts, (*self.operands, self.target))]
 
 
-def _equal(a: Any, b: Any) -> bool:
-    if type(a) is not Traced or type(b) is not Traced:
-        return repr(a) == repr(b)
-    x, y = a.array, b.array
-    if x.shape != y.shape or x.strides != y.strides or x.dtype != y.dtype or a.buffer.number != b.buffer.number:
-        return False
-    if a.buffer.kind in ("constant", "changed"):
-        return x.tobytes() == y.tobytes()
-    return not a.path or bool(x.ctypes.data == y.ctypes.data)
+def _facts(a: Any) -> Any:
+    if type(a) is not Traced:
+        return repr(a)
+    x, constant = a.array, a.buffer.kind in ("constant", "changed")
+    content = x.tobytes() if constant else x.ctypes.data if a.path else None
+    return a.buffer.number, x.dtype, x.shape, x.strides, content
 
 
 class Tape:
@@ -128,17 +121,18 @@ class Tape:
 
     def owned(self, array: Any) -> Traced:
         """Return a stand-in for an array that a layer has of its own, which each step is going to read anew."""
+        if type(array) is Traced:
+            return array
         if not self.on_host or type(array) is not np.ndarray or array.dtype.kind not in "biuf":
             self.refuse(f"a {type(array).__name__} of the layer's own is among the arrays")
         key = array.ctypes.data, array.shape, array.strides, array.dtype
         if key not in self._owned:
             content = hashlib.blake2b(array.tobytes()).digest()
             if self._before is not None:
-                if key not in self._before._owned:
-                    self.refuse(
-                        "an array is made by NumPy itself, not by xp, and may be another one each time", NotRepeated
-                    )
-                if self._before._owned[key][1] != content:
+                _, earlier = self._before._owned.get(key) or (None, None)
+                if earlier is None:
+                    self.refuse("an array is made by NumPy itself, not by xp, and may differ each time", NotRepeated)
+                if earlier != content:
                     self.not_repeated()
             self._owned[key] = self._new(array, "given"), content
         return self._owned[key][0]
@@ -161,7 +155,7 @@ class Tape:
         return self._new(self._hollow(shape, like.dtype, strides_like(like, shape)), "result", single)
 
     def _hollow(self, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> HostArray:
-        array = hollow(shape, dtype, strides, self._size)
+        array = Hollow(shape, dtype, NOWHERE, self._size, strides)
         self._size += (array.nbytes // 64 + 1) * 64
         return array
 
@@ -200,7 +194,7 @@ class Tape:
                 self.refuse("an array of an earlier recording is used", NotRepeated)
         if self._before is not None:
             k, before = len(self.operations), self._before.operations
-            if k >= len(before) or not operation.equals(before[k]):
+            if k >= len(before) or operation.facts() != before[k].facts():
                 self.not_repeated()
         self.operations.append(operation)
 
@@ -211,11 +205,6 @@ class Tape:
             "numbers, a clock or a counter (for random numbers see how Dropout makes them from its context)",
             NotRepeated,
         )
-
-    def end(self) -> None:
-        """Give up if the other recording has more operations."""
-        if self._before and len(self.operations) < len(self._before.operations):
-            self.not_repeated()
 
     def elementwise(self, ufunc: np.ufunc, *operands: Any) -> Traced:
         """Record a function of each number alone. Python numbers take the data type of the array beside them."""
