@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.errors import ConfigError, NonFiniteError, XpnetError
-from xpnet.training.slices import tree_sum
+from xpnet.errors import ConfigError, NonFiniteError, XpnetError, warn_user
+from xpnet.parallel.exchange import Exchange
+from xpnet.parallel.nccl import NCCL, why_not
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number, check_size
 
 INSTALL = 'pip install "xpnet[mpi]"'
 
 
-def load_mpi() -> Any:
-    """Return the module `mpi4py.MPI`, or raise with what to install."""
+def all_processes() -> Any:
+    """Return mpi4py's communicator of all processes, or raise with what to install."""
     try:
         from mpi4py import MPI as module
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # mpi4py finds no MPI library
         raise ConfigError(
-            f"parallel='mpi' needs mpi4py and an MPI library ({error}). Install them: {INSTALL}; start with: "
+            f"parallel='mpi' needs mpi4py and an MPI library ({error}). Install them: {INSTALL} mpich; start with: "
             "mpiexec -n 4 python train.py"
         ) from None
-    return module
+    return module.COMM_WORLD
 
 
 class MPI:
     """The processes of an MPI job share each step of a training, with the same bits for any number of them.
 
     Every process runs the same program with the same data, network and settings, which is checked before the first
-    step. Process 0 prints, and writes checkpoints. What one process raises ends all of them.
+    step and after each epoch. Process 0 prints, writes checkpoints, and decides whether to stop. An exception on one
+    process ends all of them.
 
     Parameters
     ----------
@@ -50,6 +53,11 @@ class MPI:
         Seconds to wait for the other processes; then those that have not come are named, and all are ended.
     communicator : mpi4py communicator, optional
         The processes that take part; by default all.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this process, from 0, and of all.
 
     Raises
     ------
@@ -64,35 +72,64 @@ class MPI:
     def __init__(self, slices: int = 4, timeout: float = 600.0, communicator: Any = None) -> None:
         self.slices = check_size("MPI: slices", slices)
         self.timeout = check_number("MPI: timeout", timeout, 0.0, low_open=True)
-        self._mpi = load_mpi()
-        self._comm = self._mpi.COMM_WORLD if communicator is None else communicator
-        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self._given, self._comm = communicator, all_processes() if communicator is None else communicator
+        self.rank, self.size = int(self._comm.Get_rank()), int(self._comm.Get_size())
         self._signal: int | None = None
         self._agreed: BaseException | None = None
+        self._exchanges: dict[Any, Callable[[Array], Array]] = {}
         if slices & (slices - 1) or self.size & (self.size - 1) or self.size > slices:
             raise ConfigError(
                 f"{self.size} processes cannot share {slices} slices: both must be powers of two, and a process needs "
                 f"a slice. Start 1, 2 or 4 processes, or pass parallel=xpnet.parallel.MPI(slices=8)"
             )
 
+    def __reduce__(self) -> Any:
+        return MPI, (self.slices, self.timeout, self._given)
+
     # ------------------------------------------------------------------------------------ exchange
 
     def total(self, part: Array, backend: Backend) -> Array:
-        """Return the sum, by the tree, of the vectors that all processes give.
-
-        Each process gets every version of its own piece of the vector, adds these up, and gives the sum to the others:
-        2 N (P - 1) / P numbers travel to and from each, as few as possible.
-        """
+        """Return the sum, by the tree, of the vectors that all processes give; the next call may overwrite it."""
         if self.size == 1:
             return part
-        vector, P = backend.to_numpy(part), self.size
-        padded = np.zeros((P, -(-vector.size // P)), vector.dtype)
-        padded.reshape(-1)[: vector.size] = vector
-        versions = np.empty_like(padded)
-        self._swap([*padded], [*versions])
-        padded[...] = tree_sum([*versions])
-        self._swap([*padded], [*versions])
-        return backend.asarray(versions.reshape(-1)[: vector.size])
+        key = (backend, part.shape, part.dtype)
+        if key not in self._exchanges:
+            self._exchanges[key] = self._exchange(part, backend)
+        return self._exchanges[key](part)
+
+    def _exchange(self, part: Array, backend: Backend) -> Callable[[Array], Array]:
+        """Return what adds up vectors like `part`: from device to device if that can be, else by the host."""
+        length, dtype = int(part.shape[0]), backend.to_numpy(part[:0]).dtype
+        if backend.name.partition(":")[0] == "cupy":
+            self._check_devices(backend)
+            cupy = sys.modules["cupy"]
+            reasons = [reason for reason in self._all(why_not(cupy)) if reason]  # the same on all processes
+            if not reasons:
+                nccl = NCCL(cupy, self.rank, self.size, self.decide)
+                return Exchange(self.size, lambda n: backend.asarray(np.zeros(n, dtype)), length, nccl.swap)
+            if self.rank == 0:
+                reason = f"arrays go from GPU to GPU by way of the host, which is slower: {reasons[0]}"
+                warn_user(reason, RuntimeWarning)
+        by_host = Exchange(self.size, lambda n: np.zeros(n, dtype), length, self._swap)
+        return lambda vector: backend.asarray(by_host(backend.to_numpy(vector)))
+
+    def _check_devices(self, backend: Backend) -> None:
+        """Raise `ConfigError` on all processes if two of them compute on one device."""
+        places = [tuple(place) for place in self._all([platform.node(), backend.name])]
+        for q, place in enumerate(places):
+            if place in places[:q]:
+                self._agreed = ConfigError(
+                    f"processes {places.index(place)} and {q} both compute on {place[1]!r} of {place[0]}, and a device "
+                    "is for one process: start at most as many processes as there are devices, and give each its own: "
+                    'backend=f"cupy:{xpnet.parallel.MPI().local_rank}"'
+                )
+                raise self._agreed
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process among those of the same machine."""
+        names = self._all(platform.node())
+        return names[: self.rank].count(names[self.rank])
 
     def _swap(self, give: Sequence[HostArray], take: Sequence[HostArray]) -> None:
         """Give ``give[q]`` to process q, and take what it gives into ``take[q]``."""
@@ -101,7 +138,8 @@ class MPI:
         going = [self._comm.Isend(give[q], q) for q in others]
         take[self.rank][...] = give[self.rank]
         latest = time.monotonic() + self.timeout
-        while not self._mpi.Request.Testall([*coming.values(), *going]):
+        waiting = [*coming.values(), *going]
+        while waiting := [request for request in waiting if not request.Test()]:
             if time.monotonic() > latest:
                 late = [q for q, request in coming.items() if not request.Test()]
                 self._abort(f"waited {self.timeout:g} s for process {', '.join(map(str, late)) or 'unknown'}")
@@ -120,7 +158,7 @@ class MPI:
         """Raise `ConfigError` on all processes, naming what differs, if they do not all give the same facts."""
         given = self._all(dict(facts))
         lines = []
-        for name in facts:
+        for name in dict.fromkeys(name for one in given for name in one):
             values = [one.get(name) for one in given]
             odd = [q for q, value in enumerate(values) if value != values[0]]
             if odd:
@@ -139,14 +177,14 @@ class MPI:
     # ----------------------------------------------------------------------------------- how it ends
 
     @property
-    def asked_to_stop(self) -> bool:
-        """Whether this process has got SIGINT or SIGTERM."""
-        return self._signal is not None
+    def asked(self) -> float:
+        """What this process adds to the sum by which all hear of a signal: 0, for SIGINT 1, for SIGTERM more."""
+        return 0.0 if self._signal is None else 1.0 if self._signal == signal.SIGINT else self.size + 1.0
 
-    def leave(self) -> BaseException:
-        """Return what all processes raise after the step in which one of them was asked to stop."""
-        interrupt, self._signal = self._signal == signal.SIGINT, None
-        self._agreed = KeyboardInterrupt() if interrupt else SystemExit(128 + signal.SIGTERM)
+    def leave(self, asked: float) -> BaseException:
+        """Return what all processes raise after a step in which this sum was not zero."""
+        self._signal = None
+        self._agreed = SystemExit(128 + signal.SIGTERM) if asked > self.size else KeyboardInterrupt()
         return self._agreed
 
     @contextmanager
@@ -169,9 +207,12 @@ class MPI:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._signal is not None:  # it came after the last step
+            late, self._signal = self._signal, None
+            signal.raise_signal(late)
 
     def _abort(self, reason: str) -> None:
         """Say why, and end all processes."""
-        where = f"process {self.rank} of {self.size} on {self._mpi.Get_processor_name()}"
+        where = f"process {self.rank} of {self.size} on {platform.node()}"
         print(f"xpnet: {where} ends the training on all: {reason}", file=sys.stderr, flush=True)
         self._comm.Abort(1)

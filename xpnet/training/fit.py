@@ -22,7 +22,7 @@ from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 from xpnet.training.samples import Validation, check_optimizer, check_samples, fitting_batch, resident, set_aside
 from xpnet.training.slices import Workers
-from xpnet.training.state import training_facts
+from xpnet.training.state import training_facts, training_numbers
 from xpnet.training.trainer import Trainer
 from xpnet.validation import check_flag, check_size
 
@@ -67,16 +67,20 @@ def fit(
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
                 if workers is not None:
-                    workers.agree("training", training_facts(begun))
+                    asked = {"epochs": epochs, "steps between calls of callbacks": sorted(_pauses(items))}
+                    workers.agree("training", training_facts(trainer) | asked)
                 run = begun
                 with Progress(verbose if run.leads else False, epochs, trainer.steps_per_epoch) as progress:
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)
                         if workers is not None:
+                            workers.agree("numbers after an epoch", training_numbers(trainer))
                             run.stopped = workers.decide(run.stopped)
                 tell("on_end", run)
                 if "average" in trainer.arrays:
                     net.theta[...] = trainer.arrays["average"]
+                if workers is not None:
+                    workers.agree("numbers at the end", training_numbers(trainer))
                 return run.history
         except BaseException as error:
             # Whatever ended the training, what was measured until then is not lost.
@@ -94,11 +98,16 @@ def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
             getattr(item, event)(*what)
 
 
+def _pauses(items: Sequence[Callback]) -> set[int]:
+    """Return after multiples of which numbers of steps callbacks are called."""
+    return {item.every for item in items if item.every is not None}
+
+
 def _one_epoch(
     run: Run, items: list[Callback], told: Any, validation: Validation | None, progress: Progress
 ) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
-    pauses = [item.every for item in items if item.every is not None]
+    pauses = _pauses(items)
     while trainer.position < trainer.steps_per_epoch:
         trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
         progress.update(run.epoch, trainer.position)

@@ -51,8 +51,8 @@ class Workers(Protocol):
     slices: int
 
     @property
-    def asked_to_stop(self) -> bool:
-        """Whether this process has been asked to, by a signal."""
+    def asked(self) -> float:
+        """What this process adds to the sum by which all hear that one of them was asked to stop; else 0."""
 
     def total(self, part: Array, backend: Backend) -> Array:
         """Return the sum, by the tree, of the vectors that all processes give."""
@@ -63,8 +63,8 @@ class Workers(Protocol):
     def decide(self, value: Any) -> Any:
         """Return the value that process 0 gives."""
 
-    def leave(self) -> BaseException:
-        """Return what all processes raise after the step in which one of them was asked to stop."""
+    def leave(self, asked: float) -> BaseException:
+        """Return what all processes raise after a step in which this sum was not zero."""
 
     def shared(self) -> AbstractContextManager[None]:
         """Return a context of a training: within it signals are heard, and what one process raises ends all."""
@@ -159,12 +159,12 @@ class SlicedStep:
         for program in self._programs:
             program()
         *_, asked = pieces(self.net, total)
-        if self.workers.asked_to_stop:
-            asked[...] = 1.0
+        if self.workers.asked:
+            asked[...] = self.workers.asked
         total[...] = self.workers.total(total, backend)
         self._finish()
-        if float(backend.to_numpy(asked)[0]):
-            raise self.workers.leave()
+        if stop := float(backend.to_numpy(asked)[0]):
+            raise self.workers.leave(stop)
 
 
 def add_slices(xp: Any, a: Mapping[str, Array]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from hashlib import sha256
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -52,23 +52,23 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
     }
 
 
-def training_facts(run: Run) -> dict[str, Any]:
+def training_facts(trainer: Trainer) -> dict[str, Any]:
     """Return what must be equal on all processes that share a training, by what to call it; arrays as hashes."""
-    trainer, net = run.trainer, run.net
-    tensors, description = network_content(net)
-    digest = sha256()
-    for name, array in {**tensors, **trainer.export()[0]}.items():
-        digest.update(f"{name} {array.shape}\n".encode() + np.ascontiguousarray(array).tobytes())
+    net = trainer.net
     return {
-        "version of xpnet": version("xpnet"),
+        "version of xpnet": sys.modules["xpnet"].__version__,
         "version of NumPy": np.__version__,
-        "array library": net.backend.xp.__name__ if hasattr(net.backend.xp, "__name__") else net.backend.name,
-        **{f"network, {name}": value for name, value in description.items()},
-        "epochs": run.epochs,
+        "array library": net.backend.name.partition(":")[0],
+        **{f"network, {name}": value for name, value in network_content(net)[1].items()},
         **training_settings(trainer, ()),
         **training_counts(trainer),
-        "parameters": digest.hexdigest(),
+        **training_numbers(trainer),
     }
+
+
+def training_numbers(trainer: Trainer) -> dict[str, str]:
+    """Return a SHA-256 of each array that is carried from step to step."""
+    return {name: sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in trainer.export()[0].items()}
 
 
 def training_content(run: Run, settings: Any, callbacks: Sequence[Callback]) -> tuple[Tensors, dict[str, Any]]:

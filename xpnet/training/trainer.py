@@ -94,11 +94,11 @@ class Trainer(Steps):
 
         At least 64, and more where steps are so short that a look at the numbers would take longer. On a device that
         works ahead of the host a look is a wait: there it is a second's worth, so that progress is seen and Ctrl-C
-        is heard.
+        is heard. Processes that share a training look at the same time.
         """
         program = self._programs.get(self.feed.batch_size)
         several = CHUNK if program is None else 4 * program.unroll
-        if self.net.backend.asynchronous and self._pace:
+        if self.net.backend.asynchronous and self._pace and self.workers is None:
             several = int(1.0 / self._pace)
         return min(self.steps_per_epoch - self.position, max(CHUNK, several))
 
