@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from xpnet.typing import Array, HostArray
 from xpnet.validation import check_number, check_size
 
 INSTALL = 'pip install "xpnet[mpi]"'
+HEARD = 0.5
+"""Seconds in which the launcher passes on what a process says; what it has not passed on when all end is lost."""
 
 
 def all_processes() -> Any:
@@ -199,8 +202,9 @@ class MPI:
         try:
             yield
         except BaseException as error:
-            # What all processes raise is raised; what one of them raises would leave the others waiting.
-            if self.size > 1 and error is not self._agreed and not isinstance(error, NonFiniteError):
+            if self.size > 1 and (error is self._agreed or isinstance(error, NonFiniteError)):  # all processes raise it
+                self.decide(None)  # process 0 may write for a while, and some launchers end all when one has ended
+            elif self.size > 1:  # the others would wait
                 own = isinstance(error, XpnetError)  # which says all that there is to say
                 self._abort("".join(traceback.format_exception(error, limit=0 if own else None)))
             raise
@@ -211,8 +215,11 @@ class MPI:
             late, self._signal = self._signal, None
             signal.raise_signal(late)
 
-    def _abort(self, reason: str) -> None:
+    def _abort(self, reason: str) -> NoReturn:
         """Say why, and end all processes."""
         where = f"process {self.rank} of {self.size} on {platform.node()}"
+        sys.stdout.flush()
         print(f"xpnet: {where} ends the training on all: {reason}", file=sys.stderr, flush=True)
+        time.sleep(HEARD)
         self._comm.Abort(1)
+        os._exit(1)  # Abort may return while the launcher is still about to end the others
