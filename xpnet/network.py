@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,13 +18,12 @@ from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
 from xpnet.model.predict import evaluate, predict, predict_proba
 from xpnet.optimizers import Optimizer
-from xpnet.parallel.mpi import MPI
+from xpnet.parallel.mpi import MPI, shared
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
 from xpnet.training.fit import fit
 from xpnet.training.history import History
 from xpnet.typing import HostArray
-from xpnet.validation import named
 
 
 class Network(Model):
@@ -142,8 +140,7 @@ class Network(Model):
         -----
         An exception that ends the training carries the history so far as its attribute ``history``.
         """
-        workers = None if parallel is None else named("parallel", parallel, {"mpi": MPI}, MPI)
-        with contextlib.nullcontext() if workers is None else workers.shared():
+        with shared(parallel) as workers:
             return fit(
                 self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
                 validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from math import inf, prod
@@ -16,9 +17,11 @@ import array_backends
 import cases
 import golden
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 import xpnet
 from xpnet.backends.cpu.replay import Replay
+from xpnet.estimators import MLPClassifier
 from xpnet.parallel import MPI
 
 RNG = np.random.default_rng(3)
@@ -70,6 +73,18 @@ def trainings(way: str) -> Iterator[tuple[str, Any]]:
         for name, case in golden.half_precision():
             sizes, fit = case.args
             yield name, partial(golden.trained, sizes, fit | shared, **case.keywords, backend=backend)
+        for solver in ("adam", "sgd", "early", "dropout", "xpnet"):
+            options = golden.SOLVERS[solver] | {"batch_size": 32, "max_iter": 3} | shared
+            yield f"classifier {solver}", partial(estimated, options)
+
+
+def estimated(options: dict[str, Any]) -> str:
+    """Fit a classifier to weighted samples, and train it for some more."""
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        est = MLPClassifier(**golden.OPTIONS | options).fit(golden.X, golden.CLASSES, sample_weight=golden.WEIGHTS)
+        if not est.early_stopping:
+            est.partial_fit(golden.X[:50], golden.CLASSES[:50])
+    return golden.digest(*est.coefs_, *est.intercepts_, [est.loss_])
 
 
 def hashes() -> dict[str, dict[str, str]]:

@@ -15,6 +15,7 @@ from xpnet.layers import LAYERS, Activation, Dropout, RandomCutout, RandomFlip, 
 from xpnet.network import Network
 from xpnet.training.feed import TINY, Batch, Feed, SparseRows
 from xpnet.training.objective import Objective
+from xpnet.training.slices import Workers
 from xpnet.training.steps import Steps
 from xpnet.training.trainer import Trainer
 from xpnet.typing import Array, HostArray
@@ -65,11 +66,13 @@ class EpochTrainer(Trainer):
         Draws the order of every epoch.
     epochs : int
         How many epochs are expected; a few steps are not worth the time that recording one takes.
+    workers : Workers, optional
+        The processes that share each step.
     """
 
     def __init__(
         self, net: Network, state: SolverState, data: Samples, batch_size: int, alpha: float, shuffle: bool,
-        rng: np.random.RandomState, epochs: int,
+        rng: np.random.RandomState, epochs: int, workers: Workers | None = None,
     ) -> None:  # fmt: skip
         self.state, self.data, weight, order = state, data, data.weight, np.arange(len(data))
 
@@ -87,7 +90,7 @@ class EpochTrainer(Trainer):
         # Not every library can add to a uint32, and often no layer wants to know the step.
         unused = all(type(layer) in DETERMINISTIC for layer in net.layers)
         step = np.asarray([state.step % 2**32], dtype=np.int64 if unused else np.uint32)
-        Steps.__init__(self, net, state.optimizer, feed, ScaledPenalty(net, alpha), None, step)
+        Steps.__init__(self, net, state.optimizer, feed, ScaledPenalty(net, alpha), None, step, workers)
         self._counts = (0, 0, state.step)
 
     def _slots(self) -> dict[str, Array]:
@@ -106,6 +109,6 @@ class EpochTrainer(Trainer):
         return self.finish_epoch()
 
     def _program(self, size: int) -> Program:
-        if self.few and size not in self._programs:
+        if self.few and self.workers is None and size not in self._programs:
             self._programs[size] = Eager(self.make_step(size), self.net.backend.xp, self.arrays)
         return super()._program(size)

@@ -21,7 +21,7 @@ from xpnet.errors import ConfigError, NonFiniteError, XpnetError, warn_user
 from xpnet.parallel.exchange import Exchange
 from xpnet.parallel.nccl import NCCL, why_not
 from xpnet.typing import Array, HostArray
-from xpnet.validation import check_number, check_size
+from xpnet.validation import check_number, check_size, named
 
 INSTALL = 'pip install "xpnet[mpi]"'
 HEARD = 0.5
@@ -223,3 +223,14 @@ class MPI:
         time.sleep(HEARD)
         self._comm.Abort(1)
         os._exit(1)  # Abort may return while the launcher is still about to end the others
+
+
+@contextmanager
+def shared(parallel: str | MPI | None) -> Iterator[MPI | None]:
+    """Return a context of a training with the processes that share it, if `parallel` names any."""
+    if parallel is None:
+        yield None
+        return
+    workers = named("parallel", parallel, {"mpi": MPI}, MPI, ", or an xpnet.parallel.MPI")
+    with workers.shared():
+        yield workers
