@@ -30,6 +30,7 @@ OTHERS = {
     "tutorials/check_gradients.md": "tests/gradients",
     "worked_example.md": "tests/gradients",
     "convolution.md": "tests/gradients",
+    "howto/processes.md": "tests/parallel",
 }
 LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}", "{results}"}
 
