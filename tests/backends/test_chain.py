@@ -17,7 +17,7 @@ from xpnet.backends.tape import record as tape
 pytest.importorskip("llvmlite", reason="the extra fast is not installed")
 
 from xpnet.backends.cpu import borrowed
-from xpnet.backends.cpu.chain import Chain, Piece
+from xpnet.backends.cpu.chain import Chain, Piece, Task
 
 DTYPES = ["float32", "float64"]
 
@@ -28,7 +28,7 @@ def bits(a: Any) -> bytes:
 
 def run(made: list[Piece] | None) -> None:
     assert made is not None
-    Chain(made)()
+    Chain([Task(made)])()
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> list[Piece] | None:
@@ -279,7 +279,7 @@ def test_many_steps_are_asked_for_only_where_they_are_short() -> None:
 
 
 def compiled_plan(step: Any, arrays: dict[str, np.ndarray]) -> list[Any]:
-    recorded = tape.record(step, NumpyBackend.xp, arrays)
+    recorded = tape.record(step, NumpyBackend().xp, arrays)
     program = Replay(recorded)
     program.compile(recorded)
     return program._calls

@@ -1,10 +1,12 @@
-"""OpenBLAS, the library of matrix products that comes with NumPy: its functions, and for whom its kernels are."""
+"""OpenBLAS, the library of matrix products that comes with NumPy: functions, kernels, and its number of threads."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ class OpenBlas:
         The processor for which its kernels were made.
     size : ctypes type
         The type of the sizes that its functions take.
+    threads, set_threads : callable
+        Return, or change, how many threads of its own it may use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +42,8 @@ class OpenBlas:
         name.restype = ctypes.c_char_p
         self.kernels = bytes(name()).decode()
         self.size: Any = ctypes.c_int64 if self._ending[1] else ctypes.c_int
+        self.threads: Callable[[], int] = self._library[self._named("openblas_get_num_threads")]
+        self.set_threads: Callable[[int], None] = self._library[self._named("openblas_set_num_threads")]
 
     def _named(self, name: str) -> str:
         before, after = self._ending
@@ -65,6 +71,56 @@ def of_numpy() -> OpenBlas | None:
     NumPy has loaded it already; this only finds it.
     """
     return in_folder(Path(np.__file__).parent.parent / "numpy.libs")
+
+
+class Single:
+    """A context in which products are done by one thread, the caller's; afterwards the setting is as it was found.
+
+    OpenBLAS has one setting for a process: it is left alone again when the last of all threads that want this is done.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: dict[int, int] = {}  # how often, by thread
+        self._found = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+
+    def usual(self) -> int | None:
+        """Return the number of threads that is set outside of this context; None where nobody can tell."""
+        blas = of_numpy()
+        return None if blas is None else self._found if self._inside else blas.threads()
+
+    def __enter__(self) -> None:
+        me, blas = threading.get_ident(), of_numpy()
+        with self._lock:
+            if blas is not None and not self._inside:
+                self._found = blas.threads()
+                blas.set_threads(1)
+            self._inside[me] = self._inside.get(me, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        me = threading.get_ident()
+        with self._lock:
+            self._inside[me] -= 1
+            if not self._inside[me]:
+                del self._inside[me]
+                self._restore()
+
+    def _restore(self) -> None:
+        blas = of_numpy()
+        if blas is not None and not self._inside:
+            blas.set_threads(self._found)
+
+    def _forked(self) -> None:
+        """Forget the other threads, which this process does not have."""
+        me, inside, self._lock = threading.get_ident(), self._inside, threading.Lock()
+        if inside:
+            self._inside = {me: inside[me]} if me in inside else {}
+            self._restore()
+
+
+single = Single()
 
 
 def has_avx512(processor: Path = Path("/proc/cpuinfo")) -> bool:
