@@ -69,7 +69,8 @@ def _parts(maker: Maker, memory: Memory, fixed: bool, threads: int) -> list[list
 def _work(unit: Unit, parts: list[list[Piece]], memory: Memory) -> Work:
     reads = [memory.resolve(a) for op in unit for a in inputs(op)]
     writes = [memory.resolve(op.target) for op in unit]
-    weight = NUMBER * max(a.size for a in (*reads, *writes))
+    numbers = [a.size for a in (writes if unit[0].kind == "take" else (*reads, *writes))]
+    weight = NUMBER * max(numbers)
     if unit[0].kind in ("matmul", "adding"):
         weight = reads[0].size * writes[0].shape[-1]
     return Work(parts, reads, writes, weight)
