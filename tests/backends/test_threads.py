@@ -91,7 +91,14 @@ def signals() -> list[xpnet.Layer]:
 
 def rows() -> list[xpnet.Layer]:
     every = [ACTIVATIONS[name]() for name in ACTIVATIONS]
-    return [xpnet.Linear(128, 40), xpnet.LayerNorm(40), *every, xpnet.Linear(40, 30), xpnet.Dropout(0.2), xpnet.Linear(30, 3)]
+    return [
+        xpnet.Linear(128, 40),
+        xpnet.LayerNorm(40),
+        *every,
+        xpnet.Linear(40, 30),
+        xpnet.Dropout(0.2),
+        xpnet.Linear(30, 3),
+    ]
 
 
 SHAPES: dict[Any, tuple[int, ...]] = {images: (8, 8, 2), signals: (16, 8), rows: (128,)}
@@ -153,3 +160,261 @@ def test_all_layers_are_among_these() -> None:
     found = {name for make in SHAPES for name in classes(make())}
     assert found >= {cls.__name__ for cls in LAYERS.values()} - {"Activation"}
     assert {optimizer for _, optimizer in PAIRS} == set(OPTIMIZERS)
+
+
+# ---------------------------------------------------------------------------------------- OpenBLAS's own threads
+
+
+class Blas:
+    """Stands in for an OpenBLAS: what is set."""
+
+    def __init__(self, threads: int) -> None:
+        self.now = threads
+
+    def threads(self) -> int:
+        return self.now
+
+    def set_threads(self, threads: int) -> None:
+        self.now = threads
+
+
+@pytest.fixture
+def blas(monkeypatch: pytest.MonkeyPatch) -> Blas:
+    found = Blas(7)
+    monkeypatch.setattr(openblas, "of_numpy", lambda: found)
+    monkeypatch.setattr(openblas, "single", openblas.Single())
+    return found
+
+
+def test_the_number_of_threads_of_openblas_is_left_as_it_was_found(blas: Blas) -> None:
+    single = openblas.single
+
+    def fail() -> None:
+        with single:
+            with single:
+                assert blas.now == 1
+            assert blas.now == 1
+            assert single.usual() == 7
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert blas.now == 7
+    blas.now = 3  # by somebody else
+    with single:
+        assert blas.now == 1
+    assert blas.now == 3
+
+
+def test_it_is_set_back_when_the_last_of_several_threads_is_done(blas: Blas) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with openblas.single:
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with openblas.single:
+        thread.start()
+        inside.wait(10)
+    assert blas.now == 1
+    leave.set()
+    thread.join(10)
+    assert blas.now == 7
+
+
+@pytest.mark.skipif(openblas.of_numpy() is None, reason="this NumPy does not come with an OpenBLAS of its own")
+def test_training_and_predicting_leave_the_setting_alone_and_so_do_their_failures() -> None:
+    found: Any = openblas.of_numpy()
+    before = found.threads()
+    seen = []
+    net = xpnet.mlp([64, 300, 3], seed=1)
+    x, t = RNG.normal(size=(400, 64)).astype("float32"), np.arange(400) % 3
+    try:
+        found.set_threads(3)
+        look = xpnet.Activation(lambda xp, x: seen.append(found.threads()) or x, lambda xp, x: xp.ones_like(x))
+        watched = xpnet.Network([xpnet.Linear(64, 3), look], "cross_entropy")
+        watched.predict(x)
+        net.fit(x, t, epochs=1, verbose=False)
+        assert found.threads() == 3
+        with pytest.raises(xpnet.errors.NonFiniteError):
+            net.fit(x, t, epochs=1, optimizer=xpnet.SGD(1e30), verbose=False)
+        assert found.threads() == 3
+        assert set(seen) == {1}
+    finally:
+        found.set_threads(before)
+
+
+def test_as_many_threads_as_cores_unless_products_were_told_to_have_fewer(
+    monkeypatch: pytest.MonkeyPatch, blas: Blas
+) -> None:
+    monkeypatch.setattr("xpnet.backends.numpy.cores", lambda: 5)
+    assert NumpyBackend().threads == 5
+    blas.now = 2
+    assert NumpyBackend().threads == 2
+    assert NumpyBackend(6).threads == 6
+    monkeypatch.setattr(openblas, "of_numpy", lambda: None)
+    assert NumpyBackend().threads == 1  # whose threads another library's products have, nobody knows
+
+
+def test_the_number_of_threads_goes_with_the_backend_and_is_checked() -> None:
+    import pickle
+
+    backend = xpnet.backends.get("numpy", threads=3)
+    assert isinstance(backend, NumpyBackend)
+    assert backend.threads == pickle.loads(pickle.dumps(backend)).threads == 3
+    assert backend == xpnet.backends.get("numpy")
+    for threads in (0, 1.5, "2"):
+        with pytest.raises(xpnet.errors.ConfigError, match="threads must be"):
+            xpnet.backends.get("numpy", threads=threads)  # type: ignore[arg-type]
+    with pytest.raises(xpnet.errors.ConfigError, match="threads is an option of backend 'numpy' only"):
+        xpnet.backends.get("cupy", threads=2)
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong
+
+
+def in_time(action: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Do something in a thread of its own, and fail if it hangs."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "it hangs"
+    if failures:
+        raise failures[0]
+
+
+def test_what_a_helping_thread_raises_is_raised_and_everything_has_ended_then() -> None:
+    helpers, here, ended = Helpers(), threading.get_ident(), []
+
+    def part(number: int) -> None:
+        time.sleep(0.01)
+        ended.append(number)
+        if threading.get_ident() != here:
+            raise KeyError(number)
+
+    def share() -> None:
+        nonlocal here
+        here = threading.get_ident()
+        with pytest.raises(KeyError):
+            helpers.share([lambda k=k: part(k) for k in range(20)], 2)
+        count = len(ended)
+        time.sleep(0.05)
+        assert len(ended) == count
+
+    in_time(share)
+
+
+def test_an_interrupt_waits_for_what_the_others_are_writing() -> None:
+    helpers, begun, ended = Helpers(), threading.Event(), threading.Event()
+
+    def long() -> None:
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    def interrupted() -> None:
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    def share() -> None:
+        here = threading.get_ident()
+        parts = [lambda: interrupted() if threading.get_ident() == here else long()] * 2
+        with pytest.raises(KeyboardInterrupt):
+            helpers.share(parts, 1)
+        assert ended.is_set()
+
+    in_time(share)
+
+
+def test_without_any_thread_to_help_all_is_done_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    helpers, done = Helpers(), []
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    helpers.share([lambda: done.append(1)] * 5, 3)
+    assert done == [1] * 5
+
+
+@pytest.mark.usefixtures("everything_shared")
+def test_several_networks_train_in_several_threads_at_once() -> None:
+    case = CASES["rows"]
+    expected = trainer(case, "replayed", 1)
+    expected.run(30)
+    several = [trainer(case, how, 4) for how in WITH * 2]
+
+    def train(made: xpnet.Trainer) -> None:
+        for _ in range(30):
+            made.run(1)
+
+    threads = [threading.Thread(target=train, args=(made,), daemon=True) for made in several]
+    for thread in threads:
+        thread.start()
+    in_time(lambda: [thread.join() for thread in threads])
+    assert {digest(made) for made in several} == {digest(expected)}
+
+
+FORK = """
+import os, sys, warnings, numpy as np, xpnet
+from xpnet.backends.cpu import openblas, products, parts
+from xpnet.backends.cpu.replay import Replay
+warnings.simplefilter("ignore")
+Replay.patience, products.SHARED, products.LEAST, parts.LEAST = 0.0, 0, 1 << 12, 1 << 10
+try:
+    from xpnet.backends.cpu import chain
+    chain.WORTH = 0
+except ModuleNotFoundError:
+    pass
+x, t = np.random.default_rng(0).normal(size=(256, 64)).astype("float32"), np.arange(256) % 3
+def train(trainer):
+    trainer.run(40)
+    return trainer.net.theta.tobytes()
+def new():
+    net = xpnet.mlp([64, 128, 128, 3], backend=xpnet.backends.get("numpy", threads=4), seed=1)
+    return xpnet.Trainer(net, xpnet.Adam(), x, t, batch_size=128)
+first = new()
+train(first)
+child = os.fork() if sys.argv[1] == "fork" else 0
+again = train(first), train(new())
+if sys.argv[1] == "fork":
+    import hashlib
+    digest = hashlib.sha256(b"".join(again)).hexdigest()
+    if child == 0:
+        with open(sys.argv[2], "w") as file:
+            file.write(digest)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert open(sys.argv[2]).read() == digest
+print("trained")
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "end"])
+def test_a_process_that_forks_or_ends_after_a_training(how: str, tmp_path: Path) -> None:
+    """The child starts threads of its own; and nothing waits for threads when Python ends."""
+    if how == "fork" and not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    command = [sys.executable, "-c", FORK, how, str(tmp_path / "digest")]
+    environment = os.environ | {"PYTHONPATH": str(Path(xpnet.__file__).parents[1])}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said == "trained\n"
+
+
+@pytest.mark.usefixtures("everything_shared")
+def test_idle_threads_cost_nothing() -> None:
+    made = trainer(CASES["rows"], WITH[-1], 4)
+    made.run(4)
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.03
