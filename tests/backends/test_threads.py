@@ -111,14 +111,14 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def network(name: str) -> Callable[[Any], xpnet.Trainer]:
+def network(name: str, samples: int = SAMPLES) -> Callable[[Any], xpnet.Trainer]:
     layers, of_network, of_trainer = OPTIONS[name]
-    x = np.random.default_rng(4).normal(size=(SAMPLES, *SHAPES[layers])).astype("float32")
+    x = np.random.default_rng(4).normal(size=(samples, *SHAPES[layers])).astype("float32")
 
     def make(backend: Any) -> xpnet.Trainer:
         net = xpnet.Network(layers(), "cross_entropy", backend, seed=2, input_shape=SHAPES[layers], **of_network)
         optimizer = xpnet.AdamW(1e-3, clip_norm=0.5, weight_decay=0.01)
-        return xpnet.Trainer(net, optimizer, x, np.arange(SAMPLES) % 3, batch_size=BATCH, **of_trainer)
+        return xpnet.Trainer(net, optimizer, x, np.arange(samples) % 3, batch_size=BATCH, **of_trainer)
 
     return make
 
@@ -148,6 +148,20 @@ def test_every_number_of_threads_gives_the_same_bits_in_every_way_to_run_a_step(
         made.run(2 * made.steps_per_epoch)
         found[how, threads] = digest(made)
     assert len(set(found.values())) == 1, found
+
+
+@pytest.mark.skipif("compiled" not in WITH, reason="the extra fast is not installed")
+@pytest.mark.usefixtures("everything_shared")
+def test_what_needs_earlier_work_waits_for_it_through_hundreds_of_steps_in_one_call() -> None:
+    made = network("rows", 300 * BATCH)
+    found = []
+    for how, threads in (("replayed", 1), ("compiled", 2), ("compiled", 3)):
+        one = trainer(made, how, threads)
+        program: Any = one._program(BATCH)
+        program.unroll = 300 if how == "compiled" else 1
+        one.run(300)
+        found.append(digest(one))
+    assert len(set(found)) == 1
 
 
 def test_all_layers_are_among_these() -> None:
