@@ -48,23 +48,24 @@ class Compiler:
         """Return the function of each code. New ones are compiled together, which takes half the time."""
         with self._lock:
             found = {code: self._functions.get(code) for code in codes}
-            for wide in (True, False):
-                new = [code for code, function in found.items() if function is None and code.wide == wide]
+            for wide, quick in ((True, False), (False, False), (False, True)):
+                new = [c for c, function in found.items() if function is None and (c.wide, c.quick) == (wide, quick)]
                 if new:
-                    self._recent.append(self._compile(new, wide))
+                    self._recent.append(self._compile(new, wide, quick))
                     found |= zip(new, self._recent[-1], strict=True)
             self._functions.update(found)  # type: ignore[arg-type]
         return [found[code] for code in codes]  # type: ignore[misc]
 
-    def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
+    def _compile(self, codes: Sequence[Code], wide: bool, quick: bool = False) -> list[Function]:
         written, names = ir.Module(context=ir.Context()), [f"run{k}" for k in range(len(codes))]
         for name, code in zip(names, codes, strict=True):
             table = Table(written, name)
             code.write(table, table.builder)
             table.builder.ret_void()
         module = llvm.parse_assembly(str(written), llvm.create_context())
-        machine = llvm.Target.from_default_triple().create_target_machine(**self._processor, opt=2)
-        options = llvm.create_pipeline_tuning_options(speed_level=2)
+        effort = 0 if quick else 2
+        machine = llvm.Target.from_default_triple().create_target_machine(**self._processor, opt=effort)
+        options = llvm.create_pipeline_tuning_options(speed_level=effort)
         options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = wide, False, False
         passes = llvm.create_pass_builder(machine, options)
         manager = passes.getModulePassManager()

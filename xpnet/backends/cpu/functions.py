@@ -66,6 +66,8 @@ class Code:
 
     wide: ClassVar[bool] = False
     """Whether LLVM may do several turns of a loop at once."""
+    quick: ClassVar[bool] = False
+    """Whether it is compiled as it is written, in an eighth of the time: it hardly does anything itself."""
 
     def write(self, table: Table, b: Any) -> None:
         """Write the function."""
@@ -76,6 +78,7 @@ class Code:
 class Call(Code):
     """A call of the C function in the table's first slot, with what is in the others."""
 
+    quick: ClassVar[bool] = True
     kinds: str
 
     def write(self, table: Table, b: Any) -> None:
@@ -90,6 +93,7 @@ class Sweep(Code):
     first address; how often for each axis; and for each axis the distance for each array.
     """
 
+    quick: ClassVar[bool] = True
     arrays: int
     axes: int
 
