@@ -70,9 +70,13 @@ class Replay:
     """Seconds after which compiling makes room for some steps; what is begun is brought to its end."""
     at_once = 0.005
     """Seconds of steps that are asked for in one call, between which Python sees to other things."""
+    at_once_shared = 0.02
+    """The same on several threads, which begin and end together."""
 
     def __init__(self, tape: Tape, threads: int = 1) -> None:
         self._calls, self._threads = calls(tape, threads), threads
+        if threads > 1:
+            self.at_once = self.at_once_shared
         self._tape = tape if importlib.util.find_spec("llvmlite") else None
         self._parts: Generator[None, None, list[Call]] | None = None
         self._whole: Callable[..., Any] | None = None
