@@ -205,8 +205,8 @@ def test_the_number_of_threads_of_openblas_is_left_as_it_was_found(blas: Blas) -
     single = openblas.single
 
     def fail() -> None:
-        with single:
-            with single:
+        with single():
+            with single():
                 assert blas.now == 1
             assert blas.now == 1
             assert single.usual() == 7
@@ -216,21 +216,31 @@ def test_the_number_of_threads_of_openblas_is_left_as_it_was_found(blas: Blas) -
         fail()
     assert blas.now == 7
     blas.now = 3  # by somebody else
-    with single:
+    with single():
         assert blas.now == 1
     assert blas.now == 3
+
+
+def test_a_context_that_an_interrupt_has_kept_from_being_left_is_left_when_it_is_gone(blas: Blas) -> None:
+    context = openblas.single()
+    context.__enter__()
+    with openblas.single():
+        pass
+    assert blas.now == 1
+    del context
+    assert blas.now == 7
 
 
 def test_it_is_set_back_when_the_last_of_several_threads_is_done(blas: Blas) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with openblas.single:
+        with openblas.single():
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=other)
-    with openblas.single:
+    with openblas.single():
         thread.start()
         inside.wait(10)
     assert blas.now == 1

@@ -32,13 +32,14 @@ class _Active(np.errstate):
 
     def __init__(self) -> None:
         super().__init__(all="ignore")
+        self._single = openblas.single()
 
     def __enter__(self) -> Any:
-        openblas.single.__enter__()
+        self._single.__enter__()
         return super().__enter__()
 
     def __exit__(self, *failure: Any) -> Any:
-        openblas.single.__exit__()
+        self._single.__exit__()
         return super().__exit__(*failure)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
-from xpnet.backends.cpu.compiler import compiled
+from xpnet.backends.cpu.compiler import Function, compiled
 from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, giving_way
 from xpnet.backends.cpu.functions import Code
 from xpnet.backends.cpu.openblas import single
@@ -50,12 +50,18 @@ def words(*numbers: int) -> Any:
     return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
+@functools.cache
+def driver() -> Function:
+    """Return the loop that runs through plans, which all have in common."""
+    return compiled([Driver()])[0]
+
+
 class Chain:
     """Tasks that are done as often as one asks for, by up to so many threads; `pieces` keeps their tables alive."""
 
     def __init__(self, tasks: Sequence[Task], threads: int = 1) -> None:
         self.pieces = [piece for task in tasks for piece in task.pieces]
-        driver, *functions = compiled([Driver(), *(piece.code for piece in self.pieces)])
+        functions = compiled([piece.code for piece in self.pieces])
         addresses = {piece.code: function.address for piece, function in zip(self.pieces, functions, strict=True)}
         lists = [words(*(x for p in t.pieces for x in (addresses[p.code], ctypes.addressof(p.table)))) for t in tasks]
         described = [
@@ -63,9 +69,9 @@ class Chain:
             for task, pieces in zip(tasks, lists, strict=True)
         ]
         self._plan = words(giving_way(), len(tasks), *(x for task in described for x in task))
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver.address)
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
         self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads
-        self._keep = driver, functions, lists
+        self._keep = functions, lists
 
     def __call__(self, steps: int = 1) -> None:
         """Do all tasks `steps` times."""
@@ -73,9 +79,9 @@ class Chain:
         alone = self._tasks == 1
         run[TOTAL], run[TURNS] = (1, steps) if alone else (steps * self._tasks, 1)
         run[PLAN] = ctypes.addressof(self._plan)
-        with single:
+        with single():
             if self._threads > 1 and not alone and steps * self._weight >= WORTH:
-                helpers.invite(partial(self._work, run), self._threads - 1)
+                helpers.invite(functools.partial(self._work, run), self._threads - 1)
             self._work(run)
 
     def _work(self, run: Any) -> None:

@@ -48,12 +48,14 @@ class Compiler:
         """Return the function of each code. New ones are compiled together, which takes half the time."""
         with self._lock:
             found = {code: self._functions.get(code) for code in codes}
+            known = None not in found.values()
             for wide, quick in ((True, False), (False, False), (False, True)):
                 new = [c for c, function in found.items() if function is None and (c.wide, c.quick) == (wide, quick)]
-                if new:
-                    self._recent.append(self._compile(new, wide, quick))
-                    found |= zip(new, self._recent[-1], strict=True)
-            self._functions.update(found)  # type: ignore[arg-type]
+                found |= zip(new, self._compile(new, wide, quick) if new else [], strict=True)
+            functions = [function for function in found.values() if function is not None]
+            self._functions.update(zip(found, functions, strict=True))
+            if not known:
+                self._recent.append(functions)
         return [found[code] for code in codes]  # type: ignore[misc]
 
     def _compile(self, codes: Sequence[Code], wide: bool, quick: bool = False) -> list[Function]:

@@ -63,7 +63,7 @@ def product(a: Any, b: Any, out: Any, threads: int = 1) -> Callable[[], None]:
     count = min(threads, len(parts)) - 1 if work(a, b) >= SHARED else 0
 
     def run() -> None:
-        with single:
+        with single():
             if count:
                 helpers.share(parts, count)
             else:
@@ -80,7 +80,7 @@ def matmul(a: Any, b: Any, threads: int = 1) -> Any:
     if work(a, b) < ALONE:
         return np.matmul(a, b)
     if not cut(a, b) or a.shape[1] != b.shape[0]:
-        with single:
+        with single():
             return np.matmul(a, b)
     out = np.empty((a.shape[0], b.shape[1]), a.dtype)
     product(a, b, out, threads)()

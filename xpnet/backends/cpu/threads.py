@@ -28,18 +28,16 @@ class Helpers:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Work] = SimpleQueue()
-        self._lock = threading.Lock()
         self._started = 0
 
     def invite(self, work: Work, count: int) -> None:
         """Let up to `count` threads call `work`, which must not raise, and which has nothing to do once all is done."""
-        with self._lock:
-            while self._started < count:
-                try:
-                    threading.Thread(target=_help, args=(self._queue,), name="xpnet helper", daemon=True).start()
-                except RuntimeError:  # the system has no more threads, or Python is about to end
-                    break
-                self._started += 1
+        while self._started < count:
+            try:
+                threading.Thread(target=_help, args=(self._queue,), name="xpnet helper", daemon=True).start()
+            except RuntimeError:  # the system has no more threads, or Python is about to end
+                break
+            self._started += 1
         for _ in range(min(count, self._started) - self._queue.qsize()):
             self._queue.put(work)
 
@@ -83,20 +81,20 @@ class _Shared:
     def __call__(self) -> None:
         """Take calls until none is left and none is being done, also after an interrupt: nothing is written later."""
         try:
-            self._take()
-        except BaseException as failure:
-            self._failures.append(failure)
-        while True:
             try:
-                for _ in self._left:
-                    pass
-                for done in [*self._helped]:
-                    done.wait()
-                break
-            except BaseException as failure:
-                self._failures.append(failure)
+                self._take()
+            finally:
+                self._end()
+        finally:
+            self._end()  # for an interrupt that came while the others were waited for
         if self._failures:
-            raise self._failures[-1]
+            raise self._failures[0]
+
+    def _end(self) -> None:
+        for _ in self._left:  # which nobody takes any more
+            pass
+        for done in [*self._helped]:
+            done.wait()
 
 
 helpers = Helpers()
