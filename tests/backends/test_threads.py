@@ -274,6 +274,9 @@ def test_training_and_predicting_leave_the_setting_alone_and_so_do_their_failure
 def test_as_many_threads_as_cores_unless_products_were_told_to_have_fewer(
     monkeypatch: pytest.MonkeyPatch, blas: Blas
 ) -> None:
+    blas.now = 64
+    monkeypatch.setattr("xpnet.backends.numpy.cores", lambda: 64)
+    assert NumpyBackend().threads == 8  # more would have nothing to do
     monkeypatch.setattr("xpnet.backends.numpy.cores", lambda: 5)
     assert NumpyBackend().threads == 5
     blas.now = 2

@@ -35,7 +35,7 @@ def get(
         mantissa), which is several times faster on recent GPUs. Off by default.
     threads : int, optional
         For ``"numpy"``: on how many cores steps and products run, which changes no number. By default on all that this
-        process may use, or on as many as NumPy's own products, if these were told to use fewer.
+        process may use, up to eight, or on as many as NumPy's own products, if these were told to use fewer.
 
     Raises
     ------

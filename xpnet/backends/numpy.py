@@ -13,7 +13,7 @@ import numpy as np
 
 from xpnet.backends.base import Backend, Eager, Program, Step
 from xpnet.backends.cpu import openblas
-from xpnet.backends.cpu.products import matmul
+from xpnet.backends.cpu.products import TILES, matmul
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.cpu.threads import cores
 from xpnet.backends.tape.record import CannotRecord, record
@@ -22,9 +22,10 @@ from xpnet.backends.tape.record import CannotRecord, record
 def usual_threads() -> int:
     """Return the number of cores that this process may use, or of the threads that NumPy's products have, if fewer.
 
-    So whoever has told these to be modest, as programs do that start a process for each core, need not tell twice.
+    So whoever has told these to be modest, as programs do that start a process for each core, need not tell twice. They
+    are as many at most as a layer's products have tiles.
     """
-    return max(1, min(cores(), openblas.single.usual() or 1))
+    return max(1, min(cores(), openblas.single.usual() or 1, 2 * TILES))
 
 
 class _Active(np.errstate):

@@ -48,15 +48,15 @@ class Compiler:
         """Return the function of each code. New ones are compiled together, which takes half the time."""
         with self._lock:
             found = {code: self._functions.get(code) for code in codes}
-            known = None not in found.values()
+            missing = [code for code, function in found.items() if function is None]
             for wide, quick in ((True, False), (False, False), (False, True)):
-                new = [c for c, function in found.items() if function is None and (c.wide, c.quick) == (wide, quick)]
+                new = [code for code in missing if (code.wide, code.quick) == (wide, quick)]
                 found |= zip(new, self._compile(new, wide, quick) if new else [], strict=True)
-            functions = [function for function in found.values() if function is not None]
-            self._functions.update(zip(found, functions, strict=True))
-            if not known:
+            functions: list[Function] = [found[code] for code in codes]  # type: ignore[misc]
+            self._functions.update(zip(codes, functions, strict=True))
+            if missing:
                 self._recent.append(functions)
-        return [found[code] for code in codes]  # type: ignore[misc]
+        return functions
 
     def _compile(self, codes: Sequence[Code], wide: bool, quick: bool = False) -> list[Function]:
         written, names = ir.Module(context=ir.Context()), [f"run{k}" for k in range(len(codes))]
