@@ -61,7 +61,7 @@ def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
     return [*calls, Chain(tasks(run, threads), threads)] if run else calls
 
 
-def _parts(maker: Maker, memory: Memory, fixed: bool, threads: int) -> list[list[Piece]] | None:
+def _parts(maker: Maker, memory: Memory, fixed: bool, threads: int) -> list[list[Piece]]:
     arrays = [memory.resolve(a) for a in maker.arguments]
     return [[piece] for piece in kernels(maker.loop, arrays, fixed, threads)]
 

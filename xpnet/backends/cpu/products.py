@@ -52,25 +52,22 @@ def tiles(a: Any, b: Any, out: Any) -> list[Tile]:
 
 def work(a: Any, b: Any) -> int:
     """Return how many multiplications a product of matrices takes; of anything else it may be fewer."""
-    return int(a.size) * int(b.shape[-1])
+    return int(a.size) * int(b.shape[-1]) if b.ndim else 0
 
 
 def product(a: Any, b: Any, out: Any, threads: int = 1) -> Callable[[], None]:
-    """Return a call that writes the product of two matrices to `out`."""
+    """Return a call that writes the product of two matrices to `out`; it is made where OpenBLAS has one thread."""
     parts = [partial(np.matmul, x, y, out=z) for x, y, z in tiles(a, b, out)]
-    if len(parts) == 1 and work(a, b) < ALONE:
+    if len(parts) == 1:
         return parts[0]
-    count = min(threads, len(parts)) - 1 if work(a, b) >= SHARED else 0
+    if threads > 1 and work(a, b) >= SHARED:
+        return partial(helpers.share, parts, min(threads, len(parts)) - 1)
 
-    def run() -> None:
-        with single():
-            if count:
-                helpers.share(parts, count)
-            else:
-                for part in parts:
-                    part()
+    def in_turn() -> None:
+        for part in parts:
+            part()
 
-    return run
+    return in_turn
 
 
 def matmul(a: Any, b: Any, threads: int = 1) -> Any:
@@ -79,9 +76,9 @@ def matmul(a: Any, b: Any, threads: int = 1) -> Any:
         return matmul(a.astype(np.float32), b.astype(np.float32), threads).astype(np.float16)
     if work(a, b) < ALONE:
         return np.matmul(a, b)
-    if not cut(a, b) or a.shape[1] != b.shape[0]:
-        with single():
+    with single():
+        if not cut(a, b) or a.shape[1] != b.shape[0]:
             return np.matmul(a, b)
-    out = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    product(a, b, out, threads)()
-    return out
+        out = np.empty((a.shape[0], b.shape[1]), a.dtype)
+        product(a, b, out, threads)()
+        return out
