@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xpnet.backends.cpu.compiler import Function, compiled
-from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, giving_way
+from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, sleeping
 from xpnet.backends.cpu.functions import Code
 from xpnet.backends.cpu.openblas import single
 from xpnet.backends.cpu.threads import helpers
@@ -64,11 +64,8 @@ class Chain:
         functions = compiled([piece.code for piece in self.pieces])
         addresses = {piece.code: function.address for piece, function in zip(self.pieces, functions, strict=True)}
         lists = [words(*(x for p in t.pieces for x in (addresses[p.code], ctypes.addressof(p.table)))) for t in tasks]
-        described = [
-            (task.after, ctypes.addressof(pieces), len(task.pieces), task.weight)
-            for task, pieces in zip(tasks, lists, strict=True)
-        ]
-        self._plan = words(giving_way(), len(tasks), *(x for task in described for x in task))
+        described = ((t.after, ctypes.addressof(a), len(t.pieces)) for t, a in zip(tasks, lists, strict=True))
+        self._plan = words(*sleeping(), len(tasks), *(x for task in described for x in task))
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
         self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads
         self._keep = functions, lists
