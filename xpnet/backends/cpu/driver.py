@@ -16,8 +16,8 @@ TAKEN, DONE, TOTAL, TURNS, PLAN, SLOTS = 0, 16, 32, 33, 34, 35
 """Slots of the table. What changes lies in lines of memory of its own, for which threads do not wait for each other."""
 HEAD, EACH = 3, 3
 """Slots of a plan: of its head, and of each task."""
-SPINS = 1000
-"""Looks at a counter before a thread goes to sleep, some 50 microseconds."""
+SPINS = 2000
+"""Looks at a counter before a thread goes to sleep, some 50 to 100 microseconds."""
 NAP = 10
 """Microseconds for which it sleeps; the system makes some 60 of them."""
 PAUSE = "llvm.x86.sse2.pause" if platform.machine() in ("x86_64", "AMD64") else None
