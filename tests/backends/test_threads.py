@@ -19,6 +19,7 @@ import pytest
 import xpnet
 from xpnet.backends.base import Backend, Program
 from xpnet.backends.cpu import openblas, parts, products
+from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import Helpers
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.layers import ACTIVATIONS, LAYERS
@@ -436,6 +437,26 @@ def test_a_process_that_forks_or_ends_after_a_training(how: str, tmp_path: Path)
     environment = os.environ | {"PYTHONPATH": str(Path(xpnet.__file__).parents[1])}
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
     assert said == "trained\n"
+
+
+def calls_with_help(with_help: Callable[[int], float], alone: Callable[[int], float], calls: int) -> list[bool]:
+    """Return which calls are made with help if a step takes so long."""
+    pace, asked = Pace(), []
+    for k in range(calls):
+        asked.append(pace.helped())
+        pace.took((with_help if asked[-1] else alone)(k))
+    return asked
+
+
+def test_help_is_asked_for_as_long_as_it_helps() -> None:
+    quiet = calls_with_help(lambda k: 1.0, lambda k: 1.9, 1000)
+    assert quiet.count(False) == 1  # one call, to compare
+    busy = calls_with_help(lambda k: 9.0, lambda k: 2.0, 1000)
+    assert busy.count(True) < 12
+    later = calls_with_help(lambda k: 9.0 if 300 <= k < 600 else 1.0, lambda k: 2.0, 1200)
+    assert later[:300].count(False) <= 2
+    assert later[300:600].count(True) < 12
+    assert later[-300:].count(False) <= 2
 
 
 @pytest.mark.usefixtures("everything_shared")

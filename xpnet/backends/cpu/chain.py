@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from xpnet.backends.cpu.compiler import Function, compiled
 from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, sleeping
 from xpnet.backends.cpu.functions import Code
 from xpnet.backends.cpu.openblas import single
+from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import helpers
 
 OF_KIND = {"i": "i4x", "l": "q", "f": "f4x", "d": "d", "p": "q"}
@@ -68,6 +70,7 @@ class Chain:
         self._plan = words(*sleeping(), len(tasks), *(x for task in described for x in task))
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
         self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads
+        self._pace = Pace()
         self._keep = functions, lists
 
     def __call__(self, steps: int = 1) -> None:
@@ -76,10 +79,16 @@ class Chain:
         alone = self._tasks == 1
         run[TOTAL], run[TURNS] = (1, steps) if alone else (steps * self._tasks, 1)
         run[PLAN] = ctypes.addressof(self._plan)
+        if self._threads == 1 or alone or steps * self._weight < WORTH:
+            with single():
+                self._work(run)
+            return
+        began = time.perf_counter()
         with single():
-            if self._threads > 1 and not alone and steps * self._weight >= WORTH:
+            if self._pace.helped():
                 helpers.invite(functools.partial(self._work, run), self._threads - 1)
             self._work(run)
+        self._pace.took((time.perf_counter() - began) / steps)
 
     def _work(self, run: Any) -> None:
         self._run(ctypes.addressof(run))
