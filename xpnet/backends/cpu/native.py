@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from xpnet.backends.cpu.borrowed import agree, pieces, product
+from xpnet.backends.cpu.borrowed import pieces, product
 from xpnet.backends.cpu.calls import Call, call
 from xpnet.backends.cpu.chain import Chain, Piece
 from xpnet.backends.cpu.compiler import Function, compiled
@@ -12,6 +12,7 @@ from xpnet.backends.cpu.driver import Driver
 from xpnet.backends.cpu.functions import Code
 from xpnet.backends.cpu.loops import kernels, known
 from xpnet.backends.cpu.stages import Work, tasks
+from xpnet.backends.cpu.trial import agree
 from xpnet.backends.tape.fusion import adding, fits, group, within
 from xpnet.backends.tape.loop import Maker
 from xpnet.backends.tape.plan import Memory, Unit, assign, inputs, without_dead, write_in_place
