@@ -49,25 +49,24 @@ class Compiler:
         with self._lock:
             found = {code: self._functions.get(code) for code in codes}
             missing = [code for code, function in found.items() if function is None]
-            for wide, quick in ((True, False), (False, False), (False, True)):
-                new = [code for code in missing if (code.wide, code.quick) == (wide, quick)]
-                found |= zip(new, self._compile(new, wide, quick) if new else [], strict=True)
+            for wide in (True, False):
+                new = [code for code in missing if code.wide == wide]
+                found |= zip(new, self._compile(new, wide) if new else [], strict=True)
             functions: list[Function] = [found[code] for code in codes]  # type: ignore[misc]
             self._functions.update(zip(codes, functions, strict=True))
             if missing:
                 self._recent.append(functions)
         return functions
 
-    def _compile(self, codes: Sequence[Code], wide: bool, quick: bool = False) -> list[Function]:
+    def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
         written, names = ir.Module(context=ir.Context()), [f"run{k}" for k in range(len(codes))]
         for name, code in zip(names, codes, strict=True):
             table = Table(written, name)
             code.write(table, table.builder)
             table.builder.ret_void()
         module = llvm.parse_assembly(str(written), llvm.create_context())
-        effort = 0 if quick else 2
-        machine = llvm.Target.from_default_triple().create_target_machine(**self._processor, opt=effort)
-        options = llvm.create_pipeline_tuning_options(speed_level=effort)
+        machine = llvm.Target.from_default_triple().create_target_machine(**self._processor, opt=2)
+        options = llvm.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = wide, False, False
         passes = llvm.create_pass_builder(machine, options)
         manager = passes.getModulePassManager()

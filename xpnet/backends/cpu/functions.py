@@ -6,7 +6,7 @@ Each is a function of one table, in whose slots of eight bytes lie the addresses
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,7 +32,7 @@ class Table:
         """Return what lies in the slots from the one numbered `first` on."""
         return [self.builder.load(self.at(first + k), typ=TYPES[kind]) for k, kind in enumerate(kinds)]
 
-    def call(self, address: Any, arguments: Sequence[Any] = (), result: Any = NOTHING) -> None:
+    def call(self, address: Any, arguments: list[Any], result: Any = NOTHING) -> None:
         """Call the function whose address lies at `address`."""
         kind = ir.FunctionType(result, [a.type for a in arguments])
         self.builder.call(self.builder.load(address, typ=kind.as_pointer()), arguments)
@@ -66,8 +66,6 @@ class Code:
 
     wide: ClassVar[bool] = False
     """Whether LLVM may do several turns of a loop at once."""
-    quick: ClassVar[bool] = False
-    """Whether it is compiled as it is written, in an eighth of the time: it hardly does anything itself."""
 
     def write(self, table: Table, b: Any) -> None:
         """Write the function."""
@@ -78,7 +76,6 @@ class Code:
 class Call(Code):
     """A call of the C function in the table's first slot, with what is in the others."""
 
-    quick: ClassVar[bool] = True
     kinds: str
 
     def write(self, table: Table, b: Any) -> None:
@@ -93,7 +90,6 @@ class Sweep(Code):
     first address; how often for each axis; and for each axis the distance for each array.
     """
 
-    quick: ClassVar[bool] = True
     arrays: int
     axes: int
 
