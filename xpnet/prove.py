@@ -105,7 +105,7 @@ def _both_ways(backend: Backend) -> tuple[Any, Any]:
 
         def now(step: Any, arrays: Any, changes: Any) -> Replay:
             tape = record(step, backend.xp, arrays)
-            program = Replay(tape)
+            program = Replay(tape, backend.threads)
             program.compile(tape)
             return program
 

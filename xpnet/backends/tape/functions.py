@@ -84,8 +84,8 @@ def asarray(tape: Tape, x: Traced, /, *, dtype: Any = None, device: Any = None, 
 def matmul(tape: Tape, a: Traced, b: Traced, /) -> Traced:
     """Record the backend's matrix product: on the host that of half precision goes by way of float32."""
     if tape.on_host and a.dtype == b.dtype == np.float16:
-        return tape.copy(tape.product(tape.copy(a, np.float32), tape.copy(b, np.float32)), np.float16)
-    return tape.product(a, b)
+        return tape.copy(matmul(tape, tape.copy(a, np.float32), tape.copy(b, np.float32)), np.float16)
+    return tape.product(a, b, "tiles")
 
 
 def take(tape: Tape, x: Traced, indices: Any, /, *, axis: int | None = None) -> Traced:

@@ -137,6 +137,7 @@ def adding(
             if any(np.may_share_memory(home(a, places), b) for a in factors for b in written):
                 continue
             if same_view(home(y, places), target) and suits(*(home(a, places) for a in (*factors, y))):
-                made |= {maker: None, i: Operation("adding", np.matmul, [*factors, y], op.target)}
+                options = operations[maker].options
+                made |= {maker: None, i: Operation("adding", np.matmul, [*factors, y], op.target, options)}
     left = (made.get(i, op) for i, op in enumerate(operations))
     return [op for op in left if op is not None]
