@@ -1,116 +1,21 @@
-"""CUDA C for runs of elementwise operations: one kernel for each unit of a plan.
-
-A kernel gives the bits that CuPy gives with a kernel for each operation, by the options with which CuPy compiles both
-(one of them counts the smallest numbers of float32 as zeros). Sums and products are written as ``__fadd_rn`` and the
-like, which the compiler never merges into a fused multiply-add. The option ``--fmad=false`` would do the same, but it
-also changes what NVRTC makes of the mathematical functions of float64 (its code for log and log1p has another number
-of multiply-adds then), and these are to be the ones in CuPy's kernels.
-"""
+"""CUDA C for the loops of a step: one kernel for each launch of a program."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
-import numpy as np
-
-from xpnet.backends.tape.fusion import home, loop_dtype
-from xpnet.backends.tape.loop import COMPARISONS, DType, Loop, Maker, Number, Place, Step
-from xpnet.backends.tape.plan import Unit, inputs
-from xpnet.backends.tape.record import Operation, Traced
+from xpnet.backends.cuda.formulas import TYPES, applied, formula, identity, literal, register
+from xpnet.backends.cuda.units import Part, lanes
+from xpnet.backends.tape.fusion import home
+from xpnet.backends.tape.loop import DType, Loop, Maker, Number, Place, Step
+from xpnet.backends.tape.record import Traced
 
 THREADS = 256
 """Threads of a block."""
-
-TYPES = {
-    "bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
-    "int32": "int", "uint32": "unsigned int", "int64": "long long", "uint64": "unsigned long long",
-    "float16": "unsigned short", "float32": "float", "float64": "double",
-}  # fmt: skip
-"""C's types of numbers in memory. A float16 is computed with as a float, and rounded after each operation."""
-
-PRELUDE = """
-static __device__ float from_half(unsigned short h) {
-    float x;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
-    return x;
-}
-static __device__ unsigned short to_half(float x) {
-    unsigned short h;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
-    return h;
-}
-"""
-"""What stands before the kernels of a program."""
-
-INTEGER = {
-    "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "square": "{0} * {0}", "negative": "-{0}",
-    "maximum": "{0} > {1} ? {0} : {1}", "minimum": "{0} < {1} ? {0} : {1}", "absolute": "{0} > 0 ? {0} : -{0}",
-    "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}", "invert": "~{0}",
-    "right_shift": "{0} >> {1}", "left_shift": "{0} << {1}", "positive": "{0}",
-}  # fmt: skip
-BOOLEAN = {"bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "bitwise_xor": "{0} ^ {1}", "invert": "!{0}"}
-# {r} is f or d, the letter of the functions that round once; {f} is the letter at the end of C's float functions.
-FLOATING = {
-    "add": "__{r}add_rn({0}, {1})", "subtract": "__{r}sub_rn({0}, {1})", "multiply": "__{r}mul_rn({0}, {1})",
-    "divide": "__{r}div_rn({0}, {1})", "reciprocal": "__{r}div_rn(1, {0})", "square": "__{r}mul_rn({0}, {0})",
-    "sqrt": "__{r}sqrt_rn({0})", "negative": "-{0}", "positive": "{0}", "absolute": "fabs{f}({0})",
-    # a NaN on either side comes through
-    "maximum": "{0} != {0} || {1} != {1} ? __{r}add_rn({0}, {1}) : fmax{f}({0}, {1})",
-    "minimum": "{0} != {0} || {1} != {1} ? __{r}add_rn({0}, {1}) : fmin{f}({0}, {1})",
-    "sign": "{0} < 0 || {0} > 0 ? copysign{f}(1, {0}) : {0} - {0}",
-} | {
-    name: c + "{f}({0})" for name, c in {
-        **{n: n for n in ("exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh",
-                          "floor", "ceil", "trunc")},
-        "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
-        "arctanh": "atanh",
-    }.items()
-}  # fmt: skip
-DECISIONS = {name: "{0} " + sign + " {1}" for name, sign in COMPARISONS.items()} | {
-    "logical_and": "{0} && {1}", "logical_or": "{0} || {1}", "logical_not": "!{0}", "isnan": "{0} != {0}",
-}  # fmt: skip
-"""Operations with an answer of yes or no, in the data type of what they are asked about."""
-
-
-def table(dtype: DType) -> dict[str, str]:
-    """Return the operations on numbers of a data type that have a number of that type as their result."""
-    return {"f": FLOATING, "b": BOOLEAN}.get(dtype.kind, INTEGER)
-
-
-def known(op: Operation) -> bool:
-    """Say whether there is a formula for an operation over numbers that fit together."""
-    arrays, dtype = [*inputs(op), op.target], loop_dtype(op)
-    kinds = {a.dtype.name for a in arrays}
-    if not kinds <= TYPES.keys() or dtype.name not in TYPES:
-        return False
-    if "float16" in kinds and not kinds <= {"float16", "float32", "bool"}:
-        return False  # from the others it takes two roundings to get there
-    if op.kind != "elementwise":
-        return True
-    name = op.function.__name__
-    if name in DECISIONS:  # int64 beside uint64: rules of their own
-        return dtype.kind != "f" or any(a.dtype.kind not in "iu" for a in inputs(op))
-    if name.endswith("_shift") and not (type(op.operands[1]) is int and 0 <= op.operands[1] < 8 * dtype.itemsize):
-        return False  # undefined in C
-    return name in table(dtype)
-
-
-def _register(dtype: DType) -> str:
-    """Return C's type of a number while it is computed with."""
-    return "float" if dtype.name == "float16" else TYPES[dtype.name]
-
-
-def literal(number: Number) -> str:
-    """Return a number in C, to the bit."""
-    dtype, value = number.dtype, number.value
-    if dtype.kind == "f":
-        if not np.isfinite(value):
-            bits = np.asarray(value, np.float64).view(np.uint64)[()]
-            return f"(({_register(dtype)})__longlong_as_double({bits:#x}LL))"
-        return f"({value}{'' if dtype.itemsize == 8 else 'f'})"  # as many digits as it takes
-    return f"(({TYPES[dtype.name]}){int(value) & 0xFFFFFFFFFFFFFFFF}ULL)"
 
 
 @dataclass(frozen=True)
@@ -133,66 +38,252 @@ class Kernel:
     blocks: int
 
 
+@dataclass
 class Writer:
-    """Writes a loop, each turn of which is a thread's."""
+    """Writes a loop, each turn of which is a thread's; or, if it reduces, a number of threads' together.
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop, size = loop, math.prod(loop.axes)
-        reach = [sum(abs(s) * n for s, n in zip(p.steps, loop.axes, strict=True)) for p in loop.places]
-        index = "int" if max(size + THREADS, *reach) < 2**31 else "long long"
+    Parameters
+    ----------
+    loop : Loop
+    arguments : sequence of int
+        The number of each argument of the loop among those of the kernel.
+    first : int
+        The first of its blocks.
+
+    Attributes
+    ----------
+    lines : list of str
+    blocks : int
+    """
+
+    loop: Loop
+    arguments: Sequence[int]
+    first: int = 0
+    lines: list[str] = field(default_factory=list)
+    blocks: int = 0
+
+    def __post_init__(self) -> None:
+        loop = self.loop
+        moves = [(p, loop.axes, p.steps) for p in loop.places]
+        for step in loop.operations:
+            several = step.function == "product"
+            moves += [
+                (p, (*loop.axes, step.along[0] if several else 1), (*p.steps, step.along[1 + k] if several else 0))
+                for k, p in enumerate(step.places)
+            ]
+        reach = [sum(abs(s) * n for s, n in zip(steps, sizes, strict=True)) for _, sizes, steps in moves]
+        self._index = "int" if max(math.prod(loop.axes) + THREADS, *reach) < 2**31 else "long long"
+        self._block = f"({self._index})blockIdx.x" if not self.first else f"({self._index})(blockIdx.x - {self.first})"
+        self._indices = [f"i{k}" for k in range(len(loop.axes))]
+        (self._reduce if loop.reduced else self._map)()
+
+    # ------------------------------------------------------------------------------- number by number
+
+    def _map(self) -> None:
+        loop, size = self.loop, math.prod(self.loop.axes)
+        self.blocks = -(-size // THREADS)
         self.lines = [
-            f"const {index} i = ({index})blockIdx.x * {THREADS} + threadIdx.x;", f"if (i >= {size}) return;"
+            f"const {self._index} i = {self._block} * {THREADS} + threadIdx.x;", f"if (i >= {size}) return;"
         ]  # fmt: skip
-        self._indices = ["i"]
-        if len(loop.axes) > 1:
-            self._indices = [f"i{k}" for k in range(len(loop.axes))]
-            places = [f"i / {math.prod(loop.axes[k + 1 :])} % {n}" for k, n in enumerate(loop.axes)]
-            pairs = zip(self._indices, places, strict=True)
-            self.lines.append(f"const {index} {', '.join(f'{name} = {place}' for name, place in pairs)};")
-        for k, place in enumerate(loop.loads):
-            at = self._at(place)
-            self._variable(k, place.dtype, f"from_half({at})" if place.dtype.name == "float16" else at)
-        for k, step in enumerate(loop.operations, len(loop.loads)):
-            self._variable(k, step.dtype, self._formula(step))
+        if len(loop.axes) < 2:
+            self._indices = ["i"]
+        else:
+            self._decompose("i", 0, len(loop.axes))
+        for k in range(len(loop.loads) + len(loop.operations)):
+            self._value(k)
         for value, place in loop.stores:
-            written = self._value(value)
-            written = f"to_half({written})" if place.dtype.name == "float16" else written
-            self.lines.append(f"{self._at(place)} = {written};")
+            self._store(value, place)
 
-    def _at(self, place: Place) -> str:
-        """Return where a number lies, by the thread's index."""
+    # --------------------------------------------------------------------------------- with reductions
+
+    def _reduce(self) -> None:
+        """Write passes over the reduced axes, each of which ends with the reductions that wait for no other pass."""
+        loop, split = self.loop, len(self.loop.axes) - self.loop.reduced
+        kept, length = math.prod(loop.axes[:split]), math.prod(loop.axes[split:])
+        together = lanes(length)
+        group = THREADS // together
+        self.blocks = -(-kept // group)
+        across = [p for p in loop.places if any(p.steps[split:])]
+        along = sum(abs(p.steps[-1]) for p in across) <= sum(abs(p.steps[split - 1]) for p in across) or not split
+        lane, own, gap = ("t % {0}", "t / {0}", 1) if along else ("t / {1}", "t % {1}", group)
+        lane, own = (text.format(together, group) for text in (lane, own))
+        self.lines = [
+            f"const int t = threadIdx.x, lane = {lane};",
+            f"const {self._index} own = {self._block} * {group} + {own};",
+        ]
+        if kept > 1:  # a thread beyond the end does what the last one does, but writes nothing: all meet at barriers
+            self.lines.append(f"const {self._index} r = own < {kept} ? own : {kept - 1};")
+        self._decompose("r", 0, split)
+        levels = self._levels(split)
+        fixed = [k for k, (_, varies) in enumerate(levels) if not varies]
+        steps: list[Step | None] = [*[None] * len(loop.loads), *loop.operations]
+        reductions = {k: s for k, s in enumerate(steps) if s is not None and s.function.startswith("reduce ")}
+        stores = [(v, p) for v, p in loop.stores if any(p.steps[split:])]
+        needed = [0 if isinstance(v, Number) else levels[v][0] for v, _ in stores]
+        last = max([*(levels[k][0] - 1 for k in reductions), *needed])
+        for level in range(last + 2):
+            for k in fixed:
+                if levels[k][0] == level and k not in reductions:
+                    self._value(k)
+            if level <= last:
+                now = {k: s for k, s in reductions.items() if levels[k][0] == level + 1}
+                self._pass(now, stores if level == last else [], split, length, together, levels)
+                self._combine(now, together, gap)
+        for value, place in loop.stores:
+            if not any(place.steps[split:]):
+                self._store(value, place, f"if (lane == 0 && own < {kept}) ")
+
+    def _levels(self, split: int) -> list[tuple[int, bool]]:
+        """Return for each value how many passes it waits for, and whether it is another one at each turn of a pass."""
+        found = [(0, any(place.steps[split:])) for place in self.loop.loads]
+        for step in self.loop.operations:
+            of = [found[o] for o in step.operands if not isinstance(o, Number)]
+            level = max((level for level, _ in of), default=0)
+            if step.function.startswith("reduce "):
+                found.append((level + 1, False))
+            else:
+                varies = any(v for _, v in of) or any(any(place.steps[split:]) for place in step.places)
+                found.append((level, varies))
+        return found
+
+    def _pass(
+        self, reductions: dict[int, Step], stores: list[tuple[int | Number, Place]], split: int, length: int,
+        together: int, levels: list[tuple[int, bool]],
+    ) -> None:  # fmt: skip
+        """Go along the reduced axes: compute anew what varies, add it up, and write what is to be written."""
+        for k, step in reductions.items():
+            number = identity(step.function.split()[1], step.dtype)
+            self.lines.append(f"{register(step.dtype)} a{k} = {literal(number)};")
+        self.lines.append(f"for ({self._index} c = lane; c < {length}; c += {together}) {{")
+        inside, self.lines = self.lines, []
+        self._decompose("c", split, len(self.loop.axes))
+        needed: set[int] = set()
+        waiting = [o for step in reductions.values() for o in step.operands] + [value for value, _ in stores]
+        while waiting:
+            value = waiting.pop()
+            if not isinstance(value, Number) and value not in needed and levels[value][1]:
+                needed.add(value)
+                if value >= len(self.loop.loads):
+                    waiting += self.loop.operations[value - len(self.loop.loads)].operands
+        for value in sorted(needed):
+            self._value(value)
+        for k, step in reductions.items():
+            text = applied(step.function.split()[1], step.dtype, f"a{k}", self._named(step.operands[0]))
+            self.lines.append(f"a{k} = {text};")
+        kept = math.prod(self.loop.axes[:split])
+        for stored, place in stores:
+            self._store(stored, place, f"if (own < {kept}) ")
+        self.lines = [*inside, *(f"    {line}" for line in self.lines), "}"]
+
+    def _combine(self, reductions: dict[int, Step], together: int, gap: int) -> None:
+        """Let the threads of each group put their numbers together, in the order of a tree."""
+        if not reductions:
+            return
+        half = f"t + h * {gap}" if gap > 1 else "t + h"
+        for k, step in reductions.items():
+            self.lines.append(f"__shared__ {register(step.dtype)} s{k}[{THREADS}]; s{k}[t] = a{k};")
+        self.lines += [f"for (int h = {together // 2}; h; h /= 2) {{", "    __syncthreads();", "    if (lane < h) {"]
+        for k, step in reductions.items():
+            text = applied(step.function.split()[1], step.dtype, f"s{k}[t]", f"s{k}[{half}]")
+            self.lines.append(f"        s{k}[t] = {text};")
+        self.lines += ["    }", "}", "__syncthreads();"]
+        first = f"t - lane * {gap}" if gap > 1 else "t - lane"
+        for k, step in reductions.items():
+            self.lines.append(f"const {register(step.dtype)} v{k} = s{k}[{first}];")
+
+    # -------------------------------------------------------------------------------------- numbers
+
+    def _decompose(self, name: str, start: int, stop: int) -> None:
+        """Write the indices along some axes, given the number of the turn."""
+        axes = self.loop.axes
+        parts = [
+            f"{self._indices[k]} = {name}"
+            + (f" / {math.prod(axes[k + 1 : stop])}" if k + 1 < stop else "")
+            + (f" % {axes[k]}" if k > start else "")
+            for k in range(start, stop)
+        ]
+        if parts:
+            self.lines.append(f"const {self._index} {', '.join(parts)};")
+
+    def _at(self, place: Place, *further: str) -> str:
+        """Return where a number lies, by the thread's indices."""
         steps = [(name, step // place.dtype.itemsize) for name, step in zip(self._indices, place.steps, strict=False)]
         terms = [name if step == 1 else f"{name} * {step}" for name, step in steps if step]
-        return f"p{place.argument}[{' + '.join(terms) or 0}]"
+        return f"p{self.arguments[place.argument]}[{' + '.join([*terms, *further]) or 0}]"
 
-    def _variable(self, number: int, dtype: DType, expression: str) -> None:
-        self.lines.append(f"const {_register(dtype)} v{number} = {expression};")
+    def _read(self, place: Place, *further: str) -> str:
+        at = self._at(place, *further)
+        return f"from_half({at})" if place.dtype.name == "float16" else at
 
-    def _value(self, operand: int | Number) -> str:
+    def _store(self, value: int | Number, place: Place, condition: str = "") -> None:
+        written = self._named(value)
+        written = f"to_half({written})" if place.dtype.name == "float16" else written
+        self.lines.append(f"{condition}{self._at(place)} = {written};")
+
+    def _named(self, operand: int | Number) -> str:
         return literal(operand) if isinstance(operand, Number) else f"v{operand}"
 
+    def _value(self, number: int) -> None:
+        """Write the variable that holds a value."""
+        loads = self.loop.loads
+        if number < len(loads):
+            dtype, text = loads[number].dtype, self._read(loads[number])
+        else:
+            step = self.loop.operations[number - len(loads)]
+            if step.function == "product":
+                self._product(number, step)
+                return
+            dtype, text = step.dtype, self._formula(step)
+        self.lines.append(f"const {register(dtype)} v{number} = {text};")
+
     def _formula(self, step: Step) -> str:
-        """Return one operation in C."""
-        dtype, values = self._loop.dtype(step.operands[-1]), [*map(self._value, step.operands)]
-        half = step.dtype.name == "float16"
-        if step.function == "where":
-            return "{} ? {} : {}".format(*values)
-        if step.function == "cast":
-            if half:
-                return f"from_half(to_half({values[0]}))"
-            return f"({TYPES[step.dtype.name]})({values[0]})"
-        template = DECISIONS.get(step.function) or table(dtype)[step.function]
-        value = template.format(*values, **({"r": "d", "f": ""} if dtype.itemsize == 8 else {"r": "f", "f": "f"}))
-        return f"from_half(to_half({value}))" if half else value
+        values = [self._named(o) for o in step.operands]
+        if step.function == "take":  # an index beyond the end goes round, as CuPy's do
+            (place,), (entries, distance) = step.places, step.along
+            index = f"((long long){values[0]} % {entries} + {entries}) % {entries}"
+            return self._read(place, f"{index} * {distance // place.dtype.itemsize}")
+        return formula(step, self._dtype(step), values)
+
+    def _dtype(self, step: Step) -> DType:
+        return self.loop.dtype(step.operands[-1])
+
+    def _product(self, number: int, step: Step) -> None:
+        """Write a sum of few products, in their order."""
+        terms, *distances = step.along
+        dtype = step.dtype
+        factors = [
+            self._read(place, f"k * {distance // place.dtype.itemsize}")
+            for place, distance in zip(step.places, distances, strict=True)
+        ]
+        text = applied("add", dtype, f"v{number}", applied("multiply", dtype, *factors))
+        self.lines.append(f"{register(dtype)} v{number} = 0;")
+        self.lines.append(f"for (int k = 0; k < {terms}; k++) v{number} = {text};")
 
 
-def write(unit: Unit, places: dict[int, Traced], inner: set[int]) -> Kernel:
-    """Return the kernel that does the operations of `unit`."""
-    maker = Maker(unit, places, inner, lambda a: home(a, places))
-    arguments = ", ".join(f"{TYPES[a.dtype.name]}* p{k}" for k, a in enumerate(maker.arguments))
-    body = f"({arguments}) {{\n" + "".join(f"    {line}\n" for line in Writer(maker.loop).lines) + "}\n"
-    names = [op.function.__name__ if op.kind == "elementwise" else op.kind for op in unit]
+def write(parts: Sequence[Part], places: dict[int, Traced], inner: set[int]) -> Kernel:
+    """Return the kernel that does the operations of `parts`, side by side."""
+    makers = [Maker(p.operations, places, inner, lambda a: home(a, places), p.space, p.axes) for p in parts]
+    arguments: dict[int, tuple[int, Traced]] = {}
+    writers: list[Writer] = []
+    for maker in makers:
+        numbers = []
+        for a in maker.arguments:
+            numbers.append(arguments.setdefault(home(a, places).ctypes.data, (len(arguments), a))[0])
+        writers.append(Writer(maker.loop, numbers, sum(w.blocks for w in writers)))
+    lines = [f"    {line}" for line in writers[0].lines]
+    if len(writers) > 1:
+        ends = [0, *(w.first + w.blocks for w in writers)]
+        lines = []
+        for writer, (start, end) in zip(writers, pairwise(ends), strict=True):
+            lines += [
+                "    " + ("} else " if start else "") + (f"if (blockIdx.x < {end}) {{" if end != ends[-1] else "{")
+            ]
+            lines += [f"        {line}" for line in writer.lines]
+        lines.append("    }")
+    taken = ", ".join(f"{TYPES[a.dtype.name]}* p{k}" for k, a in arguments.values())
+    body = f"({taken}) {{\n" + "\n".join(lines) + "\n}\n"
+    names = [op.function.__name__ if op.kind == "elementwise" else op.kind for p in parts for op in p.operations]
     name = "_".join(["xpnet", *names[:4], *(["and", str(len(names) - 4)] if len(names) > 4 else [])])
     name += f"_{zlib.crc32(body.encode()):08x}"
-    blocks = -(-math.prod(maker.loop.axes) // THREADS)
-    return Kernel(name, f'extern "C" __global__ void {name}{body}', tuple(maker.arguments), blocks)
+    kernel = tuple(a for _, a in arguments.values())
+    return Kernel(name, f'extern "C" __global__ void {name}{body}', kernel, sum(w.blocks for w in writers))

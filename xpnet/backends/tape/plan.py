@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -134,9 +135,13 @@ class Memory:
 
 
 def assign(
-    units: list[Unit], places: dict[int, Traced], inner: set[int], memory: Memory | None = None
+    units: list[Unit], places: dict[int, Traced], inner: set[int], memory: Memory | None = None,
+    in_place: Callable[[int], bool] = lambda unit: True,
 ) -> Memory:  # fmt: skip
-    """Place every intermediate result, except those that live within one kernel (`inner`)."""
+    """Place every intermediate result, except those that live within one kernel (`inner`).
+
+    `in_place` says of a unit, by its number, whether it may write over what it reads for the last time.
+    """
     memory = Memory() if memory is None else memory
     last: dict[int, int] = {}
     for i, unit in enumerate(units):
@@ -147,7 +152,7 @@ def assign(
         reads = {id(a.buffer): a.buffer for op in unit for a in inputs(op) if is_result(a)}
         ending = {key: b for key, b in reads.items() if last[key] == i and key in memory._owner}
         targets = {id(op.target.buffer): op.target.buffer for op in unit if is_result(op.target)}
-        early = ending if _number_by_number(unit, ending) else {}
+        early = ending if in_place(i) and _number_by_number(unit, ending) else {}
         for buffer in early.values():
             memory.release(buffer)
         for key, buffer in targets.items():
