@@ -33,6 +33,8 @@ from xpnet.backends.cuda.graph import UNROLL
 from xpnet.backends.cuda.program import DeviceMemory, FusedStep
 from xpnet.backends.tape.record import Buffer
 from xpnet.errors import NotRecordedWarning
+from xpnet.inspection.probe import Probe
+from xpnet.inspection.recorder import default_every
 
 pytestmark = [
     pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER),
@@ -120,6 +122,19 @@ def test_what_a_step_of_a_network_consists_of(fusion: bool, compiled: str, nodes
     assert len(program._graphs[1].nodes) == nodes
     assert [*program._graphs] == [1]  # the other is made when it is first wanted
     assert len(program._graph(UNROLL).nodes) == UNROLL * nodes
+
+
+def test_a_record_takes_less_than_a_twentieth_of_the_steps_between_records() -> None:
+    """By the number of what is started."""
+    on = backend()
+    net = xpnet.mlp([40, 60, 50, 10], backend=on)
+    x, t = np.zeros((400, 40), np.float32), np.arange(400) % 10
+    with np.errstate(all="ignore"):
+        made = xpnet.Trainer(net, xpnet.Adam(), x, t, batch_size=200)
+        step, record = made._program(200), Probe(made)._program
+    nodes = [len(program._graphs[1].nodes) for program in (step, record)]
+    assert nodes == [14, 16]
+    assert nodes[1] < nodes[0] * default_every(made) / 20
 
 
 def test_arrays_in_another_order_are_put_in_order_on_their_way_in() -> None:
@@ -247,7 +262,7 @@ def test_arrays_in_another_order_are_left_to_the_step_as_it_is_written() -> None
 
 
 def test_a_result_that_does_not_lie_as_it_was_recorded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "TURNS", 0)  # CuPy's own sums
+    monkeypatch.setattr(units, "REDUCTIONS", ())  # CuPy's own sums
 
     def step(xp: Any, a: Any) -> None:
         a["y"][...] = xp.sum(a["x"], axis=1) * 2.0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.cuda.formulas import identity
-from xpnet.backends.cuda.units import lanes
+from xpnet.backends.cuda.units import chunk, lanes
 from xpnet.backends.tape.functions import axes_of
 from xpnet.backends.tape.loop import summed_in
 from xpnet.backends.tape.record import Operation
@@ -81,7 +81,7 @@ def in_order(cupy: Any, op: Operation, *arrays: Array) -> Array:
     if op.kind == "matmul":
         return few_terms(cupy, *arrays)
     axes = axes_of(op.operands[0], op.options[0])
-    return by_lanes(cupy, op.function.__name__, arrays[0], axes).reshape(op.target.shape)
+    return by_lanes(cupy, op.function.__name__, arrays[0], axes, chunk(op)).reshape(op.target.shape)
 
 
 def few_terms(cupy: Any, a: Array, b: Array) -> Array:
@@ -93,20 +93,28 @@ def few_terms(cupy: Any, a: Array, b: Array) -> Array:
     return total.astype(a.dtype)
 
 
-def by_lanes(cupy: Any, name: str, x: Array, axes: tuple[int, ...]) -> Array:
-    """Return a reduction, flat, as the threads of a kernel do it: each by itself first, then by halves."""
-    kept, length, dtype = (
-        [k for k in range(x.ndim) if k not in axes],
-        prod(x.shape[k] for k in axes),
-        summed_in(x.dtype),
-    )
-    rows = x.transpose([*kept, *sorted(axes)]).reshape((-1, length)).astype(dtype)
-    together, join = lanes(length), getattr(cupy, name)
-    each = cupy.full((rows.shape[0], together), identity(name, dtype).value, dtype)
-    for start in range(0, length, together):
-        part = rows[:, start : start + together]
+def by_lanes(cupy: Any, name: str, x: Array, axes: tuple[int, ...], each: int = 0) -> Array:
+    """Return a reduction, flat, as the threads of a kernel do it; in parts of `each` numbers, if it is done so."""
+    kept, length = [k for k in range(x.ndim) if k not in axes], prod(x.shape[k] for k in axes)
+    rows = x.transpose([*kept, *sorted(axes)]).reshape((-1, length)).astype(summed_in(x.dtype))
+    if not each:
+        return _tree(cupy, name, rows, lanes(length)).astype(x.dtype)
+    whole = length // each
+    parts = rows[:, : whole * each].reshape((-1, each))
+    found = [_tree(cupy, name, parts, lanes(each)).reshape((len(rows), whole))]
+    if length > whole * each:
+        found.append(_tree(cupy, name, rows[:, whole * each :], lanes(each)))
+    return cupy.concatenate(found, axis=1).T
+
+
+def _tree(cupy: Any, name: str, rows: Array, together: int) -> Array:
+    """Return the reduction of each row, (R, 1): each thread's own numbers first, and then halves."""
+    join, start = getattr(cupy, name), identity(name, rows.dtype).value
+    each = cupy.full((rows.shape[0], together), start, rows.dtype)
+    for first in range(0, rows.shape[1], together):
+        part = rows[:, first : first + together]
         each[:, : part.shape[1]] = join(each[:, : part.shape[1]], part)
     while together > 1:
         together //= 2
         each = join(each[:, :together], each[:, together : 2 * together])
-    return each.astype(x.dtype)
+    return each

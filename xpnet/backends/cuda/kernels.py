@@ -54,6 +54,8 @@ class Writer:
     ----------
     lines : list of str
     blocks : int
+    slots : int
+        Pieces of shared memory that it takes.
     """
 
     loop: Loop
@@ -61,6 +63,7 @@ class Writer:
     first: int = 0
     lines: list[str] = field(default_factory=list)
     blocks: int = 0
+    slots: int = 0
 
     def __post_init__(self) -> None:
         loop = self.loop
@@ -100,7 +103,7 @@ class Writer:
         """Write passes over the reduced axes, each of which ends with the reductions that wait for no other pass."""
         loop, split = self.loop, len(self.loop.axes) - self.loop.reduced
         kept, length = math.prod(loop.axes[:split]), math.prod(loop.axes[split:])
-        together = lanes(length)
+        together = lanes(loop.chunk or length)
         group = THREADS // together
         self.blocks = -(-kept // group)
         across = [p for p in loop.places if any(p.steps[split:])]
@@ -151,10 +154,14 @@ class Writer:
         together: int, levels: list[tuple[int, bool]],
     ) -> None:  # fmt: skip
         """Go along the reduced axes: compute anew what varies, add it up, and write what is to be written."""
+        loop = self.loop
         for k, step in reductions.items():
             number = identity(step.function.split()[1], step.dtype)
             self.lines.append(f"{register(step.dtype)} a{k} = {literal(number)};")
-        self.lines.append(f"for ({self._index} c = lane; c < {length}; c += {together}) {{")
+        start, stop = "lane", f"{length}"
+        if loop.chunk:
+            start, stop = f"i0 * {loop.chunk} + lane", f"{length} && c < (i0 + 1) * {loop.chunk}"
+        self.lines.append(f"for ({self._index} c = {start}; c < {stop}; c += {together}) {{")
         inside, self.lines = self.lines, []
         self._decompose("c", split, len(self.loop.axes))
         needed: set[int] = set()
@@ -181,7 +188,9 @@ class Writer:
             return
         half = f"t + h * {gap}" if gap > 1 else "t + h"
         for k, step in reductions.items():
-            self.lines.append(f"__shared__ {register(step.dtype)} s{k}[{THREADS}]; s{k}[t] = a{k};")
+            kind = register(step.dtype)
+            self.lines.append(f"{kind}* const s{k} = ({kind}*)(shared + {THREADS * self.slots}); s{k}[t] = a{k};")
+            self.slots += 1
         self.lines += [f"for (int h = {together // 2}; h; h /= 2) {{", "    __syncthreads();", "    if (lane < h) {"]
         for k, step in reductions.items():
             text = applied(step.function.split()[1], step.dtype, f"s{k}[t]", f"s{k}[{half}]")
@@ -270,10 +279,12 @@ def write(parts: Sequence[Part], places: dict[int, Traced], inner: set[int]) -> 
         for a in maker.arguments:
             numbers.append(arguments.setdefault(home(a, places).ctypes.data, (len(arguments), a))[0])
         writers.append(Writer(maker.loop, numbers, sum(w.blocks for w in writers)))
-    lines = [f"    {line}" for line in writers[0].lines]
-    if len(writers) > 1:
+    slots = max(w.slots for w in writers)
+    lines = [f"    __shared__ double shared[{THREADS * slots}];"] if slots else []
+    if len(writers) == 1:
+        lines += [f"    {line}" for line in writers[0].lines]
+    else:
         ends = [0, *(w.first + w.blocks for w in writers)]
-        lines = []
         for writer, (start, end) in zip(writers, pairwise(ends), strict=True):
             lines += [
                 "    " + ("} else " if start else "") + (f"if (blockIdx.x < {end}) {{" if end != ends[-1] else "{")

@@ -108,10 +108,10 @@ class FusedStep:
         def suits(op: Operation) -> bool:
             return positions.get(id(op)) not in apart and known(op)
 
-        as_sums = sums(operations, self.places, suits)
-        positions |= {id(own): positions[id(op)] for op, own in zip(operations, as_sums, strict=True)}
+        instead = sums(self.tape, operations, self.places, suits)
+        positions |= {id(own): positions[id(op)] for op, made in zip(operations, instead, strict=True) for own in made}
         self.positions = positions
-        self.launches, links = launches(as_sums, self.places, suits)
+        self.launches, links = launches([op for made in instead for op in made], self.places, suits)
         self.units = [launch.operations for launch in self.launches]
         self.inner = within(self.units, self.places) | links
         self._loose = self._results_of_reductions()

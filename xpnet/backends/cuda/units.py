@@ -14,17 +14,20 @@ import numpy as np
 
 from xpnet.backends.tape.functions import axes_of
 from xpnet.backends.tape.fusion import Known, fits, home, repeated
-from xpnet.backends.tape.loop import Access, Axes, Space, accesses, uniform
+from xpnet.backends.tape.loop import summed_in, uniform
 from xpnet.backends.tape.plan import Uses, inputs, is_result
-from xpnet.backends.tape.record import Operation, Traced
+from xpnet.backends.tape.record import Operation, Tape, Traced
+from xpnet.backends.tape.space import Access, Axes, Space, accesses
 
 FEW = 16
 """Terms of a product up to which a kernel adds them up itself, at each place."""
 LANES, MOST_LANES, TURNS = 32, 256, 64
 """Threads that add up together: as many as a warp has, or a block, so that none has more than so many turns."""
 REDUCTIONS = ("add", "multiply", "maximum", "minimum")
+CHUNK = 16 * MOST_LANES
+"""How many numbers a block adds up at least, where they are too many for one."""
 AT_ONCE = 16
-"""Reductions of a kernel at most: each takes a piece of the memory that the threads of a block share."""
+"""Reductions of a loop at most: each takes a piece of the memory that the threads of a block share."""
 
 
 def lanes(length: int) -> int:
@@ -39,6 +42,25 @@ def reduced_axes(op: Operation) -> tuple[int, ...]:
     return tuple(sorted(k - skipped for k in axes_of(x, op.options[0]) if k >= skipped))
 
 
+def length(op: Operation) -> int:
+    """Return of how many numbers each outcome of a reduction is made."""
+    shape = repeated(inputs(op)[0].shape)
+    return prod(shape[k] for k in reduced_axes(op))
+
+
+def chunk(op: Operation) -> int:
+    """Return how many numbers go into each outcome of a reduction that is done in parts; 0 if all do."""
+    return op.options[3] if len(op.options) > 3 else 0
+
+
+def space_of(op: Operation) -> Space:
+    """Return the space of a loop that begins with an operation."""
+    if op.kind != "reduce":
+        return Space(repeated(op.target.shape))
+    shape, parts = repeated(inputs(op)[0].shape), op.target.shape[:1] if chunk(op) else ()
+    return Space(shape + parts, reduced_axes(op), chunk(op))
+
+
 def joinable(op: Operation, places: dict[int, Traced], known: Known) -> bool:
     """Say whether an operation can be part of a kernel."""
     if op.kind not in ("reduce", "take", "matmul"):
@@ -50,8 +72,8 @@ def joinable(op: Operation, places: dict[int, Traced], known: Known) -> bool:
         return False
     x, target = arrays[0], arrays[-1]
     if op.kind == "reduce":
-        length = prod(repeated(inputs(op)[0].shape)[k] for k in reduced_axes(op))
-        return op.function.__name__ in REDUCTIONS and x.dtype == target.dtype and 2 <= length <= TURNS * MOST_LANES
+        same = summed_in(x.dtype) == summed_in(target.dtype)
+        return op.function.__name__ in REDUCTIONS and same and 2 <= (chunk(op) or length(op)) <= TURNS * MOST_LANES
     if op.kind == "take":
         return arrays[1].ndim == 1 and arrays[1].dtype.kind in "iu"
     return x.ndim == arrays[1].ndim == 2 and x.shape[1] <= FEW and target.dtype.kind != "c"
@@ -69,32 +91,31 @@ class Part:
 
     def __init__(self, op: Operation, chain: list[Operation], places: dict[int, Traced]) -> None:
         self._places, self._touched = places, list[Access]()
-        reduces = op.kind == "reduce"
-        self.space = Space(
-            repeated((inputs(op)[0] if reduces else op.target).shape), reduced_axes(op) if reduces else ()
-        )
+        self.space = space_of(op)
         self.operations: list[Operation] = []
         self.axes: list[Axes] = []
         assert self.join(op, chain)
 
     def join(self, op: Operation, chain: list[Operation]) -> bool:
         """Take up an operation, and before it the `chain` that computes its indices, if that sees no other result."""
-        space = self.space
+        space, before = self.space, [*self._touched]
         if op.kind == "reduce":
-            if repeated(inputs(op)[0].shape) != space.shape or space.reduced not in ((), reduced_axes(op)):
+            own = space_of(op)
+            if own.base != space.base or (space.reduced and own != space):
                 return False
-            space = Space(space.shape, reduced_axes(op))
+            if own.chunk and not space.chunk:
+                before = [Access(a.array, a.steps and (*a.steps, 0), a.written) for a in before]
+            space = own
         axes = space.axes(op.target.shape)
-        if axes is None or (op.kind in ("take", "matmul") and repeated(op.target.shape) != space.shape):
+        if axes is None or (op.kind in ("take", "matmul") and repeated(op.target.shape) != space.base):
             return False
         along = axes[op.options[0] : op.options[0] + 1] if chain else axes
-        added = [(link, along) for link in chain if all(link is not own for own in self.operations)] + [(op, axes)]
-        found = [accesses(own, space, at, self._lies) for own, at in added]
-        before = [*self._touched]
-        for own in found:
-            if any(self._clash(a, b) for a in own for b in before):
+        added = [(link, along) for link in chain if all(link is not other for other in self.operations)] + [(op, axes)]
+        found = [accesses(link, space, at, self._lies) for link, at in added]
+        for touched in found:
+            if any(self._clash(a, b) for a in touched for b in before):
                 return False
-            before += own
+            before += touched
         self.space, self._touched = space, before
         self.operations += [own for own, _ in added]
         self.axes += [at for _, at in added]
@@ -200,19 +221,19 @@ def _place(op: Operation, chain: list[Operation], made: list[Launch], ledger: Le
         if k < 0 or not made[k].parts:
             continue
         (part,) = made[k].parts
-        moves = op.kind == "reduce" or (part.space.reduced and repeated(op.target.shape) != part.space.shape)
+        moves = op.kind == "reduce" or (part.space.reduced and repeated(op.target.shape) != part.space.base)
         if (k == len(made) - 1 or moves) and part.reductions < AT_ONCE and part.join(op, chain):
             return k
     return None
 
 
 def _side_by_side(made: list[Launch], ledger: Ledger) -> list[Launch]:
-    """Let a kernel be done with one before it, if neither sees what the other does, nor what comes between."""
+    """Let a kernel be done with the first one before it such that it sees nothing of that or of what comes between."""
     kept: list[Launch] = []
     for launch in made:
         latest = ledger.latest(launch.operations)
-        k = next((k for k in range(len(kept) - 1, latest, -1) if kept[k].parts), None) if launch.parts else None
-        if k is not None and sum(part.reductions for part in (*kept[k].parts, *launch.parts)) <= AT_ONCE:
+        k = next((k for k in range(latest + 1, len(kept)) if kept[k].parts), None) if launch.parts else None
+        if k is not None:
             kept[k].parts += launch.parts
         else:
             k = len(kept)
@@ -221,19 +242,44 @@ def _side_by_side(made: list[Launch], ledger: Ledger) -> list[Launch]:
     return kept
 
 
-def sums(operations: list[Operation], places: dict[int, Traced], known: Known) -> list[Operation]:
-    """Let a product of a row of ones be the sum that it is."""
+def sums(
+    tape: Tape, operations: list[Operation], places: dict[int, Traced], known: Known
+) -> list[list[Operation]]:  # fmt: skip
+    """Return for each operation what a kernel does in its place.
 
-    def sum_of(op: Operation) -> Operation:
-        if op.kind != "matmul" or len(inputs(op)) < 2 or not known(op):
-            return op
-        ones, x = inputs(op)
-        if not (ones.shape[0] == 1 and ones.ndim == x.ndim == 2 and uniform(ones) and ones.array.flat[0] == 1):
-            return op
-        total = Operation("reduce", np.add, [x], op.target, (0, x.dtype, True))
-        return total if joinable(total, places, lambda _: True) else op
+    A product of a row of ones is the sum that it is, and a sum of too many numbers for a block is done in two stages.
+    """
 
-    return [*map(sum_of, operations)]
+    def in_place_of(op: Operation) -> list[Operation]:
+        if op.kind not in ("matmul", "reduce") or len(inputs(op)) < 1 + (op.kind == "matmul") or not known(op):
+            return [op]
+        total = op
+        if op.kind == "matmul":
+            ones, x = inputs(op)
+            if not (ones.shape[0] == 1 and ones.ndim == x.ndim == 2 and uniform(ones) and ones.array.flat[0] == 1):
+                return [op]
+            total = Operation("reduce", np.add, [x], op.target, (0, x.dtype, True))
+        stages = [total] if length(total) <= TURNS * MOST_LANES else _stages(tape, total)
+        return stages if all(joinable(stage, places, lambda _: True) for stage in stages) else [op]
+
+    return [in_place_of(op) for op in operations]
+
+
+def _stages(tape: Tape, op: Operation) -> list[Operation]:
+    """Return a reduction in two stages: each block's own, and that of all blocks; itself if that is of no use."""
+    (x,) = inputs(op)
+    shape, own = repeated(x.shape), space_of(op)
+    kept = tuple(n for k, n in enumerate(shape) if k not in own.reduced)
+    each = max(CHUNK, -(-length(op) // (TURNS * MOST_LANES)))
+    if repeated(op.target.shape) != repeated(kept) or prod(kept) > MOST_LANES:
+        return [op]
+    parts = (-(-length(op) // each), *kept)
+    middle = tape.result(parts, np.zeros((1,) * len(parts), summed_in(x.dtype)))
+    axis, dtype, keepdims = op.options
+    return [
+        Operation(op.kind, op.function, [x], middle, (axis, dtype, keepdims, each)),
+        Operation(op.kind, op.function, [middle], op.target, (0, dtype, False)),
+    ]
 
 
 def _sunk(operations: list[Operation], places: dict[int, Traced], known: Known) -> list[Operation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,13 @@ import numpy as np
 from xpnet.backends.tape.fusion import loop_dtype, repeated
 from xpnet.backends.tape.plan import Unit, inputs, is_result
 from xpnet.backends.tape.record import Operation, Traced
-from xpnet.typing import HostArray
+from xpnet.backends.tape.space import Access, Axes, Lies, Space, accesses
 
 COMPARISONS = {"greater": ">", "less": "<", "greater_equal": ">=", "less_equal": "<=", "equal": "==", "not_equal": "!="}
 DECISIONS = (*COMPARISONS, "logical_and", "logical_or", "logical_not", "isnan")
 """Operations with an answer of yes or no, in the data type of what they are asked about."""
 
 DType = np.dtype[Any]
-Lies = Callable[[Traced], HostArray]
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ class Loop:
         All are written after everything is read.
     reduced : int
         The number of innermost axes along which sums and the like are taken.
+    chunk : int
+        How many turns of these go into each sum, if there are more of them: the outermost axis counts the sums.
     """
 
     axes: tuple[int, ...]
@@ -81,6 +82,7 @@ class Loop:
     operations: tuple[Step, ...]
     stores: tuple[tuple[int | Number, Place], ...]
     reduced: int = 0
+    chunk: int = 0
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -113,12 +115,6 @@ def merged(
     return tuple(axis[0] for axis in made), tuple(tuple(axis[k] for axis in made) for k in range(1, len(steps) + 1))
 
 
-def steps_over(a: HostArray, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return an array's bytes from number to number along the axes of `shape`, over which it is repeated."""
-    own = tuple(s if n > 1 else 0 for s, n in zip(a.strides, a.shape, strict=True))[-len(shape) :]
-    return (0,) * (len(shape) - len(own)) + own if shape else ()
-
-
 def uniform(a: Traced) -> bool:
     """Say whether an array is a constant, and the same number everywhere, as the weights of an unweighted mean are."""
     return a.buffer.kind == "constant" and a.size > 0 and a.array.tobytes() == a.array.flat[0].tobytes() * a.size
@@ -127,63 +123,6 @@ def uniform(a: Traced) -> bool:
 def summed_in(dtype: DType) -> DType:
     """Return the data type in which sums of numbers are added up: that of the numbers, or float32 for halves."""
     return np.dtype(np.float32) if dtype.itemsize == 2 and dtype.kind not in "iu" else dtype
-
-
-Axes = tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class Space:
-    """What a unit goes over: a shape without leading axes of one entry, and the axes that its reductions go along."""
-
-    shape: tuple[int, ...]
-    reduced: tuple[int, ...] = ()
-
-    def axes(self, shape: tuple[int, ...]) -> Axes | None:
-        """Return which axis of the space each axis of `shape` is: of all of it, or of the outcome of a reduction.
-
-        None stands for an axis of one entry; without any answer an array of this shape has no place here.
-        """
-        own, every = repeated(shape), [*range(len(self.shape))]
-        kept = [k for k in every if k not in self.reduced]
-        whole: list[tuple[list[int], list[int | None]]] = [([*self.shape], [*every])]
-        whole += [
-            ([self.shape[k] if k in kept else 1 for k in every], [k if k in kept else None for k in every]),
-            ([self.shape[k] for k in kept], [*kept]),
-        ]
-        for sizes, names in whole:
-            if repeated(tuple(sizes)) == own:
-                return (None,) * (len(shape) - len(own)) + tuple(names[len(names) - len(own) :])
-        return None
-
-    def steps(self, a: HostArray, shape: tuple[int, ...], axes: Axes) -> tuple[int, ...]:
-        """Return an array's bytes from number to number along the axes of the space, if it is repeated over `shape`."""
-        found = dict(zip(axes, steps_over(a, shape), strict=True))
-        return tuple(found.get(k, 0) for k in range(len(self.shape)))
-
-
-@dataclass(frozen=True)
-class Access:
-    """How an operation reads or writes an array: at the place of each turn, by `steps`, or anywhere (None)."""
-
-    array: Traced
-    steps: tuple[int, ...] | None
-    written: bool = False
-
-
-def accesses(op: Operation, space: Space, axes: Axes, lies: Lies) -> list[Access]:
-    """Return what an operation touches, its operands first, if the axes of its target are `axes` of the space."""
-    shape, found = op.target.shape, list[Access]()
-    for k, a in enumerate(inputs(op)):
-        steps: tuple[int, ...] | None = None
-        if op.kind == "reduce":
-            steps = space.steps(lies(a), a.shape, space.axes(a.shape) or ())
-        elif op.kind == "take" and k == 1:
-            steps = space.steps(lies(a), a.shape, axes[op.options[0] : op.options[0] + 1])
-        elif op.kind not in ("take", "matmul"):
-            steps = space.steps(lies(a), shape, axes)
-        found.append(Access(a, steps))
-    return [*found, Access(op.target, space.steps(lies(op.target), shape, axes), written=True)]
 
 
 class Maker:
@@ -232,14 +171,17 @@ class Maker:
         for op, accessed in zip(unit, touched, strict=True):
             self._operation(op, accessed)
         stored = zip((self._values[key] for key in stores), there[len(loads) + len(far) :], strict=True)
-        self.loop = Loop(sizes, tuple(there[: len(loads)]), tuple(self._steps), tuple(stored), self._reduced)
+        self.loop = Loop(
+            sizes, tuple(there[: len(loads)]), tuple(self._steps), tuple(stored), self._reduced, space.chunk
+        )
 
     def _merged(self, steps: list[tuple[int, ...]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
         """Return as few axes as it takes, those of reductions innermost, and the steps along them."""
         shape, reduced = self._space.shape, self._space.reduced
         sizes: tuple[int, ...] = ()
         moves: list[tuple[int, ...]] = [()] * len(steps)
-        for part in ([k for k in range(len(shape)) if k not in reduced], reduced):
+        chunks = [len(shape) - 1] if self._space.chunk else []
+        for part in (chunks, [k for k in range(len(shape)) if k not in (*reduced, *chunks)], reduced):
             own, along = merged([shape[k] for k in part], [[s[k] for k in part] for s in steps], part is reduced)
             sizes, moves = sizes + own, [a + b for a, b in zip(moves, along or [()] * len(steps), strict=True)]
             self._reduced = len(own)
