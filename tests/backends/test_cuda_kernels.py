@@ -20,8 +20,9 @@ from cuda_steps import STEPS, trainer
 import xpnet
 from xpnet.backends.cuda.formulas import FLOATING, PRELUDE, known, literal
 from xpnet.backends.cuda.kernels import Kernel, write
+from xpnet.backends.cuda.launches import Launch, launches
 from xpnet.backends.cuda.program import FusedStep
-from xpnet.backends.cuda.units import Launch, launches, sums
+from xpnet.backends.cuda.rewrites import sums
 from xpnet.backends.tape.fusion import within
 from xpnet.backends.tape.hollow import Hollow
 from xpnet.backends.tape.loop import Number

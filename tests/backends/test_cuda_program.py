@@ -24,8 +24,7 @@ from test_replay import fresh_arrays, programs, run_program
 
 import xpnet
 from xpnet.backends.base import Eager
-from xpnet.backends.cuda import compare, formulas, units
-from xpnet.backends.cuda import kernels as cuda_kernels
+from xpnet.backends.cuda import compare, formulas, units, writer
 from xpnet.backends.cuda import products as cublas
 from xpnet.backends.cuda import program as cuda_program
 from xpnet.backends.cuda import proof as cuda_proof
@@ -322,13 +321,13 @@ def test_a_wrong_kernel_is_left_out_alone(
 def test_wrong_steps_through_memory_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "FEW", 0)
     monkeypatch.setattr(cuda_host, "FEW", 0)
-    read = cuda_kernels.Writer._read
+    read = writer.Writer._read
 
     def wrong(self: Any, place: Any, *further: str) -> str:
         text = read(self, place, *further)
         return text if further or self.loop.reduced else text.replace("i0 * ", "i0 * 0 * ")
 
-    monkeypatch.setattr(cuda_kernels.Writer, "_read", wrong)
+    monkeypatch.setattr(writer.Writer, "_read", wrong)
     assert_left_out("layer 4: ")
 
 
@@ -392,12 +391,12 @@ def test_a_missing_rule_for_nan_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_wrong_conversion_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    formula = cuda_kernels.Writer._formula
+    formula = writer.Writer._formula
 
     def narrow(self: Any, step: Any) -> str:
         return formula(self, step).replace("(double)", "(unsigned char)")
 
-    monkeypatch.setattr(cuda_kernels.Writer, "_formula", narrow)
+    monkeypatch.setattr(writer.Writer, "_formula", narrow)
 
     def step(xp: Any, a: Any) -> None:
         a["x"][...] = xp.astype(a["n"], xp.float64) * 2.0

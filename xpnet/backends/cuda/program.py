@@ -10,8 +10,10 @@ from typing import Any
 
 from xpnet.backends.base import Step
 from xpnet.backends.cuda.formulas import PRELUDE, known
-from xpnet.backends.cuda.kernels import THREADS, Kernel, write
-from xpnet.backends.cuda.units import launches, sums
+from xpnet.backends.cuda.kernels import Kernel, write
+from xpnet.backends.cuda.launches import launches
+from xpnet.backends.cuda.rewrites import sums
+from xpnet.backends.cuda.writer import THREADS
 from xpnet.backends.tape.fusion import NUMBER_BY_NUMBER, within
 from xpnet.backends.tape.plan import Memory, assign, inputs, is_result, outermost_first, without_dead, write_in_place
 from xpnet.backends.tape.record import Buffer, Operation, record
