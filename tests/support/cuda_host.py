@@ -206,6 +206,7 @@ def wrapped(namespace: Any) -> dict[str, Any]:
 
 class Device(contextlib.nullcontext):
     id = 0
+    mem_info = (2**30, 2**34)
 
 
 DEVICE = Device()
