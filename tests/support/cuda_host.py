@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import time
 import types
 import weakref
 from types import SimpleNamespace
@@ -172,6 +173,16 @@ class Stream:
         )
 
 
+class Event:
+    """A moment; here there is nothing to wait for."""
+
+    def record(self, stream=None):
+        self.moment = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+
 class RawModule:
     """CUDA source, compiled by C's compiler."""
 
@@ -271,6 +282,7 @@ def make_cupy() -> Any:
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f
     cupy.cuda = SimpleNamespace(
+        Event=Event, get_elapsed_time=lambda start, end: 1e3 * (end.moment - start.moment),
         Stream=Stream, get_current_stream=lambda: (Stream.current or [LEGACY])[-1], MemoryPool=MemoryPool,
         Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=Scratch,
         runtime=SimpleNamespace(
