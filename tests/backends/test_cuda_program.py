@@ -318,6 +318,22 @@ def test_a_wrong_kernel_is_left_out_alone(
     assert_left_out(step, sums_too=name == "add")
 
 
+def test_long_vectors_are_compared_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's kernel has a dozen intermediate results, each of which would be as long as all parameters."""
+    monkeypatch.setattr(cuda_proof, "WINDOW", 5)
+    longest: list[int] = []
+    compared = cuda_proof.differs
+    monkeypatch.setattr(cuda_proof, "differs", lambda a, b: (longest.append(a.size), compared(a, b))[1])
+    on = backend()
+    trained("optimizer 9: ", on, steps=1)
+    assert is_fused(on), on.compiled
+    assert longest.count(5) > 20
+    monkeypatch.setitem(formulas.FLOATING, "sqrt", "__{r}sqrt_rn({0}) * 1.5{f}")
+    on = backend()
+    trained("optimizer 9: ", on, steps=1)
+    assert re.search(r"not used: kernel xpnet_multiply\w+ and CuPy's functions differ at \d+ of 93 places", on.compiled)
+
+
 def test_wrong_steps_through_memory_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "FEW", 0)
     monkeypatch.setattr(cuda_host, "FEW", 0)

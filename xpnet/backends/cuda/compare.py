@@ -23,19 +23,21 @@ class Counts:
     """Numbers of places, on the device, at which arrays differ; looked at once, since the host waits for that."""
 
     def __init__(self, cupy: Any) -> None:
-        self._cupy, self._added = cupy, list[tuple[Any, int, Array]]()
+        self._cupy, self._sizes, self._wrong = cupy, dict[Any, int](), dict[Any, Array]()
 
     def add(self, name: Any, wrong: Array) -> None:
         # Sums of integers over a whole array are in CuPy as it is installed; any() and all() would be compiled first.
-        self._added.append((name, wrong.size, self._cupy.sum(wrong.astype(np.int64))))
+        count = self._cupy.sum(wrong.astype(np.int64))
+        self._wrong[name] = self._wrong[name] + count if name in self._wrong else count
+        self._sizes[name] = self._sizes.get(name, 0) + wrong.size
 
     def found(self) -> dict[Any, str]:
         """Return the names whose arrays differ, and at how many places."""
-        if not self._added:
+        if not self._wrong:
             return {}
-        counts = self._cupy.asnumpy(self._cupy.stack([count for _, _, count in self._added])).tolist()
-        pairs = zip(self._added, counts, strict=True)
-        return {name: f"at {count} of {size} places" for (name, size, _), count in pairs if count}
+        counts = self._cupy.asnumpy(self._cupy.stack([*self._wrong.values()])).tolist()
+        pairs = zip(self._sizes.items(), counts, strict=True)
+        return {name: f"at {count} of {size} places" for (name, size), count in pairs if count}
 
 
 def differs(a: Array, b: Array) -> Array:

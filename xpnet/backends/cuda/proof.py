@@ -15,10 +15,50 @@ from typing import Any
 from xpnet.backends.base import Step
 from xpnet.backends.cuda.compare import Counts, differs, in_order
 from xpnet.backends.cuda.program import DeviceMemory, FusedStep, Rejected
+from xpnet.backends.cuda.units import Part
 from xpnet.backends.cuda.written import SUMS, Written
-from xpnet.backends.tape.plan import Unit, inputs
+from xpnet.backends.tape.fusion import NUMBER_BY_NUMBER
+from xpnet.backends.tape.plan import Unit, inputs, is_result
 from xpnet.backends.tape.record import Buffer, Operation, Traced
 from xpnet.typing import Array
+
+WINDOW = 2**20
+"""Numbers of a vector that are compared at once."""
+
+
+class Seen(DeviceMemory):
+    """Memory of which a window of each long vector is seen, if there is a window."""
+
+    def __init__(self, cupy: Any, arrays: Mapping[int, Array], window: tuple[int, slice] | None) -> None:
+        super().__init__(cupy)
+        self.arrays.update(arrays)
+        self._window = window
+
+    def cut(self, array: Array) -> Array:
+        """Return what is seen of an array."""
+        return array[self._window[1]] if self._window and array.shape == (self._window[0],) else array
+
+    def resolve(self, a: Any) -> Any:
+        array = super().resolve(a)
+        return self.cut(array) if isinstance(a, Traced) else array
+
+    def empty(self, like: Array) -> Array:
+        """Return room for what is seen of an array like `like`."""
+        shape = like.shape
+        if self._window and shape == (self._window[0],):
+            shape = (len(range(*self._window[1].indices(shape[0]))),)
+        return self._cupy.empty(shape, like.dtype)
+
+
+def _windows(part: Part, program: FusedStep) -> list[tuple[int, slice] | None]:
+    """Return the windows in which a long vector is looked at, so that intermediate results take little memory."""
+    operations, shape = part.operations, part.space.shape
+    if len(shape) != 1 or shape[0] <= WINDOW or any(op.kind not in NUMBER_BY_NUMBER for op in operations):
+        return [None]
+    results = [a for op in operations for a in (*inputs(op), op.target) if is_result(a) and a.shape == shape]
+    if any(a.path or id(a.buffer) in program.places for a in results):
+        return [None]
+    return [(shape[0], slice(start, start + WINDOW)) for start in range(0, shape[0], WINDOW)]
 
 
 def check(program: FusedStep, cupy: Any) -> tuple[dict[int, Array], dict[tuple[int, int], str]]:
@@ -37,8 +77,10 @@ def check(program: FusedStep, cupy: Any) -> tuple[dict[int, Array], dict[tuple[i
         call()
         if own is not None:
             for p, part in enumerate(program.launches[k].parts):
-                for op, value in _by_cupy(program, cupy, part.operations, own, sums):
-                    counts.add((k, p), differs(program.memory.resolve(op.target), value))
+                for window in _windows(part, program):
+                    seen = Seen(cupy, own.arrays, window)
+                    for op, value in _by_cupy(program, cupy, part.operations, seen, sums):
+                        counts.add((k, p), differs(seen.cut(program.memory.resolve(op.target)), value))
         elif unit[0].kind == "matmul":
             sums[id(unit[0].target.buffer)] = program.memory.resolve(unit[0].target).copy()
     found = counts.found()
@@ -66,7 +108,7 @@ def _surroundings(program: FusedStep, cupy: Any, unit: Unit) -> DeviceMemory:
 
 
 def _by_cupy(
-    program: FusedStep, cupy: Any, unit: Unit, own: DeviceMemory, sums: dict[int, Array]
+    program: FusedStep, cupy: Any, unit: Unit, own: Seen, sums: dict[int, Array]
 ) -> list[tuple[Operation, Array]]:  # fmt: skip
     """Return what a part should have written, computed one operation at a time; what is done with is given back.
 
@@ -77,7 +119,7 @@ def _by_cupy(
         for a in (*inputs(op), op.target):
             if id(a.buffer) not in own.arrays:
                 place, like = program.places.get(id(a.buffer)), a.buffer.array
-                array = cupy.empty(like.shape, like.dtype) if place is None else own.resolve(place).reshape(like.shape)
+                array = own.empty(like) if place is None else own.resolve(place).reshape(like.shape)
                 own.arrays[id(a.buffer)] = array
         if op.kind in SUMS:
             own.resolve(op.target)[...] = in_order(cupy, op, *map(own.resolve, inputs(op)))
@@ -87,7 +129,9 @@ def _by_cupy(
         for a in (*inputs(op), op.target):
             if id(a.buffer) in program.inner and last[id(a.buffer)] == k:
                 own.arrays.pop(id(a.buffer), None)
-    return [(op, own.resolve(op.target)) for op in unit if id(op.target.buffer) not in program.inner]
+    kept = (op for op in unit if id(op.target.buffer) not in program.inner)
+    written = {(id(op.target.buffer), op.target.array.ctypes.data, op.target.shape): op for op in kept}
+    return [(op, own.resolve(op.target)) for op in written.values()]
 
 
 def proven(cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array], changes: Sequence[Array]) -> FusedStep:
@@ -133,7 +177,9 @@ def _prove(
         counts = Counts(cupy)
         step(Written(fused, xp, sums, counts).namespace, arrays)
         for array, outcome in zip(touched, found, strict=True):
-            counts.add(f"'{names.get(id(array))}'", differs(outcome, array))
+            for start in range(0, array.size, WINDOW):
+                one, other = (a.reshape(-1)[start : start + WINDOW] for a in (outcome, array))
+                counts.add(f"'{names.get(id(array))}'", differs(one, other))
         for name, places in counts.found().items():
             raise Rejected(f"after one step {name} differs {places}")
     finally:

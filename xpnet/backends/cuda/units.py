@@ -63,13 +63,15 @@ def joinable(op: Operation, places: dict[int, Traced], known: Known) -> bool:
     if op.kind not in ("reduce", "take", "matmul"):
         return fits(op, places, known)
     arrays = [home(a, places) for a in (*inputs(op), op.target)]
-    if not known(op) or not all(a.size and a.flags.aligned for a in arrays):
+    if not known(op) or any(
+        not a.size or not a.flags.aligned or any(s % a.itemsize for s in a.strides) for a in arrays
+    ):
         return False
     if any(np.may_share_memory(a, arrays[-1]) for a in arrays[:-1]):
         return False
     x, target = arrays[0], arrays[-1]
     if op.kind == "reduce":
-        same = summed_in(x.dtype) == summed_in(target.dtype)
+        same = summed_in(x.dtype) == summed_in(target.dtype) and x.dtype.kind != "b"
         return op.function.__name__ in REDUCTIONS and same and 2 <= (chunk(op) or length(op)) <= TURNS * MOST_LANES
     if op.kind == "take":
         return arrays[1].ndim == 1 and arrays[1].dtype.kind in "iu"
