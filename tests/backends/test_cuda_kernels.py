@@ -18,7 +18,7 @@ import pytest
 from cuda_steps import STEPS, trainer
 
 import xpnet
-from xpnet.backends.cuda.formulas import FLOATING, PRELUDE, known, literal
+from xpnet.backends.cuda.formulas import FLOATING, known, literal, whole
 from xpnet.backends.cuda.kernels import Kernel, write
 from xpnet.backends.cuda.launches import Launch, launches
 from xpnet.backends.cuda.program import FusedStep
@@ -102,7 +102,7 @@ def test_cudas_compiler_takes_every_kernel(nvrtc: Any, architecture: str, every:
     names = [*STEPS][::every]
     found = {k.name: k.source for name in names for dtype in ("float32", "float64") for k in kernels_of(name, dtype)}
     assert len(found) > 400 / every
-    said, code = compile_for(nvrtc, PRELUDE + "".join(found.values()), architecture)
+    said, code = compile_for(nvrtc, whole("".join(found.values())), architecture)
     assert said == ""
     assert code.count(".entry") == len(found)
     assert "error" in compile_for(nvrtc, 'extern "C" __global__ void f(float* p) { p[0] = q; }', architecture)[0]
@@ -256,6 +256,55 @@ def test_every_half_is_rounded_as_by_numpy() -> None:
         float32 = np.linspace(-1.1, 1.1, 2**16).astype(np.float32) ** 15 * 65504
     arrays = {"half": half, "float": float32, "wide": np.zeros(half.size, np.float32), "narrow": np.zeros_like(half)}
     assert_numpys(step, arrays | {"sum": np.zeros_like(half), "mixed": np.zeros_like(float32)})
+
+
+@needs_compiler
+def test_every_bfloat16_is_rounded_to_the_nearest_and_of_two_to_the_even_one() -> None:
+    """By the source of the kernels itself, against whole numbers of NumPy's."""
+    kernel = """extern "C" __global__ void f(float* x, unsigned short* narrow, float* wide) {
+    const int i = blockIdx.x * 256 + threadIdx.x;
+    narrow[i] = to_bfloat(x[i]);
+    wide[i] = from_bfloat((unsigned short)i);
+}"""
+    x = np.random.default_rng(0).integers(0, 2**32, 2**16, dtype=np.uint32)
+    x[: 2**12] = (x[: 2**12] & 0xFFFF0000) | 0x8000  # half-way
+    narrow, wide = np.zeros(x.size, np.uint16), np.zeros(x.size, np.float32)
+    cuda_c.run(cuda_c.compiled(whole(kernel)), "f", x.size // 256, 256, [x.view(np.float32), narrow, wide])
+    down = (x >> 16).astype(np.uint16)
+    error = x & 0xFFFF
+    up = (error > 0x8000) | ((error == 0x8000) & (down & 1 == 1))
+    number = (x & 0x7FFFFFFF) <= 0x7F800000
+    np.testing.assert_array_equal(narrow[number], (down + up)[number])
+    assert ((narrow[~number] & 0x7FFF) > 0x7F80).all()
+    np.testing.assert_array_equal(wide.view(np.uint32), np.arange(2**16, dtype=np.uint32) << 16)
+
+
+@needs_compiler
+@pytest.mark.skipif(importlib.util.find_spec("ml_dtypes") is None, reason="ml_dtypes, which has bfloat16, is missing")
+def test_kernels_of_bfloat16_are_rounded_as_by_ml_dtypes() -> None:
+    """A Python number makes float32 of them, as with ml_dtypes' own."""
+    bfloat16 = np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+
+    def step(xp: Any, a: Any) -> None:
+        x, y = a["x"], a["y"]
+        a["sum"][...] = x + y
+        a["product"][...] = xp.maximum(x * y - y, x)
+        a["wide"][...] = x * 0.3
+        a["narrow"][...] = xp.astype(a["wide"], bfloat16)
+        a["mask"][...] = x > y
+        a["total"][...] = xp.sum(xp.astype(x, xp.float32), axis=0)
+
+    rng = np.random.default_rng(0)
+    shapes = dict.fromkeys(("x", "y", "sum", "product", "narrow"), bfloat16) | {"wide": np.float32, "mask": bool}
+    arrays = {name: rng.normal(size=(40, 7)).astype(kind) for name, kind in shapes.items()}
+    arrays["total"] = np.zeros(7, np.float32)
+    found, expected = outcome(step, arrays), {name: a.copy() for name, a in arrays.items()}
+    step(xp, expected)
+    total, exact = found.pop("total"), expected.pop("total")
+    np.testing.assert_allclose(total, exact, rtol=1e-5)
+    for name, a in expected.items():
+        np.testing.assert_array_equal(found[name].view(f"u{a.itemsize}"), a.view(f"u{a.itemsize}"), err_msg=name)
+    assert len(kernels(step, arrays)) == 1
 
 
 @needs_compiler

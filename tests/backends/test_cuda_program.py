@@ -7,6 +7,8 @@ CUDA's exponentials do what their documentation says.
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import re
 import threading
 import warnings
@@ -14,6 +16,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cublas_host
 import cuda_c
 import cuda_host
 import numpy as np
@@ -173,6 +176,20 @@ def test_products_of_halves_stay_products_of_halves() -> None:
     program = FusedStep(on._cupy, on.xp, made.make_step(8), made.arrays)
     products = [unit[0] for unit in program.units if unit[0].kind == "matmul"]
     assert {a.dtype for op in products for a in (*op.operands, op.target)} == {np.dtype(np.float16)}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ml_dtypes") is None, reason="ml_dtypes, which has bfloat16, is missing")
+def test_a_network_of_bfloat16_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as its layers have no Python numbers beside arrays: these make float32 of it."""
+    monkeypatch.setitem(cublas_host.TYPES, 14, np.dtype(importlib.import_module("ml_dtypes").bfloat16))
+    on = backend()
+    layers = [xpnet.Linear(3, 20), xpnet.Linear(20, 30), xpnet.Tanh(), xpnet.Linear(30, 2)]
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    made = xpnet.Trainer(
+        xpnet.Network(layers, "cross_entropy", on), xpnet.Adam(), x, np.arange(32) % 2, precision="bfloat16"
+    )
+    made.run(1)
+    assert is_fused(on), on.compiled
 
 
 def test_memory_is_used_again_for_results_of_the_same_kind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.cuda.formulas import PRELUDE
+from xpnet.backends.cuda.formulas import FROM_AND_TO_HALF
 
 COMPILER = shutil.which("cc")
 NO_COMPILER = "there is no C compiler (cc) here, which stands in for CUDA's"
@@ -35,6 +35,9 @@ HEADER = (
 #include <stdlib.h>
 #include <ucontext.h>
 #define __shared__ static
+#define __device__
+static unsigned __float_as_uint(float x) { unsigned u; memcpy(&u, &x, 4); return u; }
+static float __uint_as_float(unsigned u) { float x; memcpy(&x, &u, 4); return x; }
 static struct { int x; } blockIdx, threadIdx;
 static jmp_buf threads_[256], scheduler_;
 static char stacks_[256][1 << 15];
@@ -110,7 +113,7 @@ def compiled(source: str) -> ctypes.CDLL:
     )
     with tempfile.TemporaryDirectory() as folder:
         code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
-        code.write_text(HEADER + source.replace(PRELUDE, "").replace('extern "C"', "") + runs)
+        code.write_text(HEADER + source.replace(FROM_AND_TO_HALF, "").replace('extern "C"', "") + runs)
         options = ["-O1", "-fwrapv", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
         subprocess.run([COMPILER, *options, str(code), "-o", str(library), "-lm"], check=True)
         return ctypes.CDLL(str(library))

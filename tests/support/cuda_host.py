@@ -320,8 +320,12 @@ def in_order(cupy: Any, xp: Any) -> Any:
         total = instead["sum"](x, axis=axis, keepdims=keepdims)
         return total / (x.size // total.size)
 
+    def var(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        difference = x - mean(x, axis=axis, keepdims=True)
+        return mean(difference * difference, axis=axis, keepdims=keepdims)
+
     matmul.lane, matmul.tf32 = xp.matmul.lane, False
-    instead = {REDUCTIONS[name]: reduced(name) for name in REDUCTIONS} | {"matmul": matmul, "mean": mean}
+    instead = {REDUCTIONS[name]: reduced(name) for name in REDUCTIONS} | {"matmul": matmul, "mean": mean, "var": var}
     return SimpleNamespace(**vars(xp) | instead)
 
 

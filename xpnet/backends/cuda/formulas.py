@@ -21,11 +21,13 @@ from xpnet.backends.tape.record import Operation
 TYPES = {
     "bool": "bool", "int8": "signed char", "uint8": "unsigned char", "int16": "short", "uint16": "unsigned short",
     "int32": "int", "uint32": "unsigned int", "int64": "long long", "uint64": "unsigned long long",
-    "float16": "unsigned short", "float32": "float", "float64": "double",
+    "float16": "unsigned short", "bfloat16": "unsigned short", "float32": "float", "float64": "double",
 }  # fmt: skip
-"""C's types of numbers in memory. A float16 is computed with as a float, and rounded after each operation."""
+"""C's types of numbers in memory. A half is computed with as a float, and rounded after each operation."""
+HALVES = {"float16": "half", "bfloat16": "bfloat"}
+"""The types of 16 bits, and what the functions that convert them are called."""
 
-PRELUDE = """
+FROM_AND_TO_HALF = """
 static __device__ float from_half(unsigned short h) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
@@ -37,7 +39,14 @@ static __device__ unsigned short to_half(float x) {
     return h;
 }
 """
-"""What stands before the kernels of a program."""
+FROM_AND_TO_BFLOAT = """
+static __device__ float from_bfloat(unsigned short h) { return __uint_as_float((unsigned int)h << 16); }
+static __device__ unsigned short to_bfloat(float x) {  // to the nearest, of two the even one
+    unsigned int u = __float_as_uint(x);
+    if (x != x) return u >> 16 | 0x40;
+    return (u + 0x7fff + (u >> 16 & 1)) >> 16;
+}
+"""
 
 INTEGER = {
     "add": "{0} + {1}", "subtract": "{0} - {1}", "multiply": "{0} * {1}", "square": "{0} * {0}", "negative": "-{0}",
@@ -71,19 +80,22 @@ DECISIONS = {name: "{0} " + sign + " {1}" for name, sign in COMPARISONS.items()}
 
 def table(dtype: DType) -> dict[str, str]:
     """Return the operations on numbers of a data type that have a number of that type as their result."""
-    return {"f": FLOATING, "b": BOOLEAN}.get(dtype.kind, INTEGER)
+    return FLOATING if dtype.name in HALVES else {"f": FLOATING, "b": BOOLEAN}.get(dtype.kind, INTEGER)
 
 
 def known(op: Operation) -> bool:
     """Say whether there is a formula for an operation over numbers that fit together."""
-    arrays, dtype = [*inputs(op), op.target], loop_dtype(op)
-    kinds = {a.dtype.name for a in arrays}
-    if not kinds <= TYPES.keys() or dtype.name not in TYPES:
+    kinds = {a.dtype.name for a in (*inputs(op), op.target)}
+    if not kinds <= TYPES.keys():
         return False
     if op.kind == "take":
         return True
-    if "float16" in kinds and not kinds <= {"float16", "float32", "bool"}:
-        return False  # from the others it takes two roundings to get there
+    dtype = loop_dtype(op)
+    if dtype.name not in TYPES:
+        return False
+    for half in kinds & HALVES.keys():
+        if not kinds <= {half, "float32", "bool"}:
+            return False  # from the others it takes two roundings to get there
     if op.kind != "elementwise":
         return True
     name = op.function.__name__
@@ -96,13 +108,24 @@ def known(op: Operation) -> bool:
 
 def register(dtype: DType) -> str:
     """Return C's type of a number while it is computed with."""
-    return "float" if dtype.name == "float16" else TYPES[dtype.name]
+    return "float" if dtype.name in HALVES else TYPES[dtype.name]
+
+
+def read(dtype: DType, at: str) -> str:
+    """Return the number that lies in memory at a place."""
+    return f"from_{HALVES[dtype.name]}({at})" if dtype.name in HALVES else at
+
+
+def stored(dtype: DType, value: str) -> str:
+    """Return a number as it goes to memory."""
+    return f"to_{HALVES[dtype.name]}({value})" if dtype.name in HALVES else value
 
 
 def literal(number: Number) -> str:
     """Return a number in C, to the bit."""
     dtype, value = number.dtype, number.value
-    if dtype.kind == "f":
+    if dtype.kind == "f" or dtype.name in HALVES:
+        value = value if dtype.kind == "f" else np.float32(value)
         if not np.isfinite(value):
             bits = np.asarray(value, np.float64).view(np.uint64)[()]
             return f"(({register(dtype)})__longlong_as_double({bits:#x}LL))"
@@ -120,16 +143,22 @@ def identity(name: str, dtype: DType) -> Number:
 
 def formula(step: Step, dtype: DType, values: Sequence[str]) -> str:
     """Return an operation on numbers of data type `dtype` in C."""
-    half = step.dtype.name == "float16"
     if step.function == "where":
         return "{} ? {} : {}".format(*values)
     if step.function == "cast":
-        return f"from_half(to_half({values[0]}))" if half else f"({TYPES[step.dtype.name]})({values[0]})"
-    value = applied(step.function, dtype, *values)
-    return f"from_half(to_half({value}))" if half else value
+        value = values[0] if step.dtype.name in HALVES else f"({TYPES[step.dtype.name]})({values[0]})"
+    else:
+        value = applied(step.function, dtype, *values)
+    return read(step.dtype, stored(step.dtype, value))
 
 
 def applied(name: str, dtype: DType, *values: str) -> str:
     """Return a function of numbers of a data type in C, as it is before it is rounded to a half."""
     template = DECISIONS.get(name) or table(dtype)[name]
     return template.format(*values, **({"r": "d", "f": ""} if dtype.itemsize == 8 else {"r": "f", "f": "f"}))
+
+
+def whole(source: str) -> str:
+    """Return the source of kernels with the functions that they call before it."""
+    conversions = {"_half(": FROM_AND_TO_HALF, "_bfloat(": FROM_AND_TO_BFLOAT}
+    return "".join(text for name, text in conversions.items() if name in source) + source

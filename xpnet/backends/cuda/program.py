@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from xpnet.backends.base import Step
-from xpnet.backends.cuda.formulas import PRELUDE, known
+from xpnet.backends.cuda.formulas import known, whole
 from xpnet.backends.cuda.kernels import Kernel, write
 from xpnet.backends.cuda.launches import launches
 from xpnet.backends.cuda.rewrites import sums
@@ -124,7 +124,7 @@ class FusedStep:
             k: write(launch.parts, self.places, self.inner) for k, launch in enumerate(self.launches) if launch.parts
         }
         sources = {kernel.name: kernel.source for kernel in self.kernels.values()}
-        module = cupy.RawModule(code=PRELUDE + "".join(sources.values()))
+        module = cupy.RawModule(code=whole("".join(sources.values())))
         functions = {name: module.get_function(name) for name in sources}
         self.calls = [
             self._launch(self.kernels[k], functions[self.kernels[k].name]) if k in self.kernels else self._call(unit[0])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from xpnet.backends.cuda.formulas import applied, formula, identity, literal, register
+from xpnet.backends.cuda.formulas import applied, formula, identity, literal, read, register, stored
 from xpnet.backends.cuda.units import lanes
 from xpnet.backends.tape.loop import DType, Loop, Number, Place, Step
 
@@ -154,8 +154,8 @@ class Writer:
             text = applied(step.function.split()[1], step.dtype, f"a{k}", self._named(step.operands[0]))
             self.lines.append(f"a{k} = {text};")
         kept = math.prod(self.loop.axes[:split])
-        for stored, place in stores:
-            self._store(stored, place, f"if (own < {kept}) ")
+        for written, place in stores:
+            self._store(written, place, f"if (own < {kept}) ")
         self.lines = [*inside, *(f"    {line}" for line in self.lines), "}"]
 
     def _combine(self, reductions: dict[int, Step], together: int, gap: int) -> None:
@@ -197,13 +197,10 @@ class Writer:
         return f"p{self.arguments[place.argument]}[{' + '.join([*terms, *further]) or 0}]"
 
     def _read(self, place: Place, *further: str) -> str:
-        at = self._at(place, *further)
-        return f"from_half({at})" if place.dtype.name == "float16" else at
+        return read(place.dtype, self._at(place, *further))
 
     def _store(self, value: int | Number, place: Place, condition: str = "") -> None:
-        written = self._named(value)
-        written = f"to_half({written})" if place.dtype.name == "float16" else written
-        self.lines.append(f"{condition}{self._at(place)} = {written};")
+        self.lines.append(f"{condition}{self._at(place)} = {stored(place.dtype, self._named(value))};")
 
     def _named(self, operand: int | Number) -> str:
         return literal(operand) if isinstance(operand, Number) else f"v{operand}"

@@ -220,12 +220,13 @@ class Maker:
         return Number(np.asarray(number).astype(dtype).tobytes(), dtype)
 
     def _operation(self, op: Operation, accessed: list[Access]) -> None:
-        dtype, boolean, target = loop_dtype(op), np.dtype(bool), accessed[-1]
+        target, boolean = accessed[-1], np.dtype(bool)
+        dtype = op.target.dtype if op.kind == "take" else loop_dtype(op)
         if op.kind == "take":
             index = self._operand(op.operands[1], iter(accessed[1:]), op.operands[1].dtype)
             source, axis = self._lies(op.operands[0]), op.options[0]
             along = source.shape[axis], source.strides[axis]
-            result: int | Number = self._result("take", [index], op.target.dtype, (next(self._far_places),), along)
+            result: int | Number = self._result("take", [index], dtype, (next(self._far_places),), along)
         elif op.kind == "matmul":
             a, b = map(self._lies, inputs(op))
             factors = next(self._far_places), next(self._far_places)
