@@ -18,6 +18,7 @@ import pytest
 from cuda_steps import STEPS, trainer
 
 import xpnet
+from xpnet.backends.cuda import launches as cuda_launches
 from xpnet.backends.cuda.formulas import FLOATING, known, literal, whole
 from xpnet.backends.cuda.kernels import Kernel, write
 from xpnet.backends.cuda.launches import Launch, launches
@@ -407,6 +408,8 @@ def test_functions_are_the_ones_of_their_names(dtype: str, ulps: int) -> None:
         (lambda xp, a, b: xp.remainder(a, b), ["float32", "float32"]),
         (lambda xp, a, b: a / b, ["int64", "int64"]),
         (lambda xp, a, b: xp.exp(a), ["int64"]),
+        (lambda xp, a, b: xp.matmul(xp.reshape(a, (3, 1)), xp.reshape(b, (1, 3)))[:, 0], ["bool", "bool"]),
+        (lambda xp, a, b: xp.matmul(xp.reshape(a, (3, 1)), xp.reshape(b, (1, 3)))[:, 0], ["float32", "float64"]),
         (lambda xp, a, b: xp.broadcast_to(xp.max(a, keepdims=True), (3,)), ["bool"]),
     ],
 )
@@ -600,3 +603,22 @@ def test_what_another_place_needs_ends_a_loop() -> None:
     step(xp, expected)
     for name, a in expected.items():
         np.testing.assert_allclose(found[name], a, rtol=1e-13, atol=1e-13, err_msg=name)
+
+
+@needs_compiler
+def test_loops_that_have_nothing_to_do_with_each_other_share_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as its arguments have room for; what reads another's result waits for the next."""
+
+    def step(xp: Any, a: Any) -> None:
+        for k in range(6):
+            a[f"{k}"][...] = a[f"{k}"] * 2.0
+        a["0"][...] = a["0"] + xp.sum(a["5"])
+
+    arrays = {f"{k}": np.arange(3.0 + k) for k in range(6)}
+    assert [len(launch.parts) for launch in planned(step, arrays)[0]] == [6, 1]
+    found = outcome(step, arrays)
+    np.testing.assert_array_equal(found["0"], 2.0 * np.arange(3.0) + 2.0 * np.arange(8.0).sum())
+    for k in range(1, 6):
+        np.testing.assert_array_equal(found[f"{k}"], 2.0 * arrays[f"{k}"])
+    monkeypatch.setattr(cuda_launches, "MOST", 2)
+    assert max(len(launch.parts) for launch in planned(step, arrays)[0]) == 2

@@ -100,7 +100,7 @@ class CupyBackend(Backend):
     Attributes
     ----------
     fusion : bool
-        Whether runs of elementwise operations may become kernels of their own.
+        Whether what lies between a step's large products may become kernels of their own.
     compiled : str
         What the last compiled training step consists of, or why it is run as it is written.
     """

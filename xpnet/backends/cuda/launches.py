@@ -15,6 +15,9 @@ from xpnet.backends.tape.plan import inputs
 from xpnet.backends.tape.record import Operation, Traced
 from xpnet.typing import HostArray
 
+MOST = 500
+"""Operations of a kernel at most whose loops are put side by side: older compilers have 4 KiB for its arguments."""
+
 
 @dataclass
 class Launch:
@@ -108,8 +111,9 @@ def _side_by_side(made: list[Launch], ledger: Ledger) -> list[Launch]:
     """Let a kernel be done with the first one before it such that it sees nothing of that or of what comes between."""
     kept: list[Launch] = []
     for launch in made:
-        latest = ledger.latest(launch.operations)
-        k = next((k for k in range(latest + 1, len(kept)) if kept[k].parts), None) if launch.parts else None
+        latest, most = ledger.latest(launch.operations), MOST - len(launch.operations)
+        fitting = (k for k in range(latest + 1, len(kept)) if kept[k].parts and len(kept[k].operations) <= most)
+        k = next(fitting, None) if launch.parts else None
         if k is not None:
             kept[k].parts += launch.parts
         else:

@@ -1,8 +1,7 @@
-"""Which operations of a step become one kernel of a GPU.
+"""Which operations of a step become one loop on a GPU.
 
 A loop may hold more than operations on each number alone: sums and maxima along some of its axes, between such
-operations; selections by indices that it computes itself; and products of few terms. Loops that have nothing to do with
-each other share a kernel.
+operations; selections by indices that it computes itself; and products of few terms.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from xpnet.backends.tape.loop import summed_in
 from xpnet.backends.tape.plan import inputs
 from xpnet.backends.tape.record import Operation, Traced
 from xpnet.backends.tape.space import Access, Axes, Space, accesses
+from xpnet.typing import HostArray
 
 FEW = 16
 """Terms of a product up to which a kernel adds them up itself, at each place."""
@@ -63,9 +63,8 @@ def joinable(op: Operation, places: dict[int, Traced], known: Known) -> bool:
     if op.kind not in ("reduce", "take", "matmul"):
         return fits(op, places, known)
     arrays = [home(a, places) for a in (*inputs(op), op.target)]
-    if not known(op) or any(
-        not a.size or not a.flags.aligned or any(s % a.itemsize for s in a.strides) for a in arrays
-    ):
+    even = all(a.size and a.flags.aligned and not any(s % a.itemsize for s in a.strides) for a in arrays)
+    if not even or not known(op):
         return False
     if any(np.may_share_memory(a, arrays[-1]) for a in arrays[:-1]):
         return False
@@ -75,7 +74,8 @@ def joinable(op: Operation, places: dict[int, Traced], known: Known) -> bool:
         return op.function.__name__ in REDUCTIONS and same and 2 <= (chunk(op) or length(op)) <= TURNS * MOST_LANES
     if op.kind == "take":
         return arrays[1].ndim == 1 and arrays[1].dtype.kind in "iu"
-    return x.ndim == arrays[1].ndim == 2 and x.shape[1] <= FEW and target.dtype.kind != "c"
+    same = x.dtype == arrays[1].dtype == target.dtype and x.dtype.kind != "b"
+    return same and x.ndim == arrays[1].ndim == 2 and x.shape[1] <= FEW
 
 
 class Part:
@@ -120,7 +120,7 @@ class Part:
         self.axes += [at for _, at in added]
         return True
 
-    def _lies(self, a: Traced) -> np.ndarray:
+    def _lies(self, a: Traced) -> HostArray:
         return home(a, self._places)
 
     def _clash(self, a: Access, b: Access) -> bool:
