@@ -477,6 +477,51 @@ def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.Monke
         gc.enable()
 
 
+def test_gradients_of_weights_are_made_beside_the_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing between a product on the side and what waits for it touches what that reads or writes."""
+    on, order = backend(), list[Any]()
+    net = xpnet.mlp([40, 60, 50, 30], backend=on)
+    made = xpnet.Trainer(net, xpnet.Adam(), np.zeros((64, 40), np.float32), np.arange(64) % 30, batch_size=32)
+    program = FusedStep(on._cupy, on.xp, made.make_step(32), made.arrays)
+    assert {program.units[k][0].target.shape for k in program.beside} == {(50, 30), (60, 50)}
+    for k, waits in program.beside.items():
+        (op,) = program.units[k]
+        own = [program.memory.resolve(a) for a in op.touched()]
+        for unit in program.units[k + 1 : waits]:
+            for other in unit:
+                if id(other.target.buffer) not in program.inner:
+                    written = program.memory.resolve(other.target)
+                    assert not any(np.may_share_memory(written, a) for a in own)
+                read = [program.memory.resolve(a) for a in other.touched() if id(a.buffer) not in program.inner]
+                assert not any(np.may_share_memory(a, own[-1]) for a in read)
+    program.branch = on.xp.matmul.lane("beside")
+    monkeypatch.setattr(cuda_host.Stream, "record", lambda stream: order.append(("record", stream.ptr)))
+    monkeypatch.setattr(cuda_host.Stream, "wait_event", lambda stream, event: order.append(("wait", stream.ptr)))
+    side = program.branch.stream.ptr
+    with on.xp.matmul.lane() as _, np.errstate(all="ignore"):
+        program()
+    assert order.count(("wait", side)) == 2  # each product on the side after what comes before it
+    assert order[-1][0] == "wait"  # and the step ends on its own stream, once all is done
+    assert order[-1] != ("wait", side)
+
+
+@pytest.mark.parametrize("fails", ["beside", "main"])
+def test_a_graph_that_cannot_have_branches_has_none(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    call = FusedStep.__call__
+
+    def no_branches(self: FusedStep) -> None:
+        if self.branch is not None or fails == "main":
+            raise cuda_host.CUDARuntimeError("no branches")
+        call(self)
+
+    monkeypatch.setattr(FusedStep, "__call__", no_branches)
+    on = backend()
+    net = xpnet.mlp([40, 60, 50, 30], backend=on)
+    made = xpnet.Trainer(net, xpnet.Adam(), np.zeros((64, 40), np.float32), np.arange(64) % 30, batch_size=32)
+    made.run(1)
+    assert is_fused(on) == (fails == "beside"), on.compiled
+
+
 def test_many_trainings_hold_one_stream_and_two_handles() -> None:
     on = backend()
     before, handles = cuda_host.Scratch.used, on.xp.matmul._library.handles
@@ -486,8 +531,8 @@ def test_many_trainings_hold_one_stream_and_two_handles() -> None:
         made.run(UNROLL + 1)
         streams.add(made._program(8)._stream.ptr)
     assert len(streams) == 1
-    assert len(handles) <= 2  # for the stream of the graphs, and for the caller's
-    assert cuda_host.Scratch.used - before <= 2 * (32 << 20)
+    assert len(handles) <= 3  # for the stream of the graphs, for one beside it, and for the caller's
+    assert cuda_host.Scratch.used - before <= 3 * (32 << 20)
 
 
 def test_a_graph_keeps_the_scratch_memory_of_the_thread_that_captured_it() -> None:

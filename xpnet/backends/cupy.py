@@ -188,6 +188,11 @@ class CupyBackend(Backend):
         try:
             fused = proven(self._cupy, self.xp, step, arrays, changes)
             self.compiled = fused.describe()
+            if fused.beside:
+                fused.branch = self.xp.matmul.lane("beside")
+                with contextlib.suppress(Exception):  # without branches it may work all the same
+                    return self._captured(fused, changes)
+                fused.branch = None
             return self._captured(fused, changes)
         except CannotRecord:
             raise

@@ -107,6 +107,35 @@ def _place(op: Operation, chain: list[Operation], made: list[Launch], ledger: Le
     return None
 
 
+def beside(
+    made: list[Launch], places: dict[int, Traced], links: set[int]
+) -> tuple[list[Launch], dict[int, int]]:  # fmt: skip
+    """Return the launches with products that may be done beside others as early as can be, and these products.
+
+    They are given by their number, each with that of the launch that has to wait for it. Such are the products that
+    make gradients of weights: the next layer's delta does not wait for them.
+    """
+
+    def latest(before: list[Launch], operations: list[Operation]) -> int:
+        ledger = Ledger(places, links)
+        for k, launch in enumerate(before):
+            ledger.note(k, launch.operations)
+        return ledger.latest(operations)
+
+    found: dict[int, Launch] = {}  # products on the side, by their identity, and what waits for them
+    for k in reversed(range(len(made))):
+        if made[k].alone and made[k].alone[0].kind == "matmul":
+            after = made[k + 1 :]
+            waits = next((j for j, o in enumerate(after) if latest([made[k]], o.operations) == 0), 0)
+            if any(id(launch) not in found for launch in after[:waits]):
+                found[id(made[k])] = after[waits]
+    order: list[Launch] = []
+    for launch in made:
+        order.insert(1 + latest(order, launch.operations) if id(launch) in found else len(order), launch)
+    numbers = {id(launch): k for k, launch in enumerate(order)}
+    return order, {numbers[key]: numbers[id(waiting)] for key, waiting in found.items()}
+
+
 def _side_by_side(made: list[Launch], ledger: Ledger) -> list[Launch]:
     """Let a kernel be done with the first one before it such that it sees nothing of that or of what comes between."""
     kept: list[Launch] = []

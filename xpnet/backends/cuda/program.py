@@ -11,7 +11,7 @@ from typing import Any
 from xpnet.backends.base import Step
 from xpnet.backends.cuda.formulas import known, whole
 from xpnet.backends.cuda.kernels import Kernel, write
-from xpnet.backends.cuda.launches import launches
+from xpnet.backends.cuda.launches import beside, launches
 from xpnet.backends.cuda.rewrites import sums
 from xpnet.backends.cuda.writer import THREADS
 from xpnet.backends.tape.fusion import NUMBER_BY_NUMBER, within
@@ -87,6 +87,10 @@ class FusedStep:
         The kernels among these, by their place in `units`.
     positions : dict
         The place on the tape of each operation, by its identity.
+    beside : dict
+        Products that may be done beside what follows them, and what has to wait for each.
+    branch : Lane, optional
+        Where these are done.
     changes : list of arrays
         Those among `arrays` that the program writes.
     """
@@ -113,7 +117,9 @@ class FusedStep:
         instead = sums(self.tape, operations, self.places, suits)
         positions |= {id(own): positions[id(op)] for op, made in zip(operations, instead, strict=True) for own in made}
         self.positions = positions
-        self.launches, links = launches([op for made in instead for op in made], self.places, suits)
+        made, links = launches([op for own in instead for op in own], self.places, suits)
+        self.launches, self.beside = beside(made, self.places, links)
+        self.branch: Any = None
         self.units = [launch.operations for launch in self.launches]
         self.inner = within(self.units, self.places) | links
         self._loose = self._results_of_reductions()
@@ -145,7 +151,7 @@ class FusedStep:
             for a in inputs(op):
                 if a.buffer.kind == "constant" and id(a.buffer) not in memory.arrays:
                     memory.arrays[id(a.buffer)] = self._cupy.asarray(a.buffer.array)
-        assign(self.units, self.places, self.inner | self._loose, memory, self._in_place)
+        assign(self.units, self.places, self.inner | self._loose, memory, self._in_place, self.beside)
         return memory
 
     def _in_place(self, number: int) -> bool:
@@ -155,8 +161,21 @@ class FusedStep:
 
     def __call__(self) -> None:
         """Do one step."""
-        for call in self.calls:
-            call()
+        if self.branch is None:
+            for call in self.calls:
+                call()
+            return
+        main, side = self._cupy.cuda.get_current_stream(), self.branch.stream
+        waiting = {*self.beside.values()}
+        for k, call in enumerate(self.calls):
+            if k in waiting:
+                main.wait_event(side.record())
+            if k not in self.beside:
+                call()
+                continue
+            side.wait_event(main.record())
+            with self.branch:
+                call()
 
     def describe(self) -> str:
         """Return what a step consists of, in one line."""
