@@ -504,7 +504,7 @@ def test_a_convolutional_network_is_kernels_and_products() -> None:
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((5, 3), 1), ((40, 1100), 1), ((70, 9), 0), ((3, 7, 4), (0, 2)), ((6,), None)]
+    ("shape", "axis"), [((5, 3), 1), ((40, 1100), 1), ((70, 9), 0), ((1100, 260), 0), ((3, 7, 4), (0, 2)), ((6,), None)]
 )
 def test_sums_between_other_operations_are_one_kernel(shape: tuple[int, ...], axis: Any, dtype: str) -> None:
     """Along rows and columns, with more numbers than threads; what is computed from them, and what is written."""
@@ -521,10 +521,11 @@ def test_sums_between_other_operations_are_one_kernel(shape: tuple[int, ...], ax
 
     lead = np.asarray(x.sum(axis=axis))
     arrays = {"x": x, "p": np.zeros_like(x), "s": np.zeros_like(lead), "product": np.zeros_like(lead)}
-    found, expected = outcome(step, arrays), {name: a.copy() for name, a in arrays.items()}
+    wide = "float64" if dtype == "float16" else dtype  # NumPy rounds sums of halves down a column at each addition
+    found, expected = outcome(step, arrays), {name: a.astype(wide) for name, a in arrays.items()}
     with np.errstate(all="ignore"):
         step(xp, expected)
-    tolerance = {"float16": 4e-3, "float32": 1e-5, "float64": 1e-13}[dtype]
+    tolerance = {"float16": 5e-3, "float32": 1e-5, "float64": 1e-13}[dtype]
     for name, a in expected.items():
         np.testing.assert_allclose(found[name], a, rtol=tolerance, atol=tolerance, err_msg=name)
     assert len(kernels(step, arrays)) == 1

@@ -100,12 +100,13 @@ def by_lanes(cupy: Any, name: str, x: Array, axes: tuple[int, ...], each: int = 
     kept, length = [k for k in range(x.ndim) if k not in axes], prod(x.shape[k] for k in axes)
     rows = x.transpose([*kept, *sorted(axes)]).reshape((-1, length)).astype(summed_in(x.dtype))
     if not each:
-        return _tree(cupy, name, rows, lanes(length)).astype(x.dtype)
+        return _tree(cupy, name, rows, lanes(length, len(rows))).astype(x.dtype)
     whole = length // each
+    together = lanes(each, len(rows) * -(-length // each))
     parts = rows[:, : whole * each].reshape((-1, each))
-    found = [_tree(cupy, name, parts, lanes(each)).reshape((len(rows), whole))]
+    found = [_tree(cupy, name, parts, together).reshape((len(rows), whole))]
     if length > whole * each:
-        found.append(_tree(cupy, name, rows[:, whole * each :], lanes(each)))
+        found.append(_tree(cupy, name, rows[:, whole * each :], together))
     return cupy.concatenate(found, axis=1).T
 
 

@@ -21,15 +21,18 @@ from xpnet.typing import HostArray
 FEW = 16
 """Terms of a product up to which a kernel adds them up itself, at each place."""
 LANES, MOST_LANES, TURNS = 32, 256, 64
-"""Threads that add up together: as many as a warp has, or a block, so that none has more than so many turns."""
+"""Threads that add up together: as many as a warp has, or a block, of which none has more than so many turns then."""
 REDUCTIONS = ("add", "multiply", "maximum", "minimum")
 AT_ONCE = 16
 """Reductions of a loop at most: each takes a piece of the memory that the threads of a block share."""
 
 
-def lanes(length: int) -> int:
-    """Return how many threads add up `length` numbers together."""
-    return LANES if length <= LANES * LANES else MOST_LANES
+def lanes(length: int, sums: int) -> int:
+    """Return how many threads add up `length` numbers together, if there are so many sums.
+
+    Few threads leave a block to sums side by side, whose numbers lie side by side, too; many are for sums of few.
+    """
+    return LANES if length <= LANES * LANES or sums >= MOST_LANES else MOST_LANES
 
 
 def reduced_axes(op: Operation) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ class Writer:
         """Write passes over the reduced axes, each of which ends with the reductions that wait for no other pass."""
         loop, split = self.loop, len(self.loop.axes) - self.loop.reduced
         kept, length = math.prod(loop.axes[:split]), math.prod(loop.axes[split:])
-        together = lanes(loop.chunk or length)
+        together = lanes(loop.chunk or length, kept)
         group = THREADS // together
         self.blocks = -(-kept // group)
         across = [p for p in loop.places if any(p.steps[split:])]
