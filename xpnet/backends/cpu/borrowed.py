@@ -24,9 +24,10 @@ from xpnet.backends.cpu.loops import kernels
 from xpnet.backends.cpu.parts import parts
 from xpnet.backends.tape.fusion import same_view
 from xpnet.backends.tape.layout import layout
-from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged, steps_over
+from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged
 from xpnet.backends.tape.plan import Memory
 from xpnet.backends.tape.record import Operation
+from xpnet.backends.tape.space import steps_over
 from xpnet.typing import HostArray
 
 KIND = {np.dtype(np.float32): "f", np.dtype(np.float64): "d"}

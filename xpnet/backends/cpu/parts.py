@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.cpu.products import cut, edges, tiles
-from xpnet.backends.tape.loop import merged, steps_over
+from xpnet.backends.tape.loop import merged
+from xpnet.backends.tape.space import steps_over
 from xpnet.typing import HostArray
 
 Part = tuple[list[Any], HostArray]

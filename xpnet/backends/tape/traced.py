@@ -220,7 +220,12 @@ class Tape:
         if first[-1] != second[-2 if len(second) > 1 else 0]:
             raise ValueError(f"matmul: arrays of shapes {first} and {second} do not fit together")
         shape = np.broadcast_shapes(first[:-2], second[:-2]) + first[-2:-1] + second[max(1, len(second) - 1) :]
-        return self.record("matmul", np.matmul, [*operands], np.matmul, shape, options)
+
+        def product(a: HostArray, b: HostArray) -> Any:  # of bfloat16 NumPy makes float32
+            made = np.matmul(a, b)
+            return made if a.dtype.kind != "V" else made.astype(np.result_type(a, b))
+
+        return self.record("matmul", np.matmul, [*operands], product, shape, options)
 
     def copy(self, x: Traced, dtype: Any, order: Any = "K", single: bool = False) -> Traced:
         """Record a copy, perhaps of another data type."""
