@@ -38,6 +38,7 @@ extensions = [
     "longlines",
     "results",
     "runblocks",
+    "training",
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "generated"]
 templates_path: list[str] = []

@@ -66,6 +66,7 @@ if TYPE_CHECKING:  # editors and type checkers see all names; Python loads a mod
         PoissonDeviance,
         SumSquaredError,
     )
+    from xpnet.model.columns import Parquet
     from xpnet.network import Network, load, mlp
     from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
     from xpnet.training.callbacks import Callback, EarlyStopping
@@ -115,6 +116,7 @@ __all__ = [
     "MeanSquaredError",
     "Network",
     "Optimizer",
+    "Parquet",
     "Poisson",
     "PoissonDeviance",
     "RMSNorm",
@@ -152,6 +154,7 @@ _HOMES = (
     "losses",
     "optimizers",
     "errors",
+    "model.columns",
     "network",
     "training.callbacks",
     "training.history",

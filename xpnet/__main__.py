@@ -19,6 +19,7 @@ PACKAGES = (
     "pooch",
     "cupy-cuda12x",
     "cupy-cuda13x",
+    "torch",
     "llvmlite",
     "scikit-learn",
     "matplotlib",

@@ -21,7 +21,7 @@ EXAMPLES, COPIES = HERE.parent / "examples", HERE / "generated" / "examples"
 PIXELS = 75
 
 # In the order in which they are read.
-ORDER = ("descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist")
+ORDER = ("descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist", "streaming")
 
 # Which of its pictures stands for an example, where it is not the first one.
 THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5}

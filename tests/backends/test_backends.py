@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 import pytest
-from array_backends import NO_CUPY, make
+from array_backends import NO_CUPY, NO_TORCH, make
 from fake_cupy import CompileException, CUDARuntimeError, DynamicLibNotFoundError, fake_cupy
 from numpy.testing import assert_array_equal
 
@@ -29,7 +29,7 @@ def test_numpy_is_always_there():
     assert backends.get() == backend
     assert backends.get(backend) is backend
     assert backends.available()["numpy"] is None
-    assert list(backends.available()) == list(backends.NAMES) == ["numpy", "cupy"]
+    assert list(backends.available()) == list(backends.NAMES) == ["numpy", "cupy", "torch"]
     assert f"NumPy {np.__version__}" in backend.describe()
     assert repr(backend) == "<xpnet backend 'numpy'>"
 
@@ -37,7 +37,7 @@ def test_numpy_is_always_there():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("numpi", {}, r"unknown backend 'numpi'; backends are numpy, cupy and auto\. Did you mean 'numpy'\?"),
+        ("numpi", {}, r"unknown backend 'numpi'; backends are numpy, cupy, torch and auto\. Did you mean 'numpy'\?"),
         ("CuPy", {}, r"unknown backend 'CuPy'.*Did you mean 'cupy'\?"),
         ("", {}, r"unknown backend ''"),
         (None, {}, r"backend must be a name or a Backend, got None; names are numpy, cupy"),
@@ -143,7 +143,7 @@ def test_a_missing_part_of_cuda_is_named(monkeypatch, name, fault, message):
 def test_cupy_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     check_missing("cupy", r"backend 'cupy' needs CuPy, which is not installed\. " + INSTALL)
-    assert backends.available() == {"numpy": None, "cupy": backends.describe()["cupy"]}
+    assert backends.available() == {"numpy": None, "cupy": backends.describe()["cupy"], "torch": NO_TORCH}
 
 
 @pytest.mark.parametrize(
@@ -258,6 +258,11 @@ def test_training_on_numpy_needs_nothing_but_numpy():
     code = "import numpy as np, xpnet; net = xpnet.mlp([4, 3, 2])\n"
     code += "net.fit(np.ones((40, 4), 'f'), np.arange(40) % 2, epochs=2); print(net.predict(np.ones((2, 4))).shape)"
     assert run(GUARD % EXTRAS + code) == "(2,)\n"
+
+
+def test_torch_is_imported_by_those_alone_who_ask_for_it():
+    code = "import xpnet; print(xpnet.mlp([4, 2], backend='auto').to('auto').backend.name != 'torch')"
+    assert run(GUARD % ["torch"] + code) == "True\n"
 
 
 def test_a_missing_extra_is_not_missed_by_the_import():

@@ -5,6 +5,8 @@ import pytest
 
 import xpnet
 
+from . import devices
+
 xp = xpnet.backends.get("numpy").xp
 WORD = 2**32
 
@@ -27,25 +29,51 @@ def context(key=1, step=0, training=True):
     return xpnet.Context(training, key, np.array([step], dtype=np.uint32))
 
 
-@pytest.mark.parametrize(("key", "step"), [(0, 0), (1, 0), (0, 1), (0xDEADBEEF, 12345), (WORD - 1, WORD - 1)])
-def test_bits(key, step):
-    x = np.ones((7, 5))
+WRAPS = 380825806
+"""A key whose hash at step 0 is 2^32 - 17, to which counters are added."""
+
+
+@pytest.mark.parametrize("name", ["numpy", *devices.NAMES])
+@pytest.mark.parametrize(
+    ("key", "step"), [(0, 0), (1, 0), (0, 1), (WRAPS, 0), (0xDEADBEEF, 12345), (WORD - 1, WORD - 1)]
+)
+def test_bits(key, step, name):
+    backend = devices.get(name)
+    x, number = backend.asarray(np.ones((7, 5))), backend.asarray(np.array([step], dtype=np.uint32))
     for rate in (0.1, 0.5, 0.875):
-        mask = xpnet.Dropout(rate).mask(xp, x, context(key, step))
+        mask = xpnet.Dropout(rate).mask(backend.xp, x, xpnet.Context(True, key, number))
         kept = [bits(counter, key, step) >= int(rate * WORD) for counter in range(35)]
-        assert mask.ravel().tolist() == [(1.0 / (1.0 - rate)) * k for k in kept]
+        assert backend.to_numpy(mask).ravel().tolist() == [(1.0 / (1.0 - rate)) * k for k in kept]
 
 
+@pytest.mark.parametrize("name", ["numpy", *devices.OTHERS])
 @pytest.mark.parametrize("step", [3, 2**31 - 1, 2**31 + 3, WORD - 1, WORD + 3])
-def test_a_network_takes_the_mask_of_the_step_it_is_told(step):
+def test_a_network_takes_the_mask_of_the_step_it_is_told(step, name):
     """Through `gradients` and `trace`, on both sides of 2^31, where a signed number would end."""
-    net = xpnet.Network([xpnet.Linear(1, 40, bias_init="zeros"), xpnet.Dropout(0.5), xpnet.Linear(40, 1)], "huber")
+    layers = [xpnet.Linear(1, 40, bias_init="zeros"), xpnet.Dropout(0.5), xpnet.Linear(40, 1)]
+    net = xpnet.Network(layers, "huber", devices.get(name))
     key = np.random.SeedSequence([0, 1]).generate_state(1)[0]  # of the seed and the layer's place
     kept = [bits(counter, int(key), step % WORD) >= WORD // 2 for counter in range(40)]
     _, gradients = net.gradients([[1.0]], [[7.0]], training=True, step=step)
     assert (gradients["2.W"][:, 0] != 0).tolist() == kept
     trace = net.trace([[1.0]], [[7.0]], training=True, step=step)
     assert (trace[1].y[0] != 0).tolist() == kept
+
+
+@pytest.mark.parametrize("name", ["eager", *devices.OTHERS])
+def test_masks_go_on_in_a_training_beyond_the_last_32_bit_step(name):
+    """The step's number wraps, whether the library keeps it in uint32 or in int64."""
+
+    def trained(backend):
+        layers = [xpnet.Linear(1, 40), xpnet.Dropout(0.5), xpnet.Linear(40, 1)]
+        net = xpnet.Network(layers, "huber", backend, "float64")
+        trainer = xpnet.Trainer(net, xpnet.SGD(0.1), np.ones((1, 1)), np.ones((1, 1)))
+        trainer.arrays["step"][...] = WORD - 2
+        trainer.run(5)
+        return net.backend.to_numpy(net.theta)
+
+    there, here = trained(devices.get(name)), trained("numpy")
+    np.testing.assert_allclose(there, here, rtol=1e-12)
 
 
 def test_the_threshold_itself_is_kept():

@@ -208,7 +208,7 @@ def test_layer_gives_every_backend_the_same_numbers(case, backend):
         dx, grads = bench.backward(cache)
         results.append([bench.get(a) for a in (y, dx, *grads.values())])
     for a, b in zip(*results, strict=True):
-        if backend.asynchronous:
+        if backend.name in ("cupy", "torch"):  # whose products, sums and functions round otherwise
             assert_allclose(a, b, rtol=1e-12, atol=1e-14)
         else:
             assert_array_equal(a, b)

@@ -30,8 +30,9 @@ OTHERS = {
     "tutorials/check_gradients.md": "tests/gradients",
     "worked_example.md": "tests/gradients",
     "convolution.md": "tests/gradients",
+    "howto/processes.md": "tests/parallel",
 }
-LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}"}
+LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}", "{results}"}
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -349,6 +350,7 @@ PICTURES = {
         ["--samples", "20000"],
         {f"{kind}_{batch}" for kind in ("before", "after", "weights", "biases") for batch in (32, 1)},
     ),
+    "streaming": ([], {"loss", "weights"}),
     "zeros": ([], {"outputs", "deltas"}),
     "tutorial_mnist": (["--epochs", "8", "--samples", "6000"], {"loss", "squared_error", "cross_entropy"}),
     "mnist": (["--epochs", "1", "--samples", "6000"], {"loss", "accuracy", "weights", "confusion", "errors"}),

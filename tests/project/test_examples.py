@@ -19,6 +19,7 @@ SIZES = {
     "neuron": ["--epochs", "150"],
     "parity": [],
     "quadrants": ["--samples", "20000"],
+    "streaming": [],
     "tutorial_mnist": ["--epochs", "8", "--samples", "6000"],
     "zeros": [],
 }
@@ -98,7 +99,7 @@ def test_mnist_keeps_its_test_images_out_of_training() -> None:
         "xpnet.Network.fit = fit"
     )
     result = run("mnist", "--samples", "6600", "--epochs", "2", before=before)
-    assert "fit (6600, 784) 550 62 ['verbose']" in result.stdout
+    assert "fit (6600, 784) 550 62 ['parallel', 'verbose']" in result.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
@@ -187,6 +188,15 @@ def test_parity() -> None:
     assert numbers(r"on the (324) unseen numbers, ([\d.]+),", out) == [324, 1.0]
 
 
+def test_streaming() -> None:
+    out = succeed("streaming", "--gigabytes", "0.01")
+    assert out.startswith(
+        "12755 images, 10 MB; of these 1.2 MB are in memory at a time\ninterrupted in the first epoch\n"
+    )
+    (accuracy,) = numbers(r"the accuracy on the images of the file, ([\d.]+),", out)
+    assert accuracy > 0.6
+
+
 def test_tutorial_mnist() -> None:
     out = succeed("tutorial_mnist")
     goal, epochs = numbers(r"squared error: ([\d.]+)% of the test images are right after (\d+) epochs", out)
@@ -240,7 +250,7 @@ def test_auto_says_what_it_chose_and_why() -> None:
 def test_an_unknown_backend_is_one_clear_sentence() -> None:
     result = run("descent", "--backend", "numpi")
     assert result.returncode == 1
-    assert result.stderr == "unknown backend 'numpi'; backends are numpy, cupy and auto. Did you mean 'numpy'?\n"
+    assert result.stderr == "unknown backend 'numpi'; backends are numpy, cupy, torch and auto. Did you mean 'numpy'?\n"
 
 
 def test_an_impossible_size_is_refused() -> None:

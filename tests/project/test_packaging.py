@@ -18,7 +18,20 @@ import xpnet
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-EXTRAS = ("cupy", "sklearn", "matplotlib", "llvmlite", "scipy", "pandas", "pytest", "hypothesis", "array_api_strict")
+EXTRAS = (
+    "cupy",
+    "torch",
+    "sklearn",
+    "matplotlib",
+    "llvmlite",
+    "scipy",
+    "pandas",
+    "onnx",
+    "onnxruntime",
+    "pytest",
+    "hypothesis",
+    "array_api_strict",
+)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +110,7 @@ def test_requirements():
     core = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
     assert core == {"numpy", "array-api-compat", "rich"}
     extras = PROJECT["project"]["optional-dependencies"]
-    assert {"cuda12", "cuda13", "sklearn", "plot", "fast", "all", "test", "dev"} <= set(extras)
+    assert {"cuda12", "cuda13", "torch", "sklearn", "plot", "fast", "all", "test", "dev"} <= set(extras)
     names = {Requirement(line).name for lines in extras.values() for line in lines}
     assert "cupy" not in names
     assert {"cupy-cuda12x", "cupy-cuda13x"} <= names

@@ -35,7 +35,7 @@ def test_python_blocks_run_in_order(
     monkeypatch.chdir(tmp_path)  # they may write files
     names: dict[str, object] = {}
     parts = blocks("python")
-    assert len(parts) == 6
+    assert len(parts) == 7
     for k, part in enumerate(parts):
         exec(compile(part, f"README.md, block {k + 1}", "exec"), names)
         if k == 0:
@@ -73,7 +73,7 @@ def test_commands_name_files_modules_and_extras_that_exist() -> None:
     every = commands(README) + commands(CONTRIBUTING)
     assert len(every) > 10
     named = [extra for command in every for extra in re.findall(r'"\.\[(\w+)\]"', command)]
-    assert set(named) == {"test", "cuda13", "cuda12", "dev", "docs", "fast"}
+    assert set(named) == {"test", "cuda13", "cuda12", "torch", "dev", "docs", "fast"}
     assert set(named) <= set(extras)
     paths = [path for command in every for path in re.findall(r"(?:examples|tests|\.ci)/\S+", command)]
     assert {"examples/mnist.py"} <= set(paths)

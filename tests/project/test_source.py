@@ -85,7 +85,17 @@ def test_there_is_mathematics_to_look_at():
 
 def test_the_heart_of_the_step_follows_the_same_rules():
     heart = ("layers/walk.py", "model/parameters.py", "model/core.py", "training/step.py", "training/objective.py")
-    names = {"forward_pass", "backward_pass", "split", "objective", "differentiate", "collect", "step", "__call__"}
+    names = {
+        "forward_pass",
+        "backward_pass",
+        "split",
+        "objective",
+        "differentiate",
+        "collect",
+        "step",
+        "pass_through",
+        "finish",
+    }
     trees = [ast.parse((PACKAGE / name).read_text()) for name in heart]
     chosen = [f for tree in trees for f in functions_of_arrays(tree) if f.name in names]
     assert {f.name for f in chosen} == names
@@ -122,13 +132,18 @@ def test_an_offence_is_seen(line, offence):
     assert offences("def f(xp, x):\n    '''y = np.clip(x @ W)'''\n    return xp.matmul(x, x)\n") == []
 
 
+ONLY = {"cupy": "cupy", "cupyx": "cupy", "cupy_backends": "cupy", "torch": "torch"}
+"""Libraries, and the only file in `backends` that imports each."""
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_cupy_backend_imports_cupy(path):
+def test_only_the_backend_of_a_library_imports_it(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            named = {name.split(".")[0] for name in modules} & {"cupy", "cupyx", "cupy_backends"}
-            assert not named or path == PACKAGE / "backends" / "cupy.py"
+            named = {ONLY[name.split(".")[0]] for name in modules if name.split(".")[0] in ONLY}
+            assert named <= {path.stem}, f"line {node.lineno}"
+            assert not named or path.parent == PACKAGE / "backends", f"line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -15,9 +15,11 @@ from xpnet.backends.base import Backend
 from xpnet.backends.numpy import NumpyBackend
 
 API_VERSION = "2024.12"
-NO_CUPY = xpnet.backends.available()["cupy"]
-"""Why CuPy does not work here, or None; one test is skipped with this reason, the others leave CuPy out."""
-DEVICES = ("CPU_DEVICE", "device1", *(["cupy"] if NO_CUPY is None else []))
+NO_CUPY, NO_TORCH = map(xpnet.backends.missing, ("cupy", "torch"))
+"""Why a library does not work here, or None; one test is skipped with this reason, the others leave the library out."""
+DEVICES = (
+    "CPU_DEVICE", "device1", *(["cupy"] if NO_CUPY is None else []), *(["torch"] if NO_TORCH is None else [])
+)  # fmt: skip
 NAMES = ("numpy", "read-only", *DEVICES)
 WRITABLE = ("numpy", "eager", *DEVICES)
 

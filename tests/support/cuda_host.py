@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import time
 import types
 import weakref
 from types import SimpleNamespace
@@ -19,7 +20,11 @@ import numpy as np
 from cublas_host import library
 from cuda_c import TRANSCENDENTAL, apply, compiled, run
 
+from xpnet.backends.base import Backend
+from xpnet.backends.cuda import compare
 from xpnet.backends.cuda import products as cublas
+from xpnet.backends.cuda.program import REDUCTIONS
+from xpnet.backends.cuda.units import FEW, MOST_LANES, TURNS
 from xpnet.backends.cupy import CupyBackend, namespace
 
 
@@ -117,6 +122,14 @@ class Numbers(np.ndarray):
         target, source = plain(self)[keys if Ellipsis in keys else (*keys, ...)], plain(value)
         TIMELINE.do(lambda: np.copyto(target, source, casting="unsafe"))
 
+    def set(self, array, stream):
+        """Copy from the host on a stream, whatever another stream captures; copies are counted."""
+        assert self.flags.c_contiguous
+        assert array.dtype == self.dtype
+        assert isinstance(array.base, Pinned)
+        plain(self)[...] = array
+        stream.copied += 1
+
     def astype(self, dtype, copy=True):
         return (
             kept(plain(self).astype(dtype), lambda: plain(self).astype(dtype)) if copy or dtype != self.dtype else self
@@ -131,6 +144,16 @@ class Numbers(np.ndarray):
         return float(plain(self))
 
 
+class Pinned(bytearray):
+    """Page-locked memory; `taken` counts its pieces."""
+
+    taken = 0
+
+    def __init__(self, size):
+        super().__init__(size)
+        Pinned.taken += 1
+
+
 class Stream:
     """What orders the work; here everything is done at once."""
 
@@ -140,6 +163,7 @@ class Stream:
     def __init__(self, non_blocking=True):
         assert non_blocking
         self.ptr = next(self.numbers)
+        self.copied = 0
 
     def __enter__(self):
         self.current.append(self)
@@ -152,7 +176,7 @@ class Stream:
         pass
 
     def record(self):
-        pass
+        return self
 
     def synchronize(self):
         pass
@@ -166,6 +190,16 @@ class Stream:
         return SimpleNamespace(
             upload=lambda stream: None, launch=lambda stream: [node() for node in nodes], nodes=nodes
         )
+
+
+class Event:
+    """A moment; here there is nothing to wait for."""
+
+    def record(self, stream=None):
+        self.moment = time.perf_counter()
+
+    def synchronize(self):
+        pass
 
 
 class RawModule:
@@ -202,6 +236,7 @@ def wrapped(namespace: Any) -> dict[str, Any]:
 
 class Device(contextlib.nullcontext):
     id = 0
+    mem_info = (2**30, 2**34)
 
 
 DEVICE = Device()
@@ -266,15 +301,52 @@ def make_cupy() -> Any:
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f
     cupy.cuda = SimpleNamespace(
+        Event=Event, get_elapsed_time=lambda start, end: 1e3 * (end.moment - start.moment),
         Stream=Stream, get_current_stream=lambda: (Stream.current or [LEGACY])[-1], MemoryPool=MemoryPool,
         Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=Scratch,
+        alloc_pinned_memory=Pinned,
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, runtimeGetVersion=lambda: 13020, getDevice=lambda: 0,
             getDeviceProperties=lambda number: {"name": b"the host", "totalGlobalMem": 2**34, "major": 9},
         ),
     )  # fmt: skip
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
     return cupy
+
+
+def in_order(cupy: Any, xp: Any) -> Any:
+    """Return the functions of a step in which sums are added up in the order of the kernels that do them."""
+
+    def reduced(name: str) -> Any:
+        plain = getattr(xp, REDUCTIONS[name])
+
+        def function(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+            own = plain(x, axis=axis, keepdims=keepdims, **({} if dtype is None else {"dtype": dtype}))
+            axes = tuple(k % x.ndim for k in (range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()))
+            length = np.prod([x.shape[k] for k in axes], dtype=int)
+            if own.dtype != x.dtype or not 2 <= length <= TURNS * MOST_LANES or x.dtype.kind == "b":
+                return own
+            return compare.by_lanes(cupy, name, x, axes).reshape(own.shape)
+
+        return function
+
+    def matmul(a: Any, b: Any) -> Any:
+        ones = a.ndim == 2 and a.shape[0] == 1 < a.shape[1] and (a.view(np.ndarray) == 1).all()
+        if ones:
+            return compare.by_lanes(cupy, "add", b, (0,)).reshape((1, -1))
+        return compare.few_terms(cupy, a, b) if a.ndim == b.ndim == 2 and a.shape[1] <= FEW else xp.matmul(a, b)
+
+    def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        total = instead["sum"](x, axis=axis, keepdims=keepdims)
+        return total / (x.size // total.size)
+
+    def var(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        difference = x - mean(x, axis=axis, keepdims=True)
+        return mean(difference * difference, axis=axis, keepdims=keepdims)
+
+    matmul.lane, matmul.tf32 = xp.matmul.lane, False
+    instead = {REDUCTIONS[name]: reduced(name) for name in REDUCTIONS} | {"matmul": matmul, "mean": mean, "var": var}
+    return SimpleNamespace(**vars(xp) | instead)
 
 
 class HostCupy(CupyBackend):
@@ -287,3 +359,13 @@ class HostCupy(CupyBackend):
 
     def __reduce__(self):
         raise TypeError("not meant to be stored")
+
+
+class InOrder(HostCupy):
+    """The same with steps as they are written, one operation after another, but sums in the order of the kernels."""
+
+    compile = Backend.compile
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.xp = in_order(self._cupy, self.xp)

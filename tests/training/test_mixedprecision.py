@@ -22,7 +22,7 @@ from xpnet.backends.tape.record import record
 from xpnet.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from xpnet.files.tensors import read_tensors, write_tensors
 from xpnet.training import feed
-from xpnet.training import fit as training
+from xpnet.training import intake as training
 from xpnet.training import precision as mixedprecision
 
 HALF, FULL = np.float16, np.float32
@@ -647,7 +647,7 @@ def test_the_data_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def backend_with(name: str, **types: Any) -> NumpyBackend:
     """Return NumPy under another name, with other data types of 16 bits."""
-    contents = {key: value for key, value in vars(NumpyBackend.xp).items() if key != "float16"}
+    contents = {key: value for key, value in vars(NumpyBackend().xp).items() if key != "float16"}
     backend = NumpyBackend()
     backend.name, backend.xp = name, SimpleNamespace(**contents, **types)
     return backend

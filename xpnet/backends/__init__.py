@@ -13,39 +13,53 @@ from xpnet.backends.base import Backend
 from xpnet.errors import BackendUnavailableError, ConfigError, closest
 from xpnet.validation import check_flag, check_size
 
-__all__ = ["NAMES", "Backend", "available", "get"]
+__all__ = ["NAMES", "Backend", "available", "get", "missing"]
 
-NAMES = ("numpy", "cupy")
+NAMES = ("numpy", "cupy", "torch")
 
 
-def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False) -> Backend:
+def get(
+    name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False, threads: int | None = None
+) -> Backend:
     """Return the backend called `name`, after checking that it really works on this machine.
 
     Parameters
     ----------
     name : str or Backend
-        ``"numpy"``, ``"cupy"`` (the first CUDA device), ``"cupy:1"`` (the second), or ``"auto"``:
-        CuPy if it works here, NumPy otherwise. A `Backend` is returned as it is.
+        ``"numpy"``; ``"cupy"`` (the first CUDA device), ``"cupy:1"`` (the second); ``"torch"`` (PyTorch on the CPU),
+        ``"torch:cuda"``, ``"torch:cuda:1"``, ``"torch:mps"`` (Apple), ``"torch:xpu"`` (Intel); or ``"auto"``: CuPy if
+        it works here, NumPy otherwise. A `Backend` is returned as it is.
     device : int, optional
         The CUDA device's number, for ``"cupy"`` only.
     tf32 : bool
         For ``"cupy"``: whether float32 matrix products may round their factors to TF32 (10 bits of
         mantissa), which is several times faster on recent GPUs. Off by default.
+    threads : int, optional
+        For ``"numpy"``: on how many cores steps and products run, which changes no number. By default on all that this
+        process may use, up to eight, or on as many as NumPy's own products, if these were told to use fewer.
 
     Raises
     ------
     BackendUnavailableError
-        CuPy, the driver, a CUDA library or the device is missing; the message says which of them,
+        CuPy, PyTorch, the driver, a CUDA library or the device is missing; the message says which of them,
         and what to install.
     ConfigError
         The name is not one of the above.
     """
     check_flag("tf32", tf32)
+    if threads is not None:
+        check_size("threads", threads)
     if isinstance(name, Backend):
         return name
     if not isinstance(name, str):
         raise ConfigError(f"backend must be a name or a Backend, got {name!r}; names are {', '.join(NAMES)}")
     base, colon, number = name.partition(":")
+    if base == "torch":
+        if tf32 or device is not None:
+            raise ConfigError("tf32 and device are options of backend 'cupy'; write 'torch:cuda:1' for a device")
+        from xpnet.backends.torch import on_device as torch_on
+
+        return torch_on(number if colon else "cpu")
     if colon:
         if not (number.isascii() and number.isdecimal()) or device is not None:
             raise ConfigError(f"backend {name!r} is not understood; write 'cupy:1' or get('cupy', device=1)")
@@ -53,7 +67,7 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     elif device is not None:
         device = check_size("device", device, 0)
     if base == "auto" and device is None:
-        return get("cupy", tf32=tf32) if available()["cupy"] is None else get("numpy")
+        return get("cupy", tf32=tf32) if missing("cupy") is None else get("numpy", threads=threads)
     if base == "numpy":
         if tf32:
             raise ConfigError("tf32 is an option of backend 'cupy' only")
@@ -61,12 +75,23 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
             raise ConfigError("backend 'numpy' computes on the CPU and takes no device number")
         from xpnet.backends.numpy import NumpyBackend
 
-        return NumpyBackend()
+        return NumpyBackend(threads)
     if base == "cupy":
+        if threads is not None:
+            raise ConfigError("threads is an option of backend 'numpy' only")
         from xpnet.backends.cupy import on_device
 
         return on_device(0 if device is None else device, tf32)
     raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{closest(base, NAMES)}")
+
+
+def missing(name: str) -> str | None:
+    """Return the reason why the backend of this name does not work here, or None if it does."""
+    try:
+        get(name)
+    except BackendUnavailableError as error:
+        return str(error)
+    return None
 
 
 def available() -> dict[str, str | None]:
@@ -76,15 +101,7 @@ def available() -> dict[str, str | None]:
     >>> xpnet.backends.available()["numpy"] is None
     True
     """
-    reasons: dict[str, str | None] = {}
-    for name in NAMES:
-        try:
-            get(name)
-        except BackendUnavailableError as error:
-            reasons[name] = str(error)
-        else:
-            reasons[name] = None
-    return reasons
+    return {name: missing(name) for name in NAMES}
 
 
 def describe() -> dict[str, Any]:

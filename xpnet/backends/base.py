@@ -42,6 +42,33 @@ class Eager:
             self.after()
 
 
+class Loader:
+    """Brings blocks of rows into arrays on the device, from any thread, while the device works; the plain way.
+
+    `room` gives memory on the host for a block, and `send` takes what was written there to the device.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def mark(self) -> Any:
+        """Return a mark of what the device has been asked for so far."""
+
+    def after(self, mark: Any) -> None:
+        """Let what is sent from now on wait until the device has come to a mark."""
+
+    def room(self, array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> HostArray:
+        """Return memory for the rows of an array from `start` to `stop`."""
+        return np.empty((stop - start, *array.shape[1:]), dtype)
+
+    def send(self, room: HostArray, array: Array, start: int) -> None:
+        """Copy rows into an array, from row `start` on."""
+        array[start : start + len(room), ...] = self.backend.asarray(room)
+
+    def finish(self) -> None:
+        """Wait until all that was sent is there."""
+
+
 class Backend:
     """An array library on one device.
 
@@ -69,6 +96,21 @@ class Backend:
         """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""
         return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
 
+    def borrow(self, a: HostArray) -> Array:
+        """Return an array of the host that is only going to be read, on the device: itself, or moved there."""
+        return self.asarray(a)
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raise `DTypeError` if the device cannot compute in this data type, which is "float32" or "float64"."""
+
+    def from_dlpack(self, a: Any) -> Array:
+        """Return an array of another library that lies on this device as one of this library, in the same memory."""
+        return self.xp.from_dlpack(a)
+
+    def dlpack_device(self) -> tuple[int, int] | None:
+        """Return the device as DLPack numbers it, or None if no arrays of other libraries are taken."""
+        return None
+
     def to_numpy(self, a: Array) -> HostArray:
         """Return `a` on the host: itself if it is there, else a copy, for which this waits for the device."""
         return np.asarray(a)
@@ -88,12 +130,24 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done everything asked of it so far."""
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """Say whether `error` is the library's way to say that memory ran out."""
+        return isinstance(error, MemoryError)
+
     def release_memory(self) -> None:
         """Give back memory that the library keeps in reserve."""
 
     def free_memory(self) -> str:
         """Return a sentence that says how much memory is free, or nothing if that is not known."""
         return ""
+
+    def free_bytes(self) -> float | None:
+        """Return how many bytes of the device's own memory are free, or None if it has no other than the host."""
+        return None
+
+    def loader(self) -> Loader:
+        """Return what brings blocks of rows to the device while it works."""
+        return Loader(self)
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which new arrays are made on this device."""

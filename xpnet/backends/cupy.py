@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Backend, Eager, Program, Step
+from xpnet.backends.base import Backend, Eager, Loader, Program, Step
 from xpnet.backends.cuda.graph import CapturedStep
+from xpnet.backends.cuda.pinned import PinnedLoader
 from xpnet.backends.cuda.products import Product, load
 from xpnet.backends.cuda.proof import proven
 from xpnet.backends.tape.record import CannotRecord
@@ -96,7 +97,7 @@ class CupyBackend(Backend):
     Attributes
     ----------
     fusion : bool
-        Whether runs of elementwise operations may become kernels of their own.
+        Whether what lies between a step's large products may become kernels of their own.
     compiled : str
         What the last compiled training step consists of, or why it is run as it is written.
     """
@@ -118,6 +119,13 @@ class CupyBackend(Backend):
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         with self.device:
             return self._cupy.asarray(a, dtype=dtype)
+
+    def from_dlpack(self, a: Any) -> Any:
+        with self.device:
+            return self._cupy.from_dlpack(a)
+
+    def dlpack_device(self) -> tuple[int, int]:
+        return 2, self.device.id  # kDLCUDA
 
     def to_numpy(self, a: Any) -> HostArray:
         return np.asarray(self._cupy.asnumpy(a))
@@ -153,6 +161,13 @@ class CupyBackend(Backend):
         free, total = self.device.mem_info
         return f"The device has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free. "
 
+    def free_bytes(self) -> float:
+        with self.device:  # what the pool holds in reserve is free, too
+            return float(self.device.mem_info[0] + self._cupy.get_default_memory_pool().free_bytes())
+
+    def loader(self) -> Loader:
+        return PinnedLoader(self, self._cupy)
+
     def active(self) -> contextlib.AbstractContextManager[Any]:
         return self.device  # type: ignore[no-any-return]
 
@@ -163,6 +178,11 @@ class CupyBackend(Backend):
                 if self.fusion:
                     fused = proven(self._cupy, self.xp, step, arrays, changes)
                     self.compiled = fused.describe()
+                    if fused.beside:
+                        fused.branch = self.xp.matmul.lane("beside")
+                        with contextlib.suppress(Exception):  # without branches it may work all the same
+                            return self._captured(fused, changes)
+                        fused.branch = None
                     return self._captured(fused, changes)
             except CannotRecord as reason:  # then a graph might freeze what the step takes from the host
                 self.compiled = f"as it is written, since it cannot be recorded: {reason}"

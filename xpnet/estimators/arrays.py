@@ -12,6 +12,7 @@ from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
 from xpnet.backends.standard import StandardBackend
 from xpnet.errors import BackendMismatchError
+from xpnet.model.sources import in_memory
 
 
 class FittedElsewhereError(BackendMismatchError, ValueError):
@@ -21,14 +22,17 @@ class FittedElsewhereError(BackendMismatchError, ValueError):
 def backend_of(a: Any) -> Backend | None:
     """Return the backend on which `a` lives, or None for what scikit-learn makes a NumPy array of.
 
-    CuPy arrays are never moved to the host silently; arrays of the other libraries count as such
-    only under scikit-learn's ``array_api_dispatch``.
+    CuPy arrays, and tensors of PyTorch on a GPU, are never moved to the host silently; arrays of the other libraries,
+    and PyTorch's on the CPU, count as such only under scikit-learn's ``array_api_dispatch``.
     """
     if isinstance(a, np.ndarray | np.generic) or not array_api_compat.is_array_api_obj(a):
         return None
     if array_api_compat.is_cupy_array(a):
         return get_backend("cupy", a.device.id)
-    if get_config()["array_api_dispatch"]:
+    dispatch = get_config()["array_api_dispatch"]
+    if array_api_compat.is_torch_array(a) and (dispatch or a.device.type != "cpu"):
+        return get_backend(f"torch:{a.device}")
+    if dispatch:
         return StandardBackend(array_api_compat.array_namespace(a).__name__, array_api_compat.device(a))
     return None
 
@@ -67,6 +71,7 @@ def check_same_place(X: Any, backend: Backend, fitted_with_arrays: bool, estimat
 
 
 def to_host(a: Any) -> Any:
-    """Return `a` as a NumPy array if it is a device's array that `backend_of` knows, else as it is."""
+    """Return `a` as a NumPy array if it lies in a file or on a device that `backend_of` knows, else as it is."""
+    a = in_memory(a)
     backend = backend_of(a)
     return a if backend is None else backend.to_numpy(a)

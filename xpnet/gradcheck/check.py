@@ -99,6 +99,7 @@ def check_gradients(
     max_elements = check_size("max_elements", max_elements)
     rng = np.random.default_rng(check_seed(seed))
     place = target.backend if isinstance(target, Model) else xpnet.backends.get(backend)
+    place.check_dtype("float64")
     with place.active(), explained(place, "checking gradients"):
         if isinstance(target, Model):
             problems = targets.of_network(target, x, t, sample_weight, training, jitter, rng)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from xpnet.inspection.layertrace import LayerTrace
@@ -59,10 +60,11 @@ def _not_finite(layers: Sequence[LayerTrace], numbers: Numbers) -> str:
         share, item = numbers[k][name].nonfinite, layers[k]
         if share:
             array = item.gradients[name[1:]] if name not in ("x", "y", "delta") else getattr(item, name)
+            count = prod(array.shape)
             what = {"x": "the input", "y": "the output", "delta": "the delta"}.get(name, f"the gradient {name}")
             return (
                 f"Not finite: {what} of layer {item.name} is the first with NaN or infinities: "
-                f"{round(share * array.size):,} of its {array.size:,} entries. What comes from it is not finite either."
+                f"{round(share * count):,} of its {count:,} entries. What comes from it is not finite either."
             )
     return ""
 
@@ -77,7 +79,7 @@ def _dead(xp: Any, item: LayerTrace) -> Iterator[str]:
         silent = xp.all(item.y == 0.0, axis=places) & xp.any(item.x != 0.0, axis=places)
         dead = _count(xp, silent)
         if dead:
-            yield f"{dead} of {silent.size} units of layer {item.name}"
+            yield f"{dead} of {silent.shape[0]} units of layer {item.name}"
 
 
 def _saturated(xp: Any, item: LayerTrace) -> Iterator[str]:
@@ -87,7 +89,7 @@ def _saturated(xp: Any, item: LayerTrace) -> Iterator[str]:
         slope = 1.0 - item.y * item.y
     else:
         return
-    share = _count(xp, slope < SATURATED_SLOPE) / item.y.size
+    share = _count(xp, slope < SATURATED_SLOPE) / prod(item.y.shape)
     if share > SATURATED_SHARE:
         yield f"{share:.0%} of the outputs of layer {item.name}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 from xpnet.typing import Array
@@ -42,7 +43,8 @@ def measure(xp: Any, a: Array) -> Array:
     divisor = xp.maximum(count, 1.0)
     mean = xp.sum(values) / divisor
     deviation = (values - mean) * weight
-    left_out = a.size - count
+    size = prod(a.shape)
+    left_out = size - count
     zeros = xp.sum(xp.astype(values == 0.0, xp.float64)) - left_out  # those count as zeros, too
     spread, rms = (xp.sqrt(xp.sum(d * d) / divisor) for d in (deviation, values))
-    return xp.stack([mean, spread, rms, xp.max(xp.abs(values)), zeros / a.size, left_out / a.size])
+    return xp.stack([mean, spread, rms, xp.max(xp.abs(values)), zeros / size, left_out / size])

@@ -27,7 +27,6 @@ __all__ = [
     "GELU",
     "INFERENCE",
     "LAYERS",
-    "RANDOM",
     "RECTIFIERS",
     "Activation",
     "AveragePool1D",
@@ -80,15 +79,13 @@ ACTIVATIONS: dict[str, type[Layer]] = {
 }
 """Names of the activations, as `xpnet.mlp` takes them."""
 
-RANDOM: tuple[type[Layer], ...] = (Dropout, RandomFlip, RandomShift, RandomCutout)
-"""Layers that look at the number of the step, from which their random numbers come."""
-
 LAYERS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
         *(Linear, Sequence, Residual, Reshape, Flatten, Conv1D, Conv2D),
         *(MaxPool1D, MaxPool2D, AveragePool1D, AveragePool2D, GlobalAveragePool1D, GlobalAveragePool2D),
-        *(BatchNorm, LayerNorm, RMSNorm, GroupNorm, *RANDOM, *ACTIVATIONS.values()),
+        *(BatchNorm, LayerNorm, RMSNorm, GroupNorm, Dropout, RandomFlip, RandomShift, RandomCutout),
+        *ACTIVATIONS.values(),
     )
 }
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""

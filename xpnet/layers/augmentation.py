@@ -32,7 +32,8 @@ class Augmentation:
         """Return two arrays (B, 1) of 32 random bits for each image."""
         if context.step is None:
             raise ConfigError(f"{self} in training needs context.step, a uint32 array of shape (1,)")
-        counter = xp.arange(2 * x.shape[0], dtype=xp.uint32, device=x.device)
+        begin, count = 2 * context.first, 2 * x.shape[0]
+        counter = xp.arange(begin, begin + count, dtype=context.step.dtype, device=x.device)
         bits = xp.reshape(random_bits(xp, counter, context.key, context.step), (x.shape[0], 2))
         return bits[:, :1], bits[:, 1:]
 
@@ -64,7 +65,7 @@ class RandomFlip(Augmentation, Layer):
         if not context.training:
             return x, None
         f = self.flips(xp, x, context)
-        return f * x[:, :, ::-1, :] + (1.0 - f) * x, f
+        return f * xp.flip(x, axis=2) + (1.0 - f) * x, f
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
@@ -74,7 +75,7 @@ class RandomFlip(Augmentation, Layer):
         dx = f * dy[:, :, ::-1, :] + (1 - f) * dy          (B, H, W, C)     (2)
         """
         f = cache
-        return (dy if f is None else f * dy[:, :, ::-1, :] + (1.0 - f) * dy), {}
+        return (dy if f is None else f * xp.flip(dy, axis=2) + (1.0 - f) * dy), {}
 
 
 def shifted(xp: Any, x: Array, i: Array, j: Array) -> Array:

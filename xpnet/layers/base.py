@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -31,7 +31,7 @@ class Context:
     key : int
         A 32-bit number made of the network's seed and the layer's place.
     step : array (1,) of uint32, or None
-        The number of the training step, on the device.
+        The number of the training step, on the device; of int64 in a library that cannot compute with uint32.
     state : mapping of arrays
         The layer's running statistics; empty for most layers.
     place : str
@@ -40,6 +40,8 @@ class Context:
         Is shown what passes through the layer; see `forward_pass` and `backward_pass`.
     at_once : int
         How many numbers to take at a time where a layer works part by part.
+    first : int
+        The place of the first sample in its batch, if the samples are a slice of one.
     """
 
     training: bool = False
@@ -49,6 +51,7 @@ class Context:
     place: str = ""
     watch: Watch | None = None
     at_once: int = 2**18
+    first: int = 0
 
     def show(self, name: str, array: Array) -> None:
         """Show an array of the layer to whoever watches."""
@@ -64,7 +67,7 @@ class Context:
         for part in name.split("."):
             key = crc32(f"{key} {part}".encode())
         place, state = f"{self.place}.{name}".lstrip("."), under(name, self.state)
-        return Context(self.training, key, self.step, state, place, self.watch)
+        return replace(self, key=key, state=state, place=place)
 
 
 def under(place: str, named: Mapping[str, T]) -> dict[str, T]:

@@ -12,12 +12,17 @@ from xpnet.typing import Array, Params
 from xpnet.validation import BELOW_ONE, check_fields
 
 
-def mix(x: Array) -> Array:
-    """Return a 32-bit hash of each uint32: the finaliser "lowbias32" of Wellons, 2018."""
+def word(xp: Any, x: Array) -> Array:
+    """Return whole numbers modulo 2^32: int64 for libraries that cannot compute with uint32, which wraps by itself."""
+    return x if x.dtype == xp.uint32 else x & 0xFFFFFFFF
+
+
+def mix(xp: Any, x: Array) -> Array:
+    """Return a 32-bit hash of each 32-bit number: the finaliser "lowbias32" of Wellons, 2018."""
     x = x ^ (x >> 16)
-    x = x * 0x7FEB352D
+    x = word(xp, x * 0x7FEB352D)
     x = x ^ (x >> 15)
-    x = x * 0x846CA68B
+    x = word(xp, x * 0x846CA68B)
     return x ^ (x >> 16)
 
 
@@ -26,8 +31,8 @@ def random_bits(xp: Any, counter: Array, key: int, step: Array) -> Array:
 
     Integers wrap and are compared as integers, so that every backend finds the same bits.
     """
-    h = mix(step * 0x9E3779B9 + key)
-    return mix(mix(counter + h) + h)
+    h = mix(xp, word(xp, step * 0x9E3779B9 + key))
+    return mix(xp, word(xp, mix(xp, word(xp, counter + h)) + h))
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,9 @@ class Dropout(Layer):
         """Return the factor of each number of `x`: 0, or 1 / (1 - rate)."""
         if context.step is None:
             raise ConfigError("Dropout in training needs context.step, a uint32 array of shape (1,)")
-        counter = xp.reshape(xp.arange(prod(x.shape), dtype=xp.uint32, device=x.device), x.shape)
-        bits = random_bits(xp, counter, context.key, context.step)
+        begin = context.first * prod(x.shape[1:])
+        counter = xp.arange(begin, begin + prod(x.shape), dtype=context.step.dtype, device=x.device)
+        bits = random_bits(xp, xp.reshape(counter, x.shape), context.key, context.step)
         return xp.astype(bits >= int(self.rate * 2**32), x.dtype) * (1.0 / (1.0 - self.rate))
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:

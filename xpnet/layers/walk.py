@@ -5,7 +5,7 @@ The layers of a network go this way, and so do those inside of a layer (see `xpn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from xpnet.errors import PromiseError
@@ -23,16 +23,13 @@ def forward_pass(
     caches = []
     for layer, p, context in zip(layers, params, contexts, strict=True):
         context.show("x", x)
-        result = layer.forward(xp, p, x, context)
-        if type(result) is not tuple or len(result) != 2:
-            raise PromiseError(f"{_name(layer, context)}: forward must return a pair (y, cache), got {_kind(result)}")
-        y, cache = result
-        if y.dtype == xp.float64 != x.dtype:
+        given = x.dtype
+        x, cache = _pair(layer, context, "forward", "(y, cache)", layer.forward(xp, p, x, context))
+        if x.dtype == xp.float64 != given:
             raise PromiseError(
-                f"{_name(layer, context)}: forward makes float64 of {x.dtype}, and so of all that follows; compute "
-                "with Python numbers and arrays of x's type, e.g. xp.asarray(table, dtype=x.dtype)"
+                f"{_name(layer, context)}: forward makes float64 of {given}, and so of all that follows; compute with "
+                "Python numbers and arrays of x's type, e.g. xp.asarray(table, dtype=x.dtype)"
             )
-        x = y
         context.show("y", x)
         caches.append(cache)
     return x, caches
@@ -52,13 +49,8 @@ def backward_pass(
     delta: Array | None = dy
     for k in range(len(layers) - 1, max(last, 0) - 1, -1):
         contexts[k].show("delta", delta)
-        result = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
-        if type(result) is not tuple or len(result) != 2 or not isinstance(result[1], Mapping):
-            raise PromiseError(
-                f"{_name(layers[k], contexts[k])}: backward must return a pair (dx, gradients by name), e.g. (dx, "
-                f"{{}}), got {_kind(result)}"
-            )
-        delta, grads[k] = result
+        found = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
+        delta, grads[k] = _pair(layers[k], contexts[k], "backward", "(dx, gradients by name)", found)
         for name, gradient in grads[k].items():
             contexts[k].show(f"d{name}", gradient)
         if delta is not None:
@@ -66,9 +58,13 @@ def backward_pass(
     return delta, grads
 
 
+def _pair(layer: Layer, context: Context, method: str, wanted: str, found: Any) -> tuple[Any, Any]:
+    """Return what a layer's method has returned if it is a pair: two rows of an array would be taken for one, too."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        kind = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
+        raise PromiseError(f"{_name(layer, context)}: {method} must return a pair {wanted}, got {kind}")
+    return found
+
+
 def _name(layer: Layer, context: Context) -> str:
     return f"layer {context.place} {type(layer).__name__}".replace("  ", " ")
-
-
-def _kind(result: Any) -> str:
-    return f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__

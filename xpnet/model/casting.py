@@ -25,26 +25,40 @@ def first_bad(array: HostArray) -> tuple[str, tuple[int, ...]] | None:
     return None  # the sum overflowed though every entry is finite
 
 
-def cast(name: str, array: HostArray, dtype: str, allow_nonfinite: bool, columns: Sequence[str] = ()) -> HostArray:
-    """Return `array` in the network's data type, C-contiguous, saying so if that changes numbers for good."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = np.ascontiguousarray(array, dtype=dtype)
-    bad = None if allow_nonfinite else first_bad(result)
+def check_finite(
+    name: str, result: HostArray, given: HostArray, first: int = 0, columns: Sequence[str] = ()
+) -> None:  # fmt: skip
+    """Raise where `result`, which was made of `given`, is not finite; row `first` of the data is its first."""
+    bad = first_bad(result)
     if bad is not None:
-        kind, index = first_bad(array) or (None, bad[1])
-        where = f"{name}{place(index, columns)}"
+        kind, index = first_bad(given) or (None, bad[1])
+        where = f"{name}{place(index, columns, first)}"
         if kind is None:
-            largest = np.finfo(dtype).max
+            dtype = result.dtype.name
             raise DataError(
-                f"{where} is larger than {largest:g}, the largest {dtype}; scale the data or use dtype='float64'"
+                f"{where} is larger than {np.finfo(dtype).max:g}, the largest {dtype}; scale the data or use "
+                "dtype='float64'"
             )
         raise DataError(f"{name} contains {kind}: {where} is not finite; remove or replace such values first")
+
+
+def cast(
+    name: str, array: HostArray, dtype: str, allow_nonfinite: bool, first: int = 0, columns: Sequence[str] = ()
+) -> HostArray:  # fmt: skip
+    """Return `array` in the network's data type, C-contiguous, saying so if that changes numbers for good.
+
+    Row `first` of the data is its first.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = np.ascontiguousarray(array, dtype=dtype)
+    if not allow_nonfinite:
+        check_finite(name, result, array, first, columns)
     if not np.can_cast(array.dtype, dtype) and result.size:
-        _say_what_changed(name, array, result, columns)
+        _say_what_changed(name, array, result, first, columns)
     return result
 
 
-def _say_what_changed(name: str, array: HostArray, result: HostArray, columns: Sequence[str]) -> None:
+def _say_what_changed(name: str, array: HostArray, result: HostArray, first: int, columns: Sequence[str]) -> None:
     """Warn where a number became another one: of rounding in the last of its digits, nothing is said.
 
     That is what the network's data type asks for, and every table of real numbers would come with a warning. But whole
@@ -59,7 +73,7 @@ def _say_what_changed(name: str, array: HostArray, result: HostArray, columns: S
     if changed.any():
         index = tuple(int(i) for i in np.argwhere(changed)[0])
         warn_user(
-            f"{name}{place(index, columns)} = {array[index]} becomes {result[index]:.10g} in the network's "
+            f"{name}{place(index, columns, first)} = {array[index]} becomes {result[index]:.10g} in the network's "
             f"{result.dtype}; scale or shift such numbers first, or build the network with dtype='float64'",
             PrecisionWarning,
         )

@@ -19,9 +19,10 @@ from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
 from xpnet.model.casting import cast
-from xpnet.model.data import check_inputs, check_numeric, check_sample_weight, check_targets, on_host
+from xpnet.model.data import check_inputs, check_numeric, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
+from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, LayerParams, Shape
 from xpnet.validation import check_flag, check_number, check_size, named
 
@@ -80,6 +81,7 @@ class Model:
         self.penalize_biases = check_flag("penalize_biases", penalize_biases)
         build.check_memory(self.layers, self.dtype)
         self.backend = get_backend(backend)
+        self.backend.check_dtype(self.dtype)
         self._keys = [build.layer_key(self.seed, k) for k in range(len(self.layers))]
         self._lock = threading.Lock()
 
@@ -132,16 +134,19 @@ class Model:
 
     def contexts(
         self, training: bool = False, step: Array | None = None, state: Mapping[str, Array] | None = None,
-        watch: Watch | None = None,
+        watch: Watch | None = None, first: int = 0,
     ) -> list[Context]:  # fmt: skip
-        """Return what each layer is told besides its parameters and input; `watch` is shown what passes through it."""
+        """Return what each layer is told besides its parameters and input; `watch` is shown what passes through it.
+
+        `first` is the place in its batch of the first sample.
+        """
         state = self.state if state is None else state
         own: list[dict[str, Array]] = [{} for _ in self.layers]
         for name, value in state.items():
             k, _, short = name.partition(".")
             own[int(k)][short] = value
         at_once = self.backend.at_once
-        return [Context(training, key, step, own[k], str(k), watch, at_once) for k, key in enumerate(self._keys)]
+        return [Context(training, key, step, own[k], str(k), watch, at_once, first) for k, key in enumerate(self._keys)]
 
     def objective(
         self, xp: Any, theta: Array, gradient: Array, x: Array, t: Array, weight: Array, contexts: Sequence[Context]
@@ -168,7 +173,7 @@ class Model:
         value, dy = (self.loss if loss is None else loss)(xp, y, t, weight)
         if value.shape != () or dy.shape != y.shape:
             raise PromiseError(
-                f"the loss {type(self.loss).__name__} must return a 0-d value and a delta of y's shape "
+                f"the loss {self.loss} must return a 0-d value and a delta of y's shape "
                 f"{tuple(y.shape)}, got shapes {tuple(value.shape)} and {tuple(dy.shape)}"
             )
         contexts[-1].show("loss", value)
@@ -184,7 +189,7 @@ class Model:
                 if found is None or found.shape != view.shape:  # it would be broadcast
                     came = "none" if found is None else f"one of shape {tuple(found.shape)}"
                     raise PromiseError(
-                        f"layer {k} {type(self.layers[k]).__name__}: backward must give a gradient of {name} of its "
+                        f"layer {k} {self.layers[k]}: backward must give a gradient of {name} of its "
                         f"shape {tuple(view.shape)}, got {came}; xpnet.check_gradients says what else is wrong"
                     )
                 view[...] = found
@@ -260,6 +265,7 @@ class Model:
         """Return a copy on another backend, with bit-identical parameters."""
         clone = copy.copy(self)
         clone.backend = get_backend(backend)
+        clone.backend.check_dtype(self.dtype)
         to_numpy, asarray = self.backend.to_numpy, clone.backend.asarray
         with explained(clone.backend, "copying the network"):
             clone.theta = asarray(to_numpy(self.theta).copy())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -13,16 +12,15 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import (
     BackendMismatchError,
-    ConfigError,
     DataError,
     DTypeError,
     ShapeError,
 )
 from xpnet.losses import Loss, Poisson, PoissonDeviance
 from xpnet.model.casting import cast
+from xpnet.model.exchange import taken
 from xpnet.model.frames import as_numbers, columns_of
-from xpnet.typing import Array, HostArray
-from xpnet.validation import check_number
+from xpnet.typing import Array, HostArray, Shape
 
 
 def to_host(name: str, a: Any, backend: Backend) -> HostArray:
@@ -39,9 +37,8 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
         raise DTypeError(
             f"{name}: masked arrays are not supported; fill the masked entries first, e.g. {name}.filled(0)"
         )
-    exports = hasattr(a, "__dlpack__") and not hasattr(a, "__array__")  # NumPy would take it for an object
     try:
-        array = np.from_dlpack(a) if exports else np.asarray(a)
+        array = np.asarray(a)
     except ValueError as error:
         raise ShapeError(f"{name} is not a rectangular array of numbers: {error}") from error
     if array.dtype.names is not None:
@@ -49,22 +46,43 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
     return as_numbers(name, a, array)
 
 
-def _stays(a: Any, backend: Backend) -> bool:
+def stays(a: Any, backend: Backend) -> bool:
     """Say whether `a` is on the backend's device already, and that is not the host."""
     return backend.owns(a) and not isinstance(a, np.ndarray)
 
 
 def on_host(name: str, a: Any, backend: Backend) -> HostArray:
     """Return `a`, an array of the backend or whatever `to_host` takes, as a NumPy array."""
-    return backend.to_numpy(a) if _stays(a, backend) else to_host(name, a, backend)
+    a = taken(name, a, backend)
+    return backend.to_numpy(a) if stays(a, backend) else to_host(name, a, backend)
 
 
-def check_numeric(name: str, array: HostArray) -> None:
+def check_numeric(name: str, array: Any) -> None:
     """Raise unless the data type is boolean, integer or real floating point."""
     if array.dtype.kind == "c":
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{name} has dtype {array.dtype}; expected booleans, integers or real numbers")
+
+
+def check_shape(name: str, given: Shape, shape: Shape, minimum: int = 1) -> None:
+    """Raise unless an array of shape `given` holds at least so many samples of this shape."""
+    if len(given) != len(shape) + 1:
+        raise ShapeError(
+            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {given}."
+            f" Reshape your data{_way(name, given, shape)}"
+        )
+    if given[0] < minimum:
+        raise DataError(f"{name} has {given[0]} sample(s) (shape={given}) while a minimum of {minimum} is required")
+    if 0 in given[1:]:
+        raise DataError(f"{name} has 0 feature(s) (shape={given}) while a minimum of 1 is required")
+    if tuple(given[1:]) != shape and len(shape) > 1:
+        raise ShapeError(f"{name} has samples of shape {tuple(given[1:])}, but the network takes {shape}")
+    if tuple(given[1:]) != shape:
+        raise ShapeError(
+            f"{name.upper()} has {given[1]} features, but Network is expecting {shape[0]} features as input"
+            f" ({name} has shape {given})"
+        )
 
 
 def check_inputs(
@@ -76,34 +94,18 @@ def check_inputs(
     name: str = "x",
     minimum: int = 1,
     allow_nonfinite: bool = False,
+    first: int = 0,
 ) -> Array:
-    """Return `x`, samples of this shape, on the device in the network's data type, or raise."""
-    own = _stays(x, backend)
+    """Return `x`, samples of this shape, on the device in the network's data type, or raise; `first` counts rows."""
+    given, x = x, taken(name, x, backend)
+    own = stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
-    if array.ndim != len(shape) + 1:
-        raise ShapeError(
-            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {tuple(array.shape)}."
-            f" Reshape your data{_way(name, tuple(array.shape), shape)}"
-        )
-    if array.shape[0] < minimum:
-        raise DataError(
-            f"{name} has {array.shape[0]} sample(s) (shape={tuple(array.shape)}) while a minimum of {minimum} is "
-            "required"
-        )
-    if 0 in array.shape[1:]:
-        raise DataError(f"{name} has 0 feature(s) (shape={tuple(array.shape)}) while a minimum of 1 is required")
-    if tuple(array.shape[1:]) != shape and len(shape) > 1:
-        raise ShapeError(f"{name} has samples of shape {tuple(array.shape[1:])}, but the network takes {shape}")
-    if tuple(array.shape[1:]) != shape:
-        raise ShapeError(
-            f"{name.upper()} has {array.shape[1]} features, but Network is expecting {shape[0]} features as input"
-            f" ({name} has shape {tuple(array.shape)})"
-        )
+    check_shape(name, tuple(array.shape), shape, minimum)
     if not own:
-        columns = [label for label, _ in columns_of(x)]
-        return backend.asarray(cast(name, array, dtype, allow_nonfinite, columns))
+        columns = [label for label, _ in columns_of(given)]
+        return backend.borrow(cast(name, array, dtype, allow_nonfinite, first, columns))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -126,44 +128,59 @@ def _way(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def check_targets(
-    t: Any, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str, *, name: str = "t"
+    t: Any, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str, *, name: str = "t", first: int = 0
 ) -> Array:
-    """Return targets on the device in the form that `loss` takes, or raise.
+    """Return targets on the device in the form that `loss` takes, or raise; see `target_values`."""
+    t = taken(name, t, backend)
+    if stays(t, backend):
+        found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
+        if found is not None:
+            return found  # else they are looked at on the host, which says what is wrong
+    return backend.asarray(target_values(on_host(name, t, backend), samples, outputs, loss, dtype, name, first))
+
+
+def target_values(
+    array: HostArray, samples: int, outputs: int, loss: Loss, dtype: str, name: str = "t", first: int = 0
+) -> HostArray:
+    """Return targets in the form that `loss` takes, or raise; row `first` of the data is their first.
 
     Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
     output and its data type. A vector serves where there is one output.
     """
-    if _stays(t, backend):
-        found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
-        if found is not None:
-            return found  # else they are looked at on the host, which says what is wrong
-    array = on_host(name, t, backend)
-    if array.ndim == 0 or array.shape[0] != samples:
-        count = "no samples" if array.ndim == 0 else f"{array.shape[0]} samples"
-        raise ShapeError(f"x has {samples} samples, {name} has {count}; they must be equally many")
+    check_length(samples, array.shape, name)
     if loss.kind == "classification":
         if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1 and outputs > 1):
-            return backend.asarray(_check_classes(name, array.reshape(-1), outputs))
+            return _check_classes(name, array.reshape(-1), outputs, first)
         check_numeric(name, array)
         _check_rows(name, array, samples, outputs, "integer classes or rows of probabilities")
-        rows = cast(name, array, dtype, False)
+        rows = cast(name, array, dtype, False, first)
         wrong = np.flatnonzero((np.abs(rows.sum(axis=1) - 1) > 1e-3) | (rows < 0).any(axis=1))
         if wrong.size:
-            raise DataError(f"{name}[{wrong[0]}] = {rows[wrong[0]]} is not a row of probabilities that sum to 1")
-        return backend.asarray(rows)
+            row = wrong[0]
+            raise DataError(f"{name}[{row + first}] = {rows[row]} is not a row of probabilities that sum to 1")
+        return rows
     check_numeric(name, array)
     if array.ndim == 1 and outputs == 1:
         array = array[:, None]
     _check_rows(name, array, samples, outputs, "one column an output of the network")
-    values = cast(name, array, dtype, False)
+    values = cast(name, array, dtype, False, first)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         shown = values[row, 0] if outputs == 1 else values[row]
-        raise DataError(f"{name}[{row}] = {shown}; a binary target lies between 0 and 1: 0 for no and 1 for yes")
+        raise DataError(
+            f"{name}[{row + first}] = {shown}; a binary target lies between 0 and 1: 0 for no and 1 for yes"
+        )
     if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
-        raise DataError(f"{name}[{row}] = {values[row]}; a Poisson target is a count, at least 0")
-    return backend.asarray(values)
+        raise DataError(f"{name}[{row + first}] = {values[row]}; a Poisson target is a count, at least 0")
+    return values
+
+
+def check_length(samples: int, given: Shape, name: str = "t") -> None:
+    """Raise unless an array of shape `given` has as many samples as x."""
+    if not given or given[0] != samples:
+        count = f"{given[0]} samples" if given else "no samples"
+        raise ShapeError(f"x has {samples} samples, {name} has {count}; they must be equally many")
 
 
 def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str) -> Array | None:
@@ -176,11 +193,11 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
             if t.shape != (samples,) or not xp.isdtype(t.dtype, "integral"):
                 return None
             good = (t >= 0) & (t < outputs)
-            t = xp.astype(t, xp.int64)
+            t = xp.astype(t, xp.int64, copy=False)
         else:
             if t.shape != (samples, outputs) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
                 return None
-            t = xp.astype(t, getattr(xp, dtype))
+            t = xp.astype(t, getattr(xp, dtype), copy=False)
             good = xp.isfinite(t)
             if loss.kind != "regression":
                 good = good & (t >= 0) & (t <= 1)
@@ -198,55 +215,15 @@ def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepte
         )
 
 
-def _check_classes(name: str, array: HostArray, outputs: int) -> HostArray:
+def _check_classes(name: str, array: HostArray, outputs: int, first: int) -> HostArray:
     expected = f"expected integers 0..{outputs - 1}"
     if array.dtype.kind not in "biuf":
         raise DataError(
-            f"{name}: label {array[0]!r} at index 0 (dtype {array.dtype}); {expected}. Encode other labels, "
+            f"{name}: label {array[0]!r} at index {first} (dtype {array.dtype}); {expected}. Encode other labels, "
             f"e.g. classes, {name} = np.unique({name}, return_inverse=True)"
         )
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~((array >= 0) & (array < outputs) & (array == np.floor(array))))
     if bad.size:
-        raise DataError(f"{name}: label {array[bad[0]]} at index {bad[0]}; {expected}")
+        raise DataError(f"{name}: label {array[bad[0]]} at index {bad[0] + first}; {expected}")
     return array.astype(np.int64)
-
-
-def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: str = "sample_weight") -> HostArray:
-    """Return the weights as float64 of shape (samples,) on the host, or raise."""
-    array = on_host(name, weight, backend)
-    check_numeric(name, array)
-    if array.shape != (samples,):
-        raise ShapeError(f"{name} has shape {array.shape}, expected ({samples},): one weight a sample")
-    result = array.astype(np.float64)
-    if not np.isfinite(result).all() or (result < 0).any() or not result.any():
-        raise DataError(
-            f"{name} must be finite, not negative and not all zero; smallest {result.min()}, sum {result.sum()}"
-        )
-    # Only ratios matter: numbers whose sum, or its inverse, is out of range are scaled; all others stay as they are.
-    with np.errstate(over="ignore"):
-        return result if 1e-200 < result.sum() < 1e200 else result / result.max()
-
-
-def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:
-    """Return each sample's weight by its class.
-
-    ``"balanced"`` gives class c the weight samples / (number of classes present * samples of class c); a mapping
-    gives the weights of the classes it names, and 1 to the others.
-    """
-    if t.ndim != 1:
-        raise ShapeError(f"class_weight needs integer classes, but t has shape {t.shape}; use sample_weight instead")
-    counts = np.bincount(t, minlength=classes)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ConfigError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
-        table = len(t) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    elif isinstance(class_weight, Mapping):
-        table = np.ones(classes)
-        for label, weight in class_weight.items():
-            if label not in range(classes):
-                raise DataError(f"class_weight names class {label!r}; expected 0..{classes - 1}")
-            table[int(label)] = check_number(f"class_weight[{label!r}]", weight, 0.0)
-    else:
-        raise ConfigError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
-    return np.asarray(table[t], dtype=np.float64)

@@ -9,10 +9,11 @@ import numpy as np
 
 from xpnet.errors import ConfigError, closest, needs
 from xpnet.model.core import Model
-from xpnet.model.data import check_inputs, check_sample_weight, check_targets
 from xpnet.model.memory import explained
-from xpnet.model.predict import in_batches, score
-from xpnet.typing import Array, HostArray
+from xpnet.model.predict import batches, checked, rows_at_once, score, with_targets
+from xpnet.model.sources import in_memory
+from xpnet.model.weights import check_sample_weight
+from xpnet.typing import HostArray
 
 Metric = Callable[[HostArray, HostArray, HostArray], float]
 """A function of targets, predictions (probabilities, or expected values) and weights, all on the host."""
@@ -85,24 +86,33 @@ def _without_weights(f: Callable[[HostArray, HostArray], Any]) -> Metric:
 
 
 def measure(
-    net: Model, metrics: dict[str, Metric], x: Array, t: Array, weight: HostArray, batch_size: int | None = None
-) -> dict[str, float]:
-    """Return what the metrics say of the network's predictions for checked samples on the device."""
+    net: Model, metrics: dict[str, Metric], x: Any, t: Any, weight: HostArray, batch_size: int | None = None,
+    scale: float | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Return what the metrics say of the network's predictions for data that `checked` returned."""
     if not metrics:
         return {}
-    to_numpy, p = net.backend.to_numpy, in_batches(net, x, batch_size, proba=True)
-    return {name: metric(to_numpy(t), p, weight) for name, metric in metrics.items()}
+    xp, to_numpy, size = net.backend.xp, net.backend.to_numpy, rows_at_once(net, batch_size)
+    targets: list[HostArray] = []
+    parts: list[HostArray] = []
+    with net.backend.active(), explained(net.backend, "evaluation", size):
+        for _, piece, target in with_targets(net, x, t, size, scale):
+            targets.append(to_numpy(target))
+            parts += [to_numpy(net.loss.predict(xp, y)) for y in batches(net, piece, size, scale)]
+    of, p = np.concatenate(targets), np.concatenate(parts)
+    return {name: metric(of, p, weight) for name, metric in metrics.items()}
 
 
 def evaluate(
-    net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None, metrics: Any = ()
-) -> dict[str, float]:
+    net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None, scale: float | None = None,
+    metrics: Any = (),
+) -> dict[str, float]:  # fmt: skip
     """See `Network.evaluate`."""
     asked = check_metrics(net, metrics)
     with explained(net.backend, "evaluation"):
-        x = check_inputs(x, net.input_shape, net.backend, net.dtype)
-        t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
+        x, t = checked(net, x, t)
         weight = np.ones(x.shape[0])
         if sample_weight is not None:
-            weight = check_sample_weight(sample_weight, x.shape[0], net.backend)
-        return score(net, x, t, weight, batch_size) | measure(net, asked, x, t, weight, batch_size)
+            weight = check_sample_weight(in_memory(sample_weight), x.shape[0], net.backend)
+        found = score(net, x, t, weight, batch_size, scale)
+        return found | measure(net, asked, x, t, weight, batch_size, scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf, isfinite, log, nan
+from math import inf, isfinite, log, nan, prod
 from typing import Any
 
 from xpnet.errors import NonFiniteError, warn_user
@@ -33,7 +33,8 @@ def say_if_worse(net: Model, history: Mapping[str, HostArray]) -> None:
         return
     first, last = float(history["loss"][0]), float(history["loss"][-1])
     guess = log(net.output_shape[0]) if net.loss.kind == "classification" and not (net.l1 or net.l2) else inf
-    if 0 < 10 * first < last or last > 20 * guess:
+    rises = len(history["loss"]) > 1 and last > 0.5 * first
+    if rises and (0 < 10 * first < last or last > 20 * guess):
         told = f"it was {first:.4g} in the first epoch" if 10 * first < last else f"guessing would cost {guess:.4g}"
         warn_user(
             f"the loss of the last epoch is {last:.4g}, and {told}: the training diverges. Lower the learning rate, "
@@ -103,4 +104,4 @@ def first_bad_quantity(trainer: Steps) -> str:
 def _count(xp: Any, a: Array) -> str:
     nans = int(xp.sum(xp.astype(xp.isnan(a), xp.int64)))
     infs = int(xp.sum(xp.astype(xp.isinf(a), xp.int64)))
-    return f"{nans} NaN and {infs} infinite of {a.size} entries"
+    return f"{nans} NaN and {infs} infinite of {prod(a.shape)} entries"

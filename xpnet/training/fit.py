@@ -17,22 +17,28 @@ from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback, as_callbacks
 from xpnet.training.checkpoint import Checkpoint
 from xpnet.training.divergence import say_if_worse
+from xpnet.training.feed import Feed
 from xpnet.training.history import History
+from xpnet.training.intake import Plan, take_in
 from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
-from xpnet.training.samples import check_optimizer, check_samples, fitting_batch, resident, set_aside
+from xpnet.training.samples import check_optimizer
 from xpnet.training.scores import Scores
+from xpnet.training.slices import Workers
+from xpnet.training.state import stored_window, training_facts, training_numbers
 from xpnet.training.trainer import Trainer
 from xpnet.validation import check_flag, check_size
 
 
 def fit(
-    net: Model, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
+    net: Model, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
     validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
     class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
-    checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None, metrics: Any = (),
+    checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+    memory: int | str | None = None, window: int | None = None, scale: float | None = None,
+    workers: Workers | None = None, metrics: Any = (),
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
@@ -49,33 +55,44 @@ def fit(
     told = np.geterr()  # callbacks hear NumPy's warnings as they would anywhere else
     with net.backend.active(), net._lock:  # the lock is released whatever happens: no interrupt comes in between
         with explained(net.backend, "checking the data"):
-            checked = check_samples(net, x, t, sample_weight, class_weight)
-            samples, validation = set_aside(net, checked, validation_data, validation_split)
-            del checked
-        batch_size = fitting_batch(batch_size, int(samples.x.shape[0]))
+            if window is None and resume:
+                window = stored_window(checkpoint, check_size("batch_size", batch_size))
+            plan = Plan(batch_size, epochs, shuffle, memory, window, scale)
+            data = take_in(net, objective, x, t, sample_weight, class_weight, validation_data, validation_split, plan)
+            batch_size = data.batch_size
         if checkpoint is not None:
             # Last, so that it sees what the other callbacks did.
             items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
         run: Run | None = None
+        feed: Feed | None = None
         history = History()
         try:
             with explained(net.backend, "training", batch_size):
-                scores = Scores.of(asked, samples, validation)
-                feed = resident(net, objective, samples, batch_size, shuffle)
-                del samples, x  # in half precision the device has room for one copy, perhaps not for two
-                trainer = Trainer.of(net, optimizer, feed, objective, averaging)
+                scores, feed = Scores.of(net, asked, data.samples, data.validation, scale), data.feed()
+                del data, x  # in half precision the device has room for one copy, perhaps not for two
+                trainer = Trainer.of(net, optimizer, feed, objective, averaging, workers)
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
+                if workers is not None:
+                    facts = {"epochs": epochs, "steps between calls of callbacks": sorted(_pauses(items))}
+                    workers.agree("training", training_facts(trainer) | facts)
                 run = begun
-                with Progress(verbose, epochs, trainer.steps_per_epoch, trainer.step) as progress:
+                with Progress(
+                    verbose if run.leads else False, epochs, trainer.steps_per_epoch, trainer.step
+                ) as progress:
                     if resume and not run.step:
                         progress.say(f"there is nothing in {checkpoint!r} to resume: the training begins anew")
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, scores, progress)
+                        if workers is not None:
+                            workers.agree("numbers after an epoch", training_numbers(trainer))
+                            run.stopped = workers.decide(run.stopped)
                 tell("on_end", run)
                 if "average" in trainer.arrays:
                     net.theta[...] = trainer.arrays["average"]
+                if workers is not None:
+                    workers.agree("numbers at the end", training_numbers(trainer))
                 say_if_worse(net, run.history)
                 return run.history
         except BaseException as error:
@@ -85,6 +102,9 @@ def fit(
                 run.trainer.repair()
                 tell("on_exception", run, error)
             raise
+        finally:
+            if feed is not None:
+                feed.close()
 
 
 def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
@@ -94,11 +114,16 @@ def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
             getattr(item, event)(*what)
 
 
+def _pauses(items: Sequence[Callback]) -> set[int]:
+    """Return after multiples of which numbers of steps callbacks are called."""
+    return {item.every for item in items if item.every is not None}
+
+
 def _one_epoch(
     run: Run, items: list[Callback], told: Any, scores: Scores, progress: Progress
 ) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
-    pauses = [item.every for item in items if item.every is not None]
+    pauses = _pauses(items)
     while trainer.position < trainer.steps_per_epoch:
         loss = trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
         progress.update(run.epoch, trainer.position, loss)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import inf, nan
 from typing import Any
 
 from xpnet.layers import Context
@@ -23,11 +23,14 @@ class Objective:
     ----------
     precision : str or None
         The name of the half precision in which passes are computed.
+    largest : float
+        The largest number that it has, if it is a half precision.
     skips : bool
         Whether a step whose gradient is not finite is skipped.
     """
 
     precision: str | None = None
+    largest = inf
     skips = False
 
     def __init__(self, net: Model) -> None:
@@ -41,6 +44,10 @@ class Objective:
         """Return checked inputs in the precision of the passes."""
         return x
 
+    def rounded(self, xp: Any, x: Array) -> Array:
+        """Return a step's inputs in the precision of the passes."""
+        return x
+
     def differentiate(
         self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
     ) -> tuple[Array, LayerParams, list[Any]]:
@@ -48,11 +55,9 @@ class Objective:
         params = self.net.layout.split(xp, a["theta"])
         return self.net.differentiate(xp, params, batch.x, batch.t, batch.weight, contexts)
 
-    def __call__(
-        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
-    ) -> tuple[Array, list[Any]]:
-        """Write dL/dtheta into ``a["gradient"]``; return L, penalties included, and the layers' caches."""
-        return self.net.objective(xp, a["theta"], a["gradient"], batch.x, batch.t, batch.weight, contexts)
+    def finish(self, xp: Any, a: Mapping[str, Array], batch: Batch, value: Array) -> Array:
+        """Add the penalties to the gradient in ``a["gradient"]`` and to the loss, which is returned."""
+        return self.net.penalize(xp, value, a["theta"], a["gradient"])
 
     def good(self, xp: Any, a: Mapping[str, Array]) -> Array | None:
         """Return whether the step counts, an array of no dimensions; None if every step does."""

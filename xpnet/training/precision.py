@@ -120,7 +120,8 @@ class MixedPrecision(Objective):
 
     def __init__(self, net: Model, format: Format) -> None:
         super().__init__(net)
-        self.format, self.precision, self.dtype = format, format.name, _dtype(net.backend, format.name)
+        self.format, self.precision, self.largest = format, format.name, format.largest
+        self.dtype = _dtype(net.backend, format.name)
 
     def arrays(self) -> dict[str, Array]:
         """Return the scale, the number of good steps in a row, and the number of steps that were skipped."""
@@ -144,6 +145,9 @@ class MixedPrecision(Objective):
             "scale the data, for instance to mean 0 and standard deviation 1, or train with precision=None"
         )
 
+    def rounded(self, xp: Any, x: Array) -> Array:
+        return xp.astype(x, self.dtype)
+
     def differentiate(
         self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
     ) -> tuple[Array, LayerParams, list[Any]]:
@@ -157,15 +161,11 @@ class MixedPrecision(Objective):
         params = net.layout.split(xp, xp.astype(theta, self.dtype))
         return net.differentiate(xp, params, batch.x, batch.t, batch.weight, contexts, loss)
 
-    def __call__(
-        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
-    ) -> tuple[Array, list[Any]]:
-        """Equations (1) to (8)."""
+    def finish(self, xp: Any, a: Mapping[str, Array], batch: Batch, value: Array) -> Array:
+        """Equations (6) to (8)."""
         gradient = a["gradient"]
-        value, grads, caches = self.differentiate(xp, a, batch, contexts)
-        self.net.collect(xp, gradient, grads)
         gradient /= a["scaling.scale"]
-        return self.net.penalize(xp, value, a["theta"], gradient), caches
+        return super().finish(xp, a, batch, value)
 
     def good(self, xp: Any, a: Mapping[str, Array]) -> Array:
         """Equation (9): zero times infinity, or NaN, is NaN."""
