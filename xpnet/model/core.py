@@ -185,7 +185,7 @@ class Model:
         """Write each layer's gradients to their places in the vector."""
         for k, (views, computed) in enumerate(zip(self.layout.split(xp, gradient), grads, strict=True)):
             for name, view in views.items():
-                found = computed.get(name)
+                found = computed[name] if name in computed else None
                 if found is None or found.shape != view.shape:  # it would be broadcast
                     came = "none" if found is None else f"one of shape {tuple(found.shape)}"
                     raise PromiseError(
