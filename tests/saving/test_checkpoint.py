@@ -681,6 +681,7 @@ def test_loading_imports_and_runs_nothing(tmp_path: Path) -> None:
     script = """
 import os, sys
 import xpnet, xpnet.network
+xpnet.backends.get()
 events, active = [], False
 FORBIDDEN = ("import", "exec", "compile", "marshal", "pickle", "subprocess", "socket", "ctypes", "os.", "code.")
 sys.addaudithook(lambda event, args: events.append((event, args)) if active and event.startswith(FORBIDDEN) else None)

@@ -95,10 +95,12 @@ simple(
     numbers_without_axes=lambda xp, x: x * xp.sum(x * x) ** 0.5 / (1.0 + xp.max(xp.abs(x))) + xp.sum(x) / 100.0,
     powers=lambda xp, x: x**2 * 0.1 + xp.abs(x) ** 0.5 + x**3 * 0.01 + (xp.abs(x) + 1.0) ** -1 + x**1 + x**2.0 * 0.1,
     roots_and_powers=lambda xp, x: xp.pow(xp.abs(x), 0.5) + 2.0**x + xp.pow(xp.abs(x) + 0.1, x),
-    where=lambda xp, x: xp.where(x > 0, x, 0.1 * x) + xp.where(x > 1.0, 1.0, 0.0),
+    where=lambda xp, x: xp.where(x > 0, x, 0.1 * x) + xp.astype(xp.where(x > 1.0, 1.0, 0.0), x.dtype),
     where_a_number_is_not_zero=lambda xp, x: xp.where(xp.astype(x, xp.int32), x, 0.5) + xp.where(x, 1.0, x),
     where_yes=lambda xp, x: xp.where(True, x, -x) * xp.where(0, 3.0, x),
-    comparisons=lambda xp, x: x * xp.astype(xp.logical_and(x > -1, x <= 1) | (x != x), x.dtype) + (x > 0) * 0.5,
+    comparisons=lambda xp, x: (
+        x * xp.astype(xp.logical_and(x > -1, x <= 1) | (x != x), x.dtype) + xp.astype((x > 0) * 0.5, x.dtype)
+    ),
     remainders=lambda xp, x: x % 0.7 + x // 0.3 * 0.01 + xp.remainder(x, 1.5),
     integers=lambda xp, x: x * xp.astype((xp.astype(x * 16.0, xp.int32) >> 1) & 3 ^ 5, x.dtype),
     argmax=lambda xp, x: x * xp.astype(xp.argmax(x, axis=1)[:, None] == xp.arange(6)[None, :], x.dtype),

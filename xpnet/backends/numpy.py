@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import types
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.products import TILES, matmul
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.cpu.threads import cores
+from xpnet.backends.host import Host
 from xpnet.backends.tape.record import CannotRecord, record
 from xpnet.typing import HostArray
 
@@ -71,7 +71,7 @@ class NumpyBackend(Backend):
         self._asked = threads
         self.threads = usual_threads() if threads is None else threads
         product = partial(matmul, threads=self.threads)
-        self.xp = types.SimpleNamespace(**vars(np) | {"matmul": product, "linalg": np.linalg})
+        self.xp = Host(matmul=product)
 
     def __reduce__(self) -> Any:
         return type(self), (self._asked,)

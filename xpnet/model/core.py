@@ -185,14 +185,13 @@ class Model:
         """Write each layer's gradients to their places in the vector."""
         for k, (views, computed) in enumerate(zip(self.layout.split(xp, gradient), grads, strict=True)):
             for name, view in views.items():
-                found = computed[name] if name in computed else None
-                if found is None or found.shape != view.shape:  # it would be broadcast
-                    came = "none" if found is None else f"one of shape {tuple(found.shape)}"
+                if name not in computed or computed[name].shape != view.shape:  # it would be broadcast
+                    came = f"one of shape {tuple(computed[name].shape)}" if name in computed else "none"
                     raise PromiseError(
                         f"layer {k} {self.layers[k]}: backward must give a gradient of {name} of its "
                         f"shape {tuple(view.shape)}, got {came}; xpnet.check_gradients says what else is wrong"
                     )
-                view[...] = found
+                view[...] = computed[name]
 
     def penalize(self, xp: Any, value: Array, theta: Array, gradient: Array) -> Array:
         """Add the penalties' gradient to `gradient`, and return `value` with the penalties added."""

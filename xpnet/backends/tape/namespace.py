@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backends.host import host
 from xpnet.backends.tape.functions import OTHERS, RECORDERS, flat, mapped, other
 from xpnet.backends.tape.operators import is_elementwise
 from xpnet.backends.tape.traced import EMPTY, Tape, Traced
@@ -47,7 +48,7 @@ class TraceNamespace:
 
     def _call(self, name: str, found: Any, args: Any, options: dict[str, Any]) -> Any:
         tape = self._tape
-        original = getattr(np, name.replace("empty", "zeros"))
+        original = getattr(host, name.replace("empty", "zeros"))
         ufunc = getattr(np, name, original)
         if options and any(isinstance(v, (Traced, *tape.array_types)) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
