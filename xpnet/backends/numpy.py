@@ -101,4 +101,6 @@ class NumpyBackend(Backend):
             return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
     def describe(self) -> str:
-        return f"NumPy {np.__version__} on the CPU, threads: {self.threads}{openblas.advice()}"
+        blas = openblas.of_numpy()
+        products = "NumPy's own calls" if blas is None else "the OpenBLAS of NumPy's package"
+        return f"NumPy {np.__version__} on the CPU, threads: {self.threads}, products: {products}{openblas.advice()}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, closest
+from xpnet.training.history import no_curve
 from xpnet.training.run import Run
 from xpnet.validation import check_flag, check_number, check_size
 
@@ -136,7 +137,7 @@ class Monitor(Callback):
     def improved(self, run: Run) -> bool:
         """Say whether the epoch that ended is better than all before, and remember it if so."""
         if self.monitor not in run.history:
-            raise ConfigError(f"{type(self).__name__}: there is no curve {run.history.unknown(self.monitor)}")
+            raise ConfigError(f"{type(self).__name__}: there is no curve {no_curve(run.history, self.monitor)}")
         value = float(run.history[self.monitor][-1]) * (-1 if larger_is_better(self.monitor) else 1)
         better = isfinite(value) and value < self.best - self.min_delta
         if better:

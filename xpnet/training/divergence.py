@@ -37,8 +37,8 @@ def say_if_worse(net: Model, history: Mapping[str, HostArray]) -> None:
     if rises and (0 < 10 * first < last or last > 20 * guess):
         told = f"it was {first:.4g} in the first epoch" if 10 * first < last else f"guessing would cost {guess:.4g}"
         warn_user(
-            f"the loss of the last epoch is {last:.4g}, and {told}: the training diverges. Lower the learning rate, "
-            f"now {history['learning_rate'][-1]:g}, or scale x"
+            f"the loss of the last epoch is {last:.4g}, and {told}: the training diverges, or the inputs are too "
+            f"large. Lower the learning rate, now {history['learning_rate'][-1]:g}, or scale x"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,8 @@ class History(Mapping[str, "HostArray"]):
 
     def __getitem__(self, name: str) -> HostArray:
         if name not in self._curves:
-            raise UnknownNameError(f"no curve is called {self.unknown(name)}")
+            raise UnknownNameError(f"no curve is called {no_curve(self, name)}")
         return np.asarray(self._curves[name])
-
-    def unknown(self, name: object) -> str:
-        """Return a name that no curve has, with those that are there and the one that may be meant."""
-        known = [*self._curves]
-        advice = closest(str(name), known)
-        if str(name).startswith("val") and not any(curve.startswith("validation") for curve in known):
-            advice = " Give fit validation_data or validation_split."
-        return f"{name!r}; recorded are {', '.join(known) or 'no curves'}.{advice}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._curves)
@@ -82,6 +74,15 @@ class History(Mapping[str, "HostArray"]):
                 shown = (values[0], min(values), max(values), values[-1])
                 rows.append([name.replace("_", " "), *(f"{value:.4g}" for value in shown)])
         return html_table(rows, [f"{self.epochs} epochs"], right=range(1, 5))
+
+
+def no_curve(curves: Iterable[str], name: object) -> str:
+    """Return a name that no curve has, with those that are there and the one that may be meant."""
+    known = [*curves]
+    advice = closest(str(name), known)
+    if str(name).startswith("val") and not any(curve.startswith("validation") for curve in known):
+        advice = " Give fit validation_data or validation_split."
+    return f"{name!r}; recorded are {', '.join(known) or 'no curves'}.{advice}"
 
 
 LAST = ("seconds", "learning_rate")

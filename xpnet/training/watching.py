@@ -46,7 +46,7 @@ class BestFile(Monitor):
         check_writable(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
-        if self.improved(run):
+        if self.improved(run) and run.leads:  # of several processes one writes
             with run.averaged():
                 save(run.net, self.path)
 
@@ -126,6 +126,8 @@ class CSVLog(Callback):
         check_writable(self.path)
 
     def on_epoch_end(self, run: Run) -> None:
+        if not run.leads:
+            return
         text, curves = io.StringIO(), run.history.to_numpy()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["epoch", *curves])
@@ -152,6 +154,8 @@ class TensorBoardLog(Callback):
         self.writer = writer
 
     def on_epoch_end(self, run: Run) -> None:
+        if not run.leads:
+            return
         for name, values in run.history.to_numpy().items():
             self.writer.add_scalar(name, float(values[-1]), run.step)
         getattr(self.writer, "flush", lambda: None)()

@@ -72,7 +72,8 @@ def of_numpy() -> OpenBlas | None:
 
     NumPy has loaded it already; this only finds it.
     """
-    return in_folder(Path(np.__file__).parent.parent / "numpy.libs")
+    package = Path(np.__file__).parent
+    return in_folder(package.parent / "numpy.libs") or in_folder(package / ".dylibs")  # the latter on macOS
 
 
 class Single:
