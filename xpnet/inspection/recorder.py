@@ -62,7 +62,8 @@ class Recorder(Callback):
 
     ``recorder["0.delta"]`` are the `Curves` of the delta of layer 0. The names of the quantities of layer k are:
     ``k.y`` (its output), ``k.delta`` (dL/dy), and for each parameter ``k.W`` and ``k.dW``, the gradient as the
-    optimizer gets it, penalties included and clipped. Those of the first layer inside of layer 3 begin with ``3.0.``.
+    optimizer gets it, penalties included and clipped; ``k.mean`` and the like, its running statistics. Those of the
+    first layer inside of layer 3 begin with ``3.0.``.
 
     Parameters
     ----------
