@@ -142,6 +142,9 @@ def main() -> None:
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--validation", action="store_true", help="hold back 5,000 training images, leave the test be")
     parser.add_argument("--output", type=Path, help="write the result to this JSON file")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="keep the training in this file, and go on from it if it is there"
+    )
     o = parser.parse_args()
     (x, t), (x_test, t_test) = load(o.folder)
     if o.validation:
@@ -152,8 +155,9 @@ def main() -> None:
     wall, processor = time.perf_counter(), time.process_time()
     steps = o.epochs * -(-len(x) // BATCH)
     history = net.fit(
-        x, t, optimizer=optimizer(net, steps), epochs=o.epochs, batch_size=BATCH, averaging=0.995, verbose=2
-    )
+        x, t, optimizer=optimizer(net, steps), epochs=o.epochs, batch_size=BATCH, averaging=0.995, verbose=2,
+        validation_data=(x_test, t_test) if o.validation else None, checkpoint=o.checkpoint, resume=bool(o.checkpoint),
+    )  # fmt: skip
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     result = {
         "data": "CIFAR-10 (JPEG)",
@@ -163,7 +167,7 @@ def main() -> None:
         "processor seconds of training": round(processor, 1),
         "processor milliseconds a step": round(1000 * processor / steps, 1),
         "options": {"widths": o.widths, "epochs": o.epochs, "seed": o.seed, "backend": o.backend},
-        "loss": history["loss"],
+        "loss": history["loss"].round(4).tolist(),
         "machine": machine.describe(),
         "versions": {"xpnet": xpnet.__version__, "numpy": np.__version__},
     }

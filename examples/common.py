@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ MNIST = Path(__file__).resolve().with_name("data") / "mnist"
 """The folder with the four files of MNIST, wherever the example is started from."""
 
 
-def arguments(description: str, **sizes: int) -> argparse.Namespace:
+def arguments(description: str, choices: Mapping[str, Sequence[str]] | None = None, **sizes: int) -> argparse.Namespace:
     """Read the command line: ``--backend``, ``--plots``, and a whole number for each of `sizes`, such as ``--epochs``.
 
+    `choices` are words to choose from by a flag of that name, such as ``--network``; the first one is the default.
     Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, with the folder `plots` or None,
     and with `full`: whether no size was made smaller than its default. At a smaller size a result is only expected to
     be on its way.
@@ -29,6 +30,8 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--backend", default="numpy", help="numpy (default), cupy, cupy:1 for the second GPU, or auto")
+    for name, words in (choices or {}).items():
+        parser.add_argument(f"--{name}", choices=words, default=words[0], help=f"{words[0]} by default")
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=size, metavar="N", help=f"{size} by default")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures into this folder; needs matplotlib")

@@ -14,7 +14,19 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SYSTEMS = ("--systems", "floor,xpnet-numpy,xpnet-cupy")
-MODULES = ("workloads", "systems", "systems.base", "reference", "check", "machine", "pool", "measure", "report", "run")
+MODULES = (
+    "networks",
+    "workloads",
+    "systems",
+    "systems.base",
+    "reference",
+    "check",
+    "machine",
+    "pool",
+    "measure",
+    "report",
+    "run",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +82,9 @@ def test_without_a_gpu_nothing_is_said_about_one(tmp_path):
 
 def test_xpnet_computes_what_the_reference_computes():
     # Half a second of training is enough for the kernels of the `fast` extra to be compiled where it is installed.
-    done = run("--check", "--systems", "xpnet", "--workloads", "mlp,tiny", "--seconds", "0.5")
+    done = run("--check", "--systems", "xpnet", "--workloads", "mlp,tiny,conv1d", "--seconds", "0.5")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("xpnet-numpy          ") == 3
+    assert done.stdout.count("xpnet-numpy          ") == 4
     assert "DIFFERENT" not in done.stdout
     assert "shuffled epochs" in done.stdout
 
@@ -214,6 +226,34 @@ def test_the_reference_itself_has_the_gradient_of_its_loss(bench, activation, ou
             values.append(bench.reference.gradients(workload, weights, x, t)[0])
         p[...] = start
         assert (values[0] - values[1]) / (2 * h) == pytest.approx((g * direction).sum(), rel=1e-6, abs=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(7, 10, 2), (9, 2)], ids=["images", "signals"])
+def test_the_reference_has_the_gradient_of_convolutions_and_normalisations_too(bench, shape):
+    block = [["conv", 3, 4, 3, 2, 1, True], ["sigmoid"], ["norm", 4]]
+    shortcut = [["conv", 3, 4, 1, 2, 0, False], ["norm", 4]]
+    layers = [["conv", 2, 3, 3, 1, 2, True], ["relu"], ["norm", 3], ["residual", block, shortcut], ["pool", 2]]
+    inner = shape
+    for layer in layers:
+        inner = bench.networks.after(layer, inner)
+    for end in ([["mean"], ["linear", 4, 2]], [["flatten"], ["linear", int(np.prod(inner)), 2]]):
+        fields = {"sizes": (1, 2), "shape": shape, "layers": [*layers, *end], "loss": "cross_entropy"}
+        workload = small(bench, **fields)
+        rng = np.random.default_rng(0)
+        x, t = rng.standard_normal((4, *shape)), rng.integers(2, size=4)
+        weights = [tuple(p.astype(float) for p in own) for own in bench.workloads.initial_weights(workload)]
+
+        def loss(workload=workload, weights=weights, x=x, t=t):
+            return bench.reference.gradients(workload, weights, x, t, bench.reference.running_statistics(workload))
+
+        for p, g in zip([p for own in weights for p in own], loss()[1], strict=True):
+            direction, start, h = rng.standard_normal(p.shape), p.copy(), 1e-6
+            values = []
+            for sign in (1, -1):
+                p[...] = start + sign * h * direction
+                values.append(loss()[0])
+            p[...] = start
+            assert (values[0] - values[1]) / (2 * h) == pytest.approx((g * direction).sum(), rel=1e-5, abs=1e-9)
 
 
 # ------------------------------------------------------------------------------------ failures are told
