@@ -79,7 +79,7 @@ net = xpnet.Network(
 print(net.summary())
 
 steps = epochs * -(-len(x) // batch_size)  # -(-a // b) is a / b rounded up
-recorder = xpnet.Recorder() if args.plots else None
+recorder = xpnet.Recorder(every=-(-steps // 20)) if args.plots else None
 began = time.perf_counter()
 history = net.fit(
     x,
