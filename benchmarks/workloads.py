@@ -82,9 +82,9 @@ STEPS = {
         Workload(
             "huge", (784, 4096, 4096, 10), "relu", "identity", 8192, "momentum", 0.02, "cross_entropy", 7, gpu_only=True
         ),
-        _seeing("beautiful", (28, 28, 1), networks.BEAUTIFUL, "momentum", 0.001, 64),
-        _seeing("resnet8", (32, 32, 3), networks.RESNET8, "momentum", 0.02, 32),
-        _seeing("conv1d", (128, 9), networks.CONV1D, "momentum", 0.02, 64),
+        _seeing("beautiful", (28, 28, 1), networks.BEAUTIFUL, "momentum", 0.001, 8),
+        _seeing("resnet8", (32, 32, 3), networks.RESNET8, "momentum", 0.02, 8),
+        _seeing("conv1d", (128, 9), networks.CONV1D, "momentum", 0.02, 32),
     )
 }
 # Which rows a step takes can be read off this one's weights, see check.py.
