@@ -67,6 +67,11 @@ class Jax(System):
     def unit(self) -> int:
         return self.workload.batches if self.scan else 1
 
+    def adapt(self, workload: Workload) -> tuple[Workload, str]:
+        if workload.layers and self.scan and self._device.platform == "cpu":
+            raise NotMeasured("within a scan XLA's convolutions on a CPU take many times as long as alone")
+        return workload, ""
+
     def load(self, workload: Workload, x: Array, t: Array, weights: Weights, seed: int) -> None:
         self.workload = workload
         self._rng = np.random.default_rng(seed)
