@@ -42,20 +42,21 @@ plain = [
 ]
 
 
-def convolution(inputs: int, outputs: int) -> list[xpnet.Layer]:
-    """A convolution whose outputs are halved in height and width, normalised and rectified."""
+def convolution(inputs: int, outputs: int, *pool: xpnet.Layer) -> list[xpnet.Layer]:
+    """A convolution whose outputs are normalised and rectified, after a pool if there is one."""
     return [
         xpnet.Conv2D(inputs, outputs, bias=False, weight_init="he_normal"),
-        xpnet.MaxPool2D(2),
+        *pool,
         xpnet.BatchNorm(outputs),
         xpnet.ReLU(),
     ]
 
 
 convolutions = [
-    *convolution(1, 32),  # 28 x 28 pixels become 14 x 14 places of 32 channels
-    *convolution(32, 64),  # 7 x 7 of 64
-    *convolution(64, 128),  # 3 x 3 of 128
+    *convolution(1, 32, xpnet.MaxPool2D(2)),  # 28 x 28 pixels become 14 x 14 places of 32 channels
+    *convolution(32, 64),
+    *convolution(64, 64, xpnet.MaxPool2D(2)),  # 7 x 7 of 64
+    *convolution(64, 128, xpnet.MaxPool2D(2)),  # 3 x 3 of 128
     xpnet.Flatten(),
     xpnet.Dropout(0.4),
     xpnet.Linear(1152, 10),
