@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.datasets.idx import check_sha256, decode_idx, encode_header, read_idx
-from xpnet.errors import DataError, DownloadError, IDXFormatError, IntegrityError
+from xpnet.errors import DataError, DownloadError, IDXFormatError, IntegrityError, needs
 from xpnet.files.atomic import write_atomically
 
 T = TypeVar("T")
@@ -111,7 +112,10 @@ def fetch(
     `limit` bytes is cut off there and refused. `get(url, limit, seconds)` is https through pooch if left out. If no
     mirror delivers, a DownloadError names each one's last failure.
     """
-    get = get or _get
+    if get is None:
+        with needs("a download", "pooch", "datasets"):
+            import_module("pooch")  # before any mirror is tried
+        get = _get
     start = time.monotonic()
     causes: dict[str, Exception] = {}
     for round_ in range(ROUNDS):

@@ -62,6 +62,8 @@ def mnist(
         An argument has an impossible value; `directory` is not a folder.
     IntegrityError
         A file is not the published one, and `redownload` is false.
+    BackendUnavailableError
+        Without `directory`, or for a download: the extra ``datasets`` is not installed.
     DownloadError
         A file is missing and `download` is false; or no mirror delivered it.
 

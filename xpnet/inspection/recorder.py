@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.errors import ConfigError, closest
+from xpnet.errors import ConfigError, UnknownNameError, closest
 from xpnet.inspection.probe import Probe
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
@@ -105,6 +105,12 @@ class Recorder(Callback):
         self._states: list[dict[str, Array]] = []
         self._probe: Probe | None = None
 
+    def __repr__(self) -> str:
+        if self._probe is None:
+            return f"Recorder(every={self._asked}, parameters={self.keep_parameters})"
+        names = f"{', '.join(self.names[:3])}, ..." if len(self.names) > 3 else ", ".join(self.names)
+        return f"<Recorder of {len(self._steps)} records, one each {self.every} steps, of {names}>"
+
     # ------------------------------------------------------------------------------- what was recorded
 
     @property
@@ -131,7 +137,7 @@ class Recorder(Callback):
     def __getitem__(self, name: str) -> Curves:
         curves = self._read()[0]
         if name not in curves:
-            raise KeyError(f"{name!r} was not recorded; names are {', '.join(curves)}.{closest(name, curves)}")
+            raise UnknownNameError(f"{name!r} was not recorded; names are {', '.join(curves)}.{closest(name, curves)}")
         mean, rms, largest, zeros = curves[name].T
         return Curves(mean, np.sqrt(np.maximum(rms**2 - mean**2, 0.0)), rms, largest, zeros)
 
@@ -142,7 +148,7 @@ class Recorder(Callback):
         """
         curves, updates = self._read()
         if name not in updates:
-            raise KeyError(f"{name!r} is no parameter; names are {', '.join(updates)}.{closest(name, updates)}")
+            raise UnknownNameError(f"{name!r} is no parameter; names are {', '.join(updates)}.{closest(name, updates)}")
         norm = curves[name][:, 1] * sqrt(self._recorded().sizes[name])
         return np.divide(updates[name], norm, out=np.full(len(norm), np.nan), where=norm > 0)  # type: ignore[no-any-return]
 
@@ -152,7 +158,7 @@ class Recorder(Callback):
         for p in net.layout.places:
             if p.key == name:
                 return np.stack([net.backend.to_numpy(theta[p.start : p.stop]).reshape(p.shape) for theta in thetas])
-        raise KeyError(f"{name!r} is no parameter; names are {', '.join(net.parameters)}")
+        raise UnknownNameError(f"{name!r} is no parameter; names are {', '.join(net.parameters)}")
 
     def network(self, record: int) -> Any:
         """Return a copy of the network as it was at a record, counted from 0 or, if negative, from the end."""

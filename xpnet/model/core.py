@@ -12,13 +12,14 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.errors import ConfigError, ShapeError
+from xpnet.errors import ConfigError, PromiseError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
-from xpnet.model.data import cast, check_inputs, check_numeric, check_targets, on_host
+from xpnet.model.casting import cast
+from xpnet.model.data import check_inputs, check_numeric, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.model.weights import check_sample_weight
@@ -119,7 +120,7 @@ class Model:
             check_numeric(name, host)
             if host.shape != tuple(views[name].shape):
                 raise ShapeError(f"parameter {name} has shape {tuple(views[name].shape)}, got {host.shape}")
-            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False, warn=False))
+            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False))
         with self.backend.active():
             for name, array in ready.items():
                 views[name][...] = array
@@ -170,6 +171,11 @@ class Model:
         """
         y, caches = forward_pass(xp, self.layers, params, x, contexts)
         value, dy = (self.loss if loss is None else loss)(xp, y, t, weight)
+        if value.shape != () or dy.shape != y.shape:
+            raise PromiseError(
+                f"the loss {type(self.loss).__name__} must return a 0-d value and a delta of y's shape "
+                f"{tuple(y.shape)}, got shapes {tuple(value.shape)} and {tuple(dy.shape)}"
+            )
         contexts[-1].show("loss", value)
         last = self.layout.first if last is None else last
         _, grads = backward_pass(xp, self.layers, params, caches, dy, contexts, last)
@@ -177,9 +183,16 @@ class Model:
 
     def collect(self, xp: Any, gradient: Array, grads: LayerParams) -> None:
         """Write each layer's gradients to their places in the vector."""
-        for views, computed in zip(self.layout.split(xp, gradient), grads, strict=True):
+        for k, (views, computed) in enumerate(zip(self.layout.split(xp, gradient), grads, strict=True)):
             for name, view in views.items():
-                view[...] = computed[name]
+                found = computed.get(name)
+                if found is None or found.shape != view.shape:  # it would be broadcast
+                    came = "none" if found is None else f"one of shape {tuple(found.shape)}"
+                    raise PromiseError(
+                        f"layer {k} {type(self.layers[k]).__name__}: backward must give a gradient of {name} of its "
+                        f"shape {tuple(view.shape)}, got {came}; xpnet.check_gradients says what else is wrong"
+                    )
+                view[...] = found
 
     def penalize(self, xp: Any, value: Array, theta: Array, gradient: Array) -> Array:
         """Add the penalties' gradient to `gradient`, and return `value` with the penalties added."""
