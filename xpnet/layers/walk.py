@@ -5,11 +5,11 @@ The layers of a network go this way, and so do those inside of a layer (see `xpn
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from xpnet.errors import PromiseError
 from xpnet.layers.base import Context, Layer
+from xpnet.layers.promises import delta_and_gradients, output_and_cache
 from xpnet.typing import Array, LayerParams
 
 
@@ -23,16 +23,7 @@ def forward_pass(
     caches = []
     for layer, p, context in zip(layers, params, contexts, strict=True):
         context.show("x", x)
-        result = layer.forward(xp, p, x, context)
-        if type(result) is not tuple or len(result) != 2:
-            raise PromiseError(f"{_name(layer, context)}: forward must return a pair (y, cache), got {_kind(result)}")
-        y, cache = result
-        if y.dtype == xp.float64 != x.dtype:
-            raise PromiseError(
-                f"{_name(layer, context)}: forward makes float64 of {x.dtype}, and so of all that follows; compute "
-                "with Python numbers and arrays of x's type, e.g. xp.asarray(table, dtype=x.dtype)"
-            )
-        x = y
+        x, cache = output_and_cache(xp, layer, context, x, layer.forward(xp, p, x, context))
         context.show("y", x)
         caches.append(cache)
     return x, caches
@@ -53,22 +44,9 @@ def backward_pass(
     for k in range(len(layers) - 1, max(last, 0) - 1, -1):
         contexts[k].show("delta", delta)
         result = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
-        if type(result) is not tuple or len(result) != 2 or not isinstance(result[1], Mapping):
-            raise PromiseError(
-                f"{_name(layers[k], contexts[k])}: backward must return a pair (dx, gradients by name), e.g. (dx, "
-                f"{{}}), got {_kind(result)}"
-            )
-        delta, grads[k] = result
+        delta, grads[k] = delta_and_gradients(layers[k], contexts[k], result)
         for name, gradient in grads[k].items():
             contexts[k].show(f"d{name}", gradient)
         if delta is not None:
             contexts[k].show("dx", delta)
     return delta, grads
-
-
-def _name(layer: Layer, context: Context) -> str:
-    return f"layer {context.place} {type(layer).__name__}".replace("  ", " ")
-
-
-def _kind(result: Any) -> str:
-    return f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__

@@ -15,6 +15,7 @@ from xpnet.backends import get as get_backend
 from xpnet.errors import ConfigError, PromiseError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
+from xpnet.layers.promises import gradient_of
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
@@ -185,14 +186,7 @@ class Model:
         """Write each layer's gradients to their places in the vector."""
         for k, (views, computed) in enumerate(zip(self.layout.split(xp, gradient), grads, strict=True)):
             for name, view in views.items():
-                found = computed.get(name)
-                if found is None or found.shape != view.shape:  # it would be broadcast
-                    came = "none" if found is None else f"one of shape {tuple(found.shape)}"
-                    raise PromiseError(
-                        f"layer {k} {type(self.layers[k]).__name__}: backward must give a gradient of {name} of its "
-                        f"shape {tuple(view.shape)}, got {came}; xpnet.check_gradients says what else is wrong"
-                    )
-                view[...] = found
+                view[...] = gradient_of(name, view, self.layers[k], k, computed)
 
     def penalize(self, xp: Any, value: Array, theta: Array, gradient: Array) -> Array:
         """Add the penalties' gradient to `gradient`, and return `value` with the penalties added."""
