@@ -71,8 +71,8 @@ beautiful = [
     xpnet.Linear(576, 10),
 ]
 
-# Label smoothing: a network that must be sure to 90 % only does not learn single images by heart. The learning rate rises
-# to its peak and falls to nothing again, over all steps of the training; with 70 steps it must rise at once.
+# Label smoothing: a network that must be sure to 90 % only does not learn single images by heart. The learning rate
+# rises to its peak and falls to nothing again, over all steps of the training; with 70 steps it must rise at once.
 if args.network == "small":
     layers, epochs, batch_size, smoothing, averaging, goal = small, args.epochs, 128, 0.1, 0.99, 0.995
     rate = {"peak": 0.01}
