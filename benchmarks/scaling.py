@@ -140,7 +140,7 @@ def main() -> None:
     environment = os.environ | {name: str(args.threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
     figures = {}
     for size in (1, 2, 4):
-        command = [launcher, "-n", str(size), sys.executable, __file__, "--worker", "0.01" if args.quick else "1.5"]
+        command = [launcher, "-n", str(size), sys.executable, __file__, "--worker", "0.01" if args.quick else "1.0"]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         figures[size] = json.loads(done.stdout)
     args.output.write_text(json.dumps({"threads": args.threads, "cores": os.cpu_count(), "seconds": figures}, indent=1))
