@@ -53,7 +53,6 @@ def test_running_means_of_slices_are_those_of_the_batch():
     (shared,) = together(1, lambda workers: pictures(workers, first).state)
     ordinary = pictures(None, first).state
     np.testing.assert_allclose(shared["0.mean"], ordinary["0.mean"], rtol=1e-12)
-    assert not np.allclose(shared["0.var"], ordinary["0.var"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 7, 64])
