@@ -8,7 +8,10 @@ from typing import Any, TypeAlias
 from xpnet.typing import Array
 
 Swap: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
-"""``swap(give, take)`` gives ``give[q]`` to process q, and takes what q gives into ``take[q]``."""
+"""``swap(give, take)`` gives ``give[q]`` to process q, and takes what q gives into ``take[q]``.
+
+A process takes its own by copying it, unless it is there already.
+"""
 
 
 class Exchange:
@@ -31,14 +34,14 @@ class Exchange:
     def __init__(self, rank: int, size: int, zeros: Callable[[int], Array], length: int, swap: Swap) -> None:
         self._pieces = [slice(q * length // size, (q + 1) * length // size) for q in range(size)]
         own = self._pieces[rank]
-        self._versions = [zeros(own.stop - own.start) for _ in range(size)]
+        self._others = {q: zeros(own.stop - own.start) for q in range(size) if q != rank}
         self._swap = swap
 
     def __call__(self, vector: Array) -> None:
         """Write the sum into the vector; see `xpnet.training.slices.tree_sum` for the order."""
         pieces = [vector[piece] for piece in self._pieces]
-        self._swap(pieces, self._versions)
-        left = self._versions
+        left = [self._others.get(q, piece) for q, piece in enumerate(pieces)]
+        self._swap(pieces, left)
         while len(left) > 1:
             for a, b in zip(left[::2], left[1::2], strict=True):
                 a += b

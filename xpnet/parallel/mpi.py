@@ -146,7 +146,8 @@ class MPI:
         others = [q for q in range(self.size) if q != self.rank]
         coming = {q: self._comm.Irecv(take[q], q) for q in others}
         going = [self._comm.Isend(give[q], q) for q in others]
-        take[self.rank][...] = give[self.rank]
+        if take[self.rank] is not give[self.rank]:
+            take[self.rank][...] = give[self.rank]
         latest = time.monotonic() + self.timeout
         waiting = [*coming.values(), *going]
         while waiting := [request for request in waiting if not request.Test()]:
