@@ -81,7 +81,7 @@ class Network(Named, Model):
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
         checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
         memory: int | str | None = None, window: int | None = None, scale: float | None = None,
-        parallel: str | MPI | None = None, metrics: Any = (),
+        metrics: Any = (), parallel: str | MPI | None = None,
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
@@ -91,9 +91,9 @@ class Network(Named, Model):
         Parameters
         ----------
         x : array (N, I), or what has a shape, a dtype and slices of rows, or a feed of batches
-            Moved to the device once if it fits (see `memory`). Tables of pandas, polars and Arrow serve too. It is
-            never written to; what happens if another thread changes it meanwhile is undefined. A feed
-            gives an epoch's batches (x, t), each of them a step, whenever it is gone through.
+            Moved to the device once if it fits (see `memory`), in the network's data type; a table of pandas, polars or
+            Arrow serves too. It is never written to; what happens if another thread changes it meanwhile is undefined.
+            A feed gives an epoch's batches (x, t), each of them a step, whenever it is gone through.
         t : array, or the like of `x`
             Integer classes (N,), or rows (N, O), as the network's loss takes them; None with a feed.
         optimizer : Optimizer or str
@@ -138,8 +138,8 @@ class Network(Named, Model):
         parallel : "mpi" or MPI, optional
             Let the processes that ``mpiexec`` has started share each step; see `xpnet.parallel.MPI`.
         metrics : str, function, or a sequence of them, optional
-            Measured after each epoch on training (unless streamed) and validation data: "accuracy", "auc" (by
-            scikit-learn), "r2", or ``f(t, p)`` of targets and predicted probabilities or values (N, O).
+            Measured after each epoch on the training and the validation data: "accuracy", "auc" (by scikit-learn),
+            "r2", or ``f(t, p)`` of the targets and the probabilities or values (N, O) that are predicted.
 
         Returns
         -------
@@ -164,7 +164,7 @@ class Network(Named, Model):
                 validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
                 callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
                 checkpoint_every=checkpoint_every, resume=resume, precision=precision, memory=memory, window=window,
-                scale=scale, workers=workers, metrics=metrics,
+                scale=scale, metrics=metrics, workers=workers,
             )  # fmt: skip
 
     def predict(
@@ -204,11 +204,11 @@ class Network(Named, Model):
         self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, scale: float | None = None,
         metrics: Any = (),
     ) -> dict[str, float]:  # fmt: skip
-        """Return {"loss": ...} without penalties, "accuracy" under a classification loss, and `metrics`, as for `fit`.
+        """Return {"loss": ...} without penalties, "accuracy" under a classification loss, and `metrics` as for `fit`.
 
-        With several yes-or-no outputs a sample is right if all its outputs are.
+        With several yes-or-no outputs a sample is right if all its outputs are. Data are as for `fit`.
         """
-        return evaluate(self, x, t, sample_weight, batch_size=batch_size, scale=scale, metrics=metrics)
+        return evaluate(self, x, t, sample_weight, batch_size=batch_size, metrics=metrics, scale=scale)
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""

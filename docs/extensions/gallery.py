@@ -21,10 +21,15 @@ EXAMPLES, COPIES = HERE.parent / "examples", HERE / "generated" / "examples"
 PIXELS = 75
 
 # In the order in which they are read.
-ORDER = ("descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist", "streaming")
+ORDER = (
+    "descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist", "mnist_cnn", "fashion", "streaming"
+)  # fmt: skip
 
 # Which of its pictures stands for an example, where it is not the first one.
-THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5}
+THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5, "mnist_cnn": 3, "fashion": 3}
+
+# What is run smaller here than by default: an accuracy on these pages is that of a few images.
+SMALLER = {"mnist_cnn": ["--epochs", "1", "--samples", "12000"], "fashion": ["--images", "few"]}
 
 HEADER = """Gallery
 =======
@@ -38,7 +43,7 @@ class Arguments:
     """What an example finds in ``sys.argv``."""
 
     def __call__(self, gallery_conf: dict[str, object], script_vars: dict[str, str]) -> list[str]:
-        return ["--plots", "figures"]
+        return ["--plots", "figures", *SMALLER.get(Path(str(script_vars["src_file"])).stem, [])]
 
     def __repr__(self) -> str:  # Sphinx compares it with that of the last build
         return "Arguments()"

@@ -354,6 +354,11 @@ PICTURES = {
     "zeros": ([], {"outputs", "deltas"}),
     "tutorial_mnist": (["--epochs", "8", "--samples", "6000"], {"loss", "squared_error", "cross_entropy"}),
     "mnist": (["--epochs", "1", "--samples", "6000"], {"loss", "accuracy", "weights", "confusion", "errors"}),
+    "mnist_cnn": (
+        ["--epochs", "1", "--samples", "3000"],
+        {"loss", "filters", "features", "pixels", "statistics", "confusion", "errors"},
+    ),
+    "fashion": (["--images", "few", "--epochs", "3"], {"loss", "confusion", "errors"}),
 }
 
 

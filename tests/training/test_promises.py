@@ -54,9 +54,9 @@ def fit(net, **options):
         ("no pair", r"layer 1 Scale: forward must return a pair \(y, cache\), got"),
         ("wide", r"layer 1 Scale: forward makes float64 of .*float32"),
         ("no gradients", r"layer 1 Scale: backward must return a pair"),
-        ("scalar", r"layer 1 Scale.*: backward must give a gradient of a of its shape \(4,\), got one of shape \(\)"),
-        ("missing", r"layer 1 Scale.*: backward must give a gradient of a of its shape \(4,\), got none"),
-        ("init", r"layer 1 Scale.*: backward must give a gradient of a of its shape \(1, 4\), got one of shape \(4,\)"),
+        ("scalar", r"layer 1 Scale: backward must give a gradient of a of its shape \(4,\), got one of shape \(\)"),
+        ("missing", r"layer 1 Scale: backward must give a gradient of a of its shape \(4,\), got none"),
+        ("init", r"layer 1 Scale: backward must give a gradient of a of its shape \(1, 4\), got one of shape \(4,\)"),
     ],
 )
 def test_a_layer_that_breaks_its_promise_is_named_in_the_first_step(mistake, message, backend):
@@ -88,7 +88,7 @@ def test_a_loss_of_wrong_shapes_is_named(part):
             return (xp.sum(d * d, axis=1) if part == "value" else xp.sum(d * d)), (d if part == "value" else d[:, 0])
 
     net = xpnet.mlp([3, 2], loss=Wrong())
-    with pytest.raises(PromiseError, match=r"the loss .*Wrong\(\) must return a 0-d value and a delta of y's shape"):
+    with pytest.raises(PromiseError, match="the loss Wrong must return a 0-d value and a delta of y's shape"):
         net.fit(X[:4], np.zeros((4, 2)), batch_size=4, epochs=1, verbose=False)
 
 

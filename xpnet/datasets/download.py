@@ -45,14 +45,17 @@ SOCKET_TIMEOUT = 10.0
 
 
 def load(
-    file: PublishedFile, folder: Path, mirrors: Sequence[str], download: bool, redownload: bool, **fetching: Any
-) -> NDArray[np.uint8]:
-    """Return a published file as an array, from `folder` or else, where that is allowed, from a mirror.
+    file: PublishedFile, folder: Path, mirrors: Sequence[str], download: bool, redownload: bool,
+    others: Sequence[Path] = (), **fetching: Any,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Return a published file as an array, from `folder`, one of `others` or else, where that is allowed, a mirror.
 
-    `fetching` goes to `fetch`. See `xpnet.datasets.mnist` for the other arguments and the errors.
+    A download is stored in `folder`. `fetching` goes to `fetch`. See `xpnet.datasets.mnist` for the other arguments
+    and the errors.
     """
     # What a download stores comes first, so that it takes the place of a damaged .gz without touching it.
-    path = next((p for p in (folder / file.name, folder / f"{file.name}.gz") if p.exists()), None)
+    spellings = [place / name for place in (folder, *others) for name in (file.name, f"{file.name}.gz")]
+    path = next((p for p in spellings if p.exists()), None)
     if path is None and not download:
         raise DownloadError(
             f"{folder} has neither {file.name} nor {file.name}.gz, and download=False; "

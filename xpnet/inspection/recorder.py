@@ -62,7 +62,8 @@ class Recorder(Callback):
 
     ``recorder["0.delta"]`` are the `Curves` of the delta of layer 0. The names of the quantities of layer k are:
     ``k.y`` (its output), ``k.delta`` (dL/dy), and for each parameter ``k.W`` and ``k.dW``, the gradient as the
-    optimizer gets it, penalties included and clipped. Those of the first layer inside of layer 3 begin with ``3.0.``.
+    optimizer gets it, penalties included and clipped; ``k.mean`` and the like, its running statistics. Those of the
+    first layer inside of layer 3 begin with ``3.0.``.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ class Recorder(Callback):
         Steps from one record to the next. By default it is chosen by `default_every` so that recording takes less
         than a twentieth of the training's time: 3810 steps for the smallest networks, down to 110 for large ones.
     parameters : bool
-        Keep the parameters themselves of each record, too: P numbers each time, on the device. The pictures of single
-        weights, and of decisions as they change, need them.
+        Keep the parameters themselves of each record, too, and the running statistics: P numbers and more each time, on
+        the device. The pictures of single weights, and of decisions as they change, need them.
 
     Attributes
     ----------
@@ -101,6 +102,7 @@ class Recorder(Callback):
         self._steps: list[int] = []
         self._rows: list[Array] = []  # on the device, like the parameters
         self._thetas: list[Array] = []
+        self._states: list[dict[str, Array]] = []
         self._probe: Probe | None = None
 
     def __repr__(self) -> str:
@@ -163,6 +165,8 @@ class Recorder(Callback):
         net, thetas = self._kept()
         clone = net.copy()
         clone.theta[...] = thetas[record]
+        for name, value in self._states[record].items():
+            clone.state[name][...] = value
         return clone
 
     def _kept(self) -> tuple[Model, list[Array]]:
@@ -204,6 +208,7 @@ class Recorder(Callback):
             self._rows.append(xp.asarray(self._recorded()(), copy=True))
             if self.keep_parameters:
                 self._thetas.append(xp.asarray(run.net.theta, copy=True))
+                self._states.append({name: xp.asarray(a, copy=True) for name, a in run.net.state.items()})
         self._steps.append(run.step)
 
     def get_state(self) -> dict[str, Any]:
@@ -211,6 +216,8 @@ class Recorder(Callback):
         state: dict[str, Any] = {"steps": self.steps, "records": self._table()}
         if self.keep_parameters:
             state["parameters"] = np.stack([backend.to_numpy(theta) for theta in thetas])
+            for name in self.net.state:
+                state[name] = np.stack([backend.to_numpy(kept[name]) for kept in self._states])
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -222,3 +229,5 @@ class Recorder(Callback):
             raise ValueError(f"records of the impossible steps {steps}")
         self._steps, self._rows = steps.tolist(), [asarray(row) for row in state["records"]]
         self._thetas = [asarray(theta) for theta in state.get("parameters", ())]
+        kept = [name for name in self.net.state if name in state]
+        self._states = [{name: asarray(state[name][r]) for name in kept} for r in range(len(self._thetas))]

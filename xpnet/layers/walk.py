@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xpnet.errors import PromiseError
 from xpnet.layers.base import Context, Layer
+from xpnet.layers.promises import delta_and_gradients, output_and_cache
 from xpnet.typing import Array, LayerParams
 
 
@@ -23,13 +23,7 @@ def forward_pass(
     caches = []
     for layer, p, context in zip(layers, params, contexts, strict=True):
         context.show("x", x)
-        given = x.dtype
-        x, cache = _pair(layer, context, "forward", "(y, cache)", layer.forward(xp, p, x, context))
-        if x.dtype == xp.float64 != given:
-            raise PromiseError(
-                f"{_name(layer, context)}: forward makes float64 of {given}, and so of all that follows; compute with "
-                "Python numbers and arrays of x's type, e.g. xp.asarray(table, dtype=x.dtype)"
-            )
+        x, cache = output_and_cache(xp, layer, context, x, layer.forward(xp, p, x, context))
         context.show("y", x)
         caches.append(cache)
     return x, caches
@@ -49,22 +43,10 @@ def backward_pass(
     delta: Array | None = dy
     for k in range(len(layers) - 1, max(last, 0) - 1, -1):
         contexts[k].show("delta", delta)
-        found = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
-        delta, grads[k] = _pair(layers[k], contexts[k], "backward", "(dx, gradients by name)", found)
+        result = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
+        delta, grads[k] = delta_and_gradients(layers[k], contexts[k], result)
         for name, gradient in grads[k].items():
             contexts[k].show(f"d{name}", gradient)
         if delta is not None:
             contexts[k].show("dx", delta)
     return delta, grads
-
-
-def _pair(layer: Layer, context: Context, method: str, wanted: str, found: Any) -> tuple[Any, Any]:
-    """Return what a layer's method has returned if it is a pair: two rows of an array would be taken for one, too."""
-    if not isinstance(found, tuple) or len(found) != 2:
-        kind = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
-        raise PromiseError(f"{_name(layer, context)}: {method} must return a pair {wanted}, got {kind}")
-    return found
-
-
-def _name(layer: Layer, context: Context) -> str:
-    return f"layer {context.place} {type(layer).__name__}".replace("  ", " ")

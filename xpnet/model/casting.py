@@ -11,8 +11,8 @@ from xpnet.model.frames import place
 from xpnet.typing import HostArray
 
 
-def first_bad(array: HostArray) -> tuple[str, tuple[int, ...]] | None:
-    """Return ("NaN" or "inf", (17, 3)) for the first non-finite entry, or None."""
+def first_bad(array: HostArray, first: int = 0) -> tuple[str, tuple[int, ...]] | None:
+    """Return ("NaN" or "inf", (17, 3)) for the first non-finite entry, or None; rows are counted from `first`."""
     with np.errstate(all="ignore"):
         if array.dtype.kind != "f" or np.isfinite(array.sum()):  # one NaN or infinity poisons the sum
             return None
@@ -21,7 +21,7 @@ def first_bad(array: HostArray) -> tuple[str, tuple[int, ...]] | None:
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
             index = (index[0] + start, *index[1:])
-            return ("NaN" if np.isnan(array[index]) else "inf"), index
+            return ("NaN" if np.isnan(array[index]) else "inf"), (index[0] + first, *index[1:])
     return None  # the sum overflowed though every entry is finite
 
 
@@ -29,22 +29,22 @@ def check_finite(
     name: str, result: HostArray, given: HostArray, first: int = 0, columns: Sequence[str] = ()
 ) -> None:  # fmt: skip
     """Raise where `result`, which was made of `given`, is not finite; row `first` of the data is its first."""
-    bad = first_bad(result)
-    if bad is not None:
-        kind, index = first_bad(given) or (None, bad[1])
-        where = f"{name}{place(index, columns, first)}"
-        if kind is None:
-            dtype = result.dtype.name
-            raise DataError(
-                f"{where} is larger than {np.finfo(dtype).max:g}, the largest {dtype}; scale the data or use "
-                "dtype='float64'"
-            )
-        raise DataError(f"{name} contains {kind}: {where} is not finite; remove or replace such values first")
+    bad = first_bad(result, first)
+    if bad is None:
+        return
+    kind, index = first_bad(given, first) or (None, bad[1])
+    where, dtype = f"{name}{place(index, columns)}", result.dtype.name
+    if kind is None:
+        raise DataError(
+            f"{where} is larger than {np.finfo(dtype).max:g}, the largest {dtype}; scale the data or use "
+            "dtype='float64'"
+        )
+    raise DataError(f"{name} contains {kind}: {where} is not finite; remove or replace such values first")
 
 
 def cast(
-    name: str, array: HostArray, dtype: str, allow_nonfinite: bool, first: int = 0, columns: Sequence[str] = ()
-) -> HostArray:  # fmt: skip
+    name: str, array: HostArray, dtype: str, allow_nonfinite: bool, columns: Sequence[str] = (), first: int = 0
+) -> HostArray:
     """Return `array` in the network's data type, C-contiguous, saying so if that changes numbers for good.
 
     Row `first` of the data is its first.
@@ -54,11 +54,13 @@ def cast(
     if not allow_nonfinite:
         check_finite(name, result, array, first, columns)
     if not np.can_cast(array.dtype, dtype) and result.size:
-        _say_what_changed(name, array, result, first, columns)
+        _say_what_changed(name, array, result, columns, first)
     return result
 
 
-def _say_what_changed(name: str, array: HostArray, result: HostArray, first: int, columns: Sequence[str]) -> None:
+def _say_what_changed(
+    name: str, array: HostArray, result: HostArray, columns: Sequence[str], first: int
+) -> None:  # fmt: skip
     """Warn where a number became another one: of rounding in the last of its digits, nothing is said.
 
     That is what the network's data type asks for, and every table of real numbers would come with a warning. But whole
@@ -72,8 +74,9 @@ def _say_what_changed(name: str, array: HostArray, result: HostArray, first: int
         changed |= lost & (np.abs(array) < 2.0**53) if array.dtype.kind == "f" else lost
     if changed.any():
         index = tuple(int(i) for i in np.argwhere(changed)[0])
+        where = place((index[0] + first, *index[1:]), columns)
         warn_user(
-            f"{name}{place(index, columns, first)} = {array[index]} becomes {result[index]:.10g} in the network's "
+            f"{name}{where} = {array[index]} becomes {result[index]:.10g} in the network's "
             f"{result.dtype}; scale or shift such numbers first, or build the network with dtype='float64'",
             PrecisionWarning,
         )

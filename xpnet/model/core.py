@@ -12,9 +12,10 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.errors import ConfigError, PromiseError, ShapeError
+from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
+from xpnet.layers.promises import gradient_of, value_and_delta
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
@@ -170,12 +171,7 @@ class Model:
         parameters. Who watches the last layer is shown the value as "loss".
         """
         y, caches = forward_pass(xp, self.layers, params, x, contexts)
-        value, dy = (self.loss if loss is None else loss)(xp, y, t, weight)
-        if value.shape != () or dy.shape != y.shape:
-            raise PromiseError(
-                f"the loss {self.loss} must return a 0-d value and a delta of y's shape "
-                f"{tuple(y.shape)}, got shapes {tuple(value.shape)} and {tuple(dy.shape)}"
-            )
+        value, dy = value_and_delta(self.loss, y, (self.loss if loss is None else loss)(xp, y, t, weight))
         contexts[-1].show("loss", value)
         last = self.layout.first if last is None else last
         _, grads = backward_pass(xp, self.layers, params, caches, dy, contexts, last)
@@ -185,13 +181,7 @@ class Model:
         """Write each layer's gradients to their places in the vector."""
         for k, (views, computed) in enumerate(zip(self.layout.split(xp, gradient), grads, strict=True)):
             for name, view in views.items():
-                if name not in computed or computed[name].shape != view.shape:  # it would be broadcast
-                    came = f"one of shape {tuple(computed[name].shape)}" if name in computed else "none"
-                    raise PromiseError(
-                        f"layer {k} {self.layers[k]}: backward must give a gradient of {name} of its "
-                        f"shape {tuple(view.shape)}, got {came}; xpnet.check_gradients says what else is wrong"
-                    )
-                view[...] = computed[name]
+                view[...] = gradient_of(name, view, self.layers[k], k, computed)
 
     def penalize(self, xp: Any, value: Array, theta: Array, gradient: Array) -> Array:
         """Add the penalties' gradient to `gradient`, and return `value` with the penalties added."""
@@ -257,6 +247,34 @@ class Model:
             contexts = self.contexts(training, self.step_array(step))
             value, _ = self.objective(xp, self.theta, gradient, x, t, weight, contexts)
             return float(value), self.layout.named(self.backend.xp, gradient)
+
+    def input_gradients(self, x: Any, t: Any = None, *, output: int | None = None) -> Array:
+        """Return how each sample's loss, or one of its outputs, depends on its own input: dL/dx, of the shape of x.
+
+        Row b is the derivative by x[b] of sample b's loss, without penalties, or of y[b, output]; layers act as in
+        inference, so that no sample depends on another.
+
+        Parameters
+        ----------
+        x : array (B, I)
+        t : array, optional
+            Targets in the form that the loss takes.
+        output : int, optional
+            Instead of targets: the number of an output, such as the logit of a class.
+        """
+        if (t is None) == (output is None):
+            raise ConfigError("input_gradients takes either targets t or output=, the number of an output")
+        with self.backend.active(), explained(self.backend, "computing gradients"):
+            xp, x = self.backend.xp, check_inputs(x, self.input_shape, self.backend, self.dtype)
+            params, contexts = self.layout.split(xp, self.theta), self.contexts()
+            y, caches = forward_pass(xp, self.layers, params, x, contexts)
+            if output is not None:
+                dy = xp.zeros_like(y)
+                dy[:, check_size("output", output, 0, self.output_shape[0] - 1)] = 1.0
+            else:
+                t = check_targets(t, x.shape[0], self.output_shape[0], self.loss, self.backend, self.dtype)
+                _, dy = self.loss(xp, y, t, xp.ones((x.shape[0],), dtype=x.dtype, device=x.device))
+            return backward_pass(xp, self.layers, params, caches, dy, contexts, last=-1)[0]
 
     # ------------------------------------------------------------------------------------- copies
 

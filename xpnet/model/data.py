@@ -37,8 +37,9 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
         raise DTypeError(
             f"{name}: masked arrays are not supported; fill the masked entries first, e.g. {name}.filled(0)"
         )
+    exports = hasattr(a, "__dlpack__") and not hasattr(a, "__array__")  # NumPy would take it for an object
     try:
-        array = np.asarray(a)
+        array = np.from_dlpack(a) if exports else np.asarray(a)
     except ValueError as error:
         raise ShapeError(f"{name} is not a rectangular array of numbers: {error}") from error
     if array.dtype.names is not None:
@@ -97,15 +98,15 @@ def check_inputs(
     first: int = 0,
 ) -> Array:
     """Return `x`, samples of this shape, on the device in the network's data type, or raise; `first` counts rows."""
-    given, x = x, taken(name, x, backend)
+    x = taken(name, x, backend)
     own = stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
     check_shape(name, tuple(array.shape), shape, minimum)
     if not own:
-        columns = [label for label, _ in columns_of(given)]
-        return backend.borrow(cast(name, array, dtype, allow_nonfinite, first, columns))
+        columns = [label for label, _ in columns_of(x)]
+        return backend.borrow(cast(name, array, dtype, allow_nonfinite, columns, first))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -153,7 +154,7 @@ def target_values(
             return _check_classes(name, array.reshape(-1), outputs, first)
         check_numeric(name, array)
         _check_rows(name, array, samples, outputs, "integer classes or rows of probabilities")
-        rows = cast(name, array, dtype, False, first)
+        rows = cast(name, array, dtype, False, first=first)
         wrong = np.flatnonzero((np.abs(rows.sum(axis=1) - 1) > 1e-3) | (rows < 0).any(axis=1))
         if wrong.size:
             row = wrong[0]
@@ -163,7 +164,7 @@ def target_values(
     if array.ndim == 1 and outputs == 1:
         array = array[:, None]
     _check_rows(name, array, samples, outputs, "one column an output of the network")
-    values = cast(name, array, dtype, False, first)
+    values = cast(name, array, dtype, False, first=first)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         shown = values[row, 0] if outputs == 1 else values[row]

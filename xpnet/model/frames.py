@@ -64,13 +64,12 @@ def _numbers(column: Any, array: HostArray) -> HostArray:
     return array
 
 
-def place(index: Sequence[int], columns: Sequence[str], first: int = 0) -> str:
-    """Return where an entry is: its row, counted from `first`, and the name of its column, if it has one.
+def place(index: Sequence[int], columns: Sequence[str]) -> str:
+    """Return where an entry is: its row and the name of its column, if it has one.
 
     >>> place([1, 0], ["age", "city"])
     "[1, 'age']"
     """
-    index = [index[0] + first, *index[1:]] if len(index) else index
     if len(columns) and len(index) == 2:
         return f"[{index[0]}, {columns[index[1]]!r}]"
     return str(list(index))

@@ -10,7 +10,7 @@ import numpy as np
 from xpnet.errors import ConfigError, closest, needs
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
-from xpnet.model.predict import batches, checked, rows_at_once, score, with_targets
+from xpnet.model.predict import checked, in_batches, rows_at_once, score, with_targets
 from xpnet.model.sources import in_memory
 from xpnet.model.weights import check_sample_weight
 from xpnet.typing import HostArray
@@ -89,23 +89,21 @@ def measure(
     net: Model, metrics: dict[str, Metric], x: Any, t: Any, weight: HostArray, batch_size: int | None = None,
     scale: float | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Return what the metrics say of the network's predictions for data that `checked` returned."""
+    """Return what the metrics say of the network's predictions for samples as `score` takes them."""
     if not metrics:
         return {}
-    xp, to_numpy, size = net.backend.xp, net.backend.to_numpy, rows_at_once(net, batch_size)
-    targets: list[HostArray] = []
-    parts: list[HostArray] = []
-    with net.backend.active(), explained(net.backend, "evaluation", size):
-        for _, piece, target in with_targets(net, x, t, size, scale):
-            targets.append(to_numpy(target))
-            parts += [to_numpy(net.loss.predict(xp, y)) for y in batches(net, piece, size, scale)]
-    of, p = np.concatenate(targets), np.concatenate(parts)
-    return {name: metric(of, p, weight) for name, metric in metrics.items()}
+    size = rows_at_once(net, batch_size)
+    pieces = [
+        (net.backend.to_numpy(targets), in_batches(net, piece, size, scale, proba=True))
+        for _, piece, targets in with_targets(net, x, t, size, scale)
+    ]
+    targets, p = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    return {name: metric(targets, p, weight) for name, metric in metrics.items()}
 
 
 def evaluate(
-    net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None, scale: float | None = None,
-    metrics: Any = (),
+    net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None, metrics: Any = (),
+    scale: float | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """See `Network.evaluate`."""
     asked = check_metrics(net, metrics)

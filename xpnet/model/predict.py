@@ -76,11 +76,20 @@ def _read(name: str, rows: Rows, start: int, stop: int) -> HostArray:
         raise DataError(f"{what}: {type(error).__name__}: {error}") from error
 
 
-def batches(net: Model, x: Array, size: int, scale: float | None) -> Iterator[Array]:
+def _batches(net: Model, x: Array, size: int, scale: float | None) -> Iterator[Array]:
     """Yield the network's output for a slice of rows at a time."""
     for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
         rows = x[start : min(start + size, x.shape[0]), ...]
         yield net.output(rows if scale is None else rows * scale)
+
+
+def in_batches(net: Model, x: Array, size: int, scale: float | None, proba: bool) -> HostArray:
+    """Return the outputs for checked inputs on the device, or what the loss makes of them, on the host."""
+    xp = net.backend.xp
+    with net.backend.active(), explained(net.backend, "prediction", size):
+        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size, scale)]
+        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+    return result
 
 
 def outputs(
@@ -92,12 +101,10 @@ def outputs(
     With `proba` they are made of what its loss makes of the outputs.
     """
     check_flag("allow_nonfinite", allow_nonfinite)
-    xp, size = net.backend.xp, rows_at_once(net, batch_size)
+    size = rows_at_once(net, batch_size)
     answers: list[HostArray] = []
     for rows, first, piece in _pieces(net, x, size, scale, allow_nonfinite, out is not None):
-        with net.backend.active(), explained(net.backend, "prediction", size):
-            parts = [net.loss.predict(xp, y) if proba else y for y in batches(net, piece, size, scale)]
-            result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+        result = in_batches(net, piece, size, scale, proba)
         if not allow_nonfinite and not np.isfinite(result).all():
             row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0]) + first
             raise NonFiniteError(
@@ -181,7 +188,7 @@ def score(
         weights = backend.asarray(weight.astype(net.dtype))
         for first, piece, targets in with_targets(net, x, t, size, scale):
             start = 0
-            for y in batches(net, piece, size, scale):
+            for y in _batches(net, piece, size, scale):
                 stop = start + y.shape[0]
                 w = weights[first + start : first + stop]
                 target = targets[start:stop] if targets.ndim == 1 else targets[start:stop, ...]

@@ -38,14 +38,14 @@ def fit(
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
     checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
     memory: int | str | None = None, window: int | None = None, scale: float | None = None,
-    workers: Workers | None = None, metrics: Any = (),
+    metrics: Any = (), workers: Workers | None = None,
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
     check_size("epochs", epochs, 0)
     items = as_callbacks(callbacks)
     check_flag("resume", resume)
-    asked = check_metrics(net, metrics)
+    measured = check_metrics(net, metrics)
     if checkpoint_every is not None:
         check_size("checkpoint_every", checkpoint_every)
     if checkpoint is None and (resume or checkpoint_every is not None):
@@ -68,19 +68,19 @@ def fit(
         history = History()
         try:
             with explained(net.backend, "training", batch_size):
-                scores, feed = Scores.of(net, asked, data.samples, data.validation, scale), data.feed()
+                scores = Scores(measured, data.training if measured else None, data.validation)
+                feed = data.feed()
                 del data, x  # in half precision the device has room for one copy, perhaps not for two
                 trainer = Trainer.of(net, optimizer, feed, objective, averaging, workers)
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
                 if workers is not None:
-                    facts = {"epochs": epochs, "steps between calls of callbacks": sorted(_pauses(items))}
-                    workers.agree("training", training_facts(trainer) | facts)
+                    asked = {"epochs": epochs, "steps between calls of callbacks": sorted(_pauses(items))}
+                    workers.agree("training", training_facts(trainer) | asked)
                 run = begun
-                with Progress(
-                    verbose if run.leads else False, epochs, trainer.steps_per_epoch, trainer.step
-                ) as progress:
+                shown = verbose if run.leads else False
+                with Progress(shown, epochs, trainer.steps_per_epoch, trainer.step) as progress:
                     if resume and not run.step:
                         progress.say(f"there is nothing in {checkpoint!r} to resume: the training begins anew")
                     while run.epoch < epochs and not run.stopped:

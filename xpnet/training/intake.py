@@ -28,7 +28,6 @@ from xpnet.training.batches import Batches
 from xpnet.training.feed import Feed, Treatment
 from xpnet.training.objective import Objective
 from xpnet.training.samples import (
-    Samples,
     Validation,
     check_samples,
     check_weights,
@@ -61,12 +60,12 @@ class Plan(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a training is made of: a feed, which is yet to be made, what to validate on, and samples that are there."""
+    """What a training is made of: a feed, which is yet to be made, and what to validate and to measure on."""
 
     batch_size: int
     feed: Callable[[], Feed]
     validation: Validation | None
-    samples: Samples | None = None
+    training: Validation | None = None
 
 
 def take_in(
@@ -100,7 +99,8 @@ def take_in(
     samples, validation = set_aside(net, samples, validation_data, validation_split, plan.scale)
     size = fitting_batch(plan.batch_size, int(samples.x.shape[0]))
     make = partial(resident, net, objective, samples, size, plan.shuffle, plan.window, plan.scale)
-    return Data(size, make, validation, samples)
+    weight = np.ones(int(samples.x.shape[0])) if samples.weight is None else samples.weight
+    return Data(size, make, validation, Validation(samples.x, samples.t, weight, plan.scale))
 
 
 def _storage(net: Model, x: Any, scale: float | None) -> str:
@@ -183,7 +183,8 @@ def _of_rows(
     weight = check_weights(net, len(rows), *weights, labels)
     validation = None if validation_data is None else other_samples(net, validation_data, None, plan.scale, True)
     make = partial(stream, net, objective, rows, targets, weight, plan, net.seed)
-    return Data(plan.batch_size, make, validation)
+    measured = Validation(rows, targets, np.ones(len(rows)) if weight is None else weight, plan.scale)
+    return Data(plan.batch_size, make, validation, measured)
 
 
 def _of_batches(
