@@ -30,6 +30,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",  # this and the following lie in docs/extensions
     "formulas",
@@ -41,7 +43,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "generated"]
 templates_path: list[str] = []
-nitpicky = False
+nitpicky = True
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -65,6 +67,8 @@ html_theme_options = {
     "footer_end": [],
 }
 
+copybutton_selector = "div.highlight:not(.output *):not(.sphx-glr-script-out *) pre"
+
 default_role = "py:obj"  # `xpnet.mlp` in a docstring is a link
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -79,9 +83,9 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"(common|__init__)\.py$",
     "within_subsection_order": "gallery.reading_order",
-    "reset_argv": "gallery.arguments",
+    "reset_modules": ("matplotlib", "gallery.data_at_hand"),
+    "reset_modules_order": "both",
     "download_all_examples": False,
-    "notebook_extensions": set(),  # the programs have a command line
     "image_scrapers": ("gallery.scraper",),
     "capture_repr": (),
     "show_signature": False,

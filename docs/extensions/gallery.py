@@ -1,4 +1,4 @@
-"""The gallery is made of ``examples/``: the same programs, with a title for the page, and run with ``--plots``."""
+"""The gallery is made of ``examples/``: the same programs, standing alone, with a title for the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulas import literal
+from standalone import standalone
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -21,30 +22,40 @@ EXAMPLES, COPIES = HERE.parent / "examples", HERE / "generated" / "examples"
 PIXELS = 75
 
 # In the order in which they are read.
-ORDER = ("descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist")
+ORDER = (
+    "descent",
+    "neuron",
+    "zeros",
+    "quadrants",
+    "parity",
+    "tutorial_mnist",
+    "mnist",
+    "tables/wine",
+    "tables/cancer",
+    "tables/diabetes",
+)
 
 # Which of its pictures stands for an example, where it is not the first one.
 THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5}
 
+# What is run smaller here than by default, as source: ``{"mnist": {"epochs": "1"}}``.
+SMALLER: dict[str, dict[str, str]] = {}
+
 HEADER = """Gallery
 =======
 
-The programs of the folder ``examples/``, from the simplest on. Each runs by itself, on a CPU or with ``--backend cupy``
-on a GPU, and ends with an error if its result is not what it says. ``--plots DIR`` draws the pictures, as it did here.
+From a single neuron to handwritten digits and tables of data. Each program stands alone: copy it, or download it as a
+program or a notebook below its page. In the repository the same programs, in ``examples/``, have a command line
+(``--backend cupy``, ``--plots DIR``), and end with an error if a result is not what they say.
 """
 
 
-class Arguments:
-    """What an example finds in ``sys.argv``."""
+def data_at_hand(gallery_conf: dict[str, Any], name: str, when: str) -> None:
+    """Let programs find the files of MNIST that lie in the repository, as readers find theirs after the download."""
+    import xpnet
 
-    def __call__(self, gallery_conf: dict[str, object], script_vars: dict[str, str]) -> list[str]:
-        return ["--plots", "figures"]
-
-    def __repr__(self) -> str:  # Sphinx compares it with that of the last build
-        return "Arguments()"
-
-
-arguments = Arguments()
+    folder = str(EXAMPLES / "data" / "mnist") if when == "before" else None
+    xpnet.datasets.mnist.__defaults__ = (folder,)
 
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
@@ -80,7 +91,7 @@ def words(figure: Any) -> str:
 
 def reading_order(name: str) -> int:
     """Return where an example stands in the gallery."""
-    return ORDER.index(Path(name).stem)
+    return [Path(place).stem for place in ORDER].index(Path(name).stem)
 
 
 def titled(text: str, thumbnail: int = 0) -> str:
@@ -115,15 +126,16 @@ def cells(text: str) -> str:
 
 def copy_examples(app: Sphinx, config: object) -> None:
     """Write the programs with titles to where the gallery looks for them."""
-    found = {path.stem for path in EXAMPLES.glob("*.py")} - {"common"}
+    found = {path.relative_to(EXAMPLES).with_suffix("").as_posix() for path in EXAMPLES.rglob("*.py")} - {"common"}
     if found != set(ORDER):
         raise RuntimeError(f"docs/extensions/gallery.py orders {sorted(ORDER)}, but examples/ has {sorted(found)}")
     shutil.rmtree(COPIES, ignore_errors=True)
     COPIES.mkdir(parents=True)
     (COPIES / "README.txt").write_text(HEADER, encoding="utf-8")
-    for name in ORDER:
-        text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-        (COPIES / f"{name}.py").write_text(titled(text, THUMBNAILS.get(name, 0)), encoding="utf-8")
+    for place in ORDER:
+        text, name = (EXAMPLES / f"{place}.py").read_text(encoding="utf-8"), Path(place).name
+        page = titled(standalone(text, SMALLER.get(name)) if "import common" in text else text, THUMBNAILS.get(name, 0))
+        (COPIES / f"{name}.py").write_text(page, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

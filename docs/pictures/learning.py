@@ -1,4 +1,4 @@
-"""The picture of the README and of the front page: ``python docs/pictures/learning.py`` writes learning.png beside it."""
+"""The picture of the README and the front page: ``python docs/pictures/learning.py`` draws learning.png."""
 
 import io
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402
-from PIL import Image  # noqa: E402
+from matplotlib import pyplot
+from PIL import Image
 
-import xpnet  # noqa: E402
-from xpnet import plots  # noqa: E402
+import xpnet
+from xpnet import plots
 
 MOMENTS = (0, 2, 8, -1)
 

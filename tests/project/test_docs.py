@@ -298,8 +298,10 @@ def gallery(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def test_the_gallery_has_every_example(gallery: object) -> None:
-    assert set(gallery.ORDER) == {path.stem for path in (ROOT / "examples").glob("*.py")} - {"common"}
-    assert set(gallery.THUMBNAILS) <= set(gallery.ORDER)
+    examples = ROOT / "examples"
+    programs = {path.relative_to(examples).with_suffix("").as_posix() for path in examples.rglob("*.py")}
+    assert set(gallery.ORDER) == programs - {"common"}
+    assert set(gallery.THUMBNAILS) | set(gallery.SMALLER) <= {Path(place).name for place in gallery.ORDER}
 
 
 def test_pictures_of_the_gallery_have_words(gallery: object) -> None:
@@ -315,22 +317,80 @@ def test_pictures_of_the_gallery_have_words(gallery: object) -> None:
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_pages_of_the_gallery_are_the_same_programs(path: Path, gallery: object) -> None:
-    """Titles and cells are comments and a docstring; the program is left as it is."""
+PROGRAMS = sorted((ROOT / "examples").rglob("*.py"))
+ALONE = [path for path in PROGRAMS if path.stem != "common"]
 
-    def program(text: str) -> str:
-        tree = ast.parse(text)
-        tree.body = tree.body[1:]
-        return ast.dump(tree)
 
+@pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
+def test_pages_of_the_gallery_are_the_programs_standing_alone(path: Path, gallery: object) -> None:
+    """A page has a title, and a program that needs nothing from the folder it comes from."""
     text = path.read_text(encoding="utf-8")
-    page = gallery.titled(text, 2)
+    alone = gallery.standalone(text) if "import common" in text else text
+    page = gallery.titled(alone, 2)
     assert page.endswith("# sphinx_gallery_thumbnail_number = 2\n")
-    assert program(page) == program(text)
     title, line, *_ = ast.get_docstring(ast.parse(page)).splitlines()
     assert set(line) == {"="}
     assert len(line) == len(title) > 8
+    assert ast.dump(ast.Module(ast.parse(page).body[1:], [])) == ast.dump(ast.Module(ast.parse(alone).body[1:], []))
+    tree = ast.parse(alone)
+    assert not {"common", "args", "__file__"} & {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert not any(isinstance(node, ast.Import) and node.names[0].name == "common" for node in ast.walk(tree))
+    for word in ("require", "at least {", "# gone"):
+        assert word not in alone
+    assert alone.endswith("pyplot.show()\n")
+
+
+@pytest.mark.parametrize("name", ["descent", "parity", "zeros"])
+def test_a_program_that_stands_alone_runs_alone(
+    name: str, gallery: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_alone(gallery.standalone((ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")), monkeypatch, tmp_path)
+    expected = {
+        "descent": "the errors are 200, 32, 5.12, 0.8192, 0.13107, 0.020972, 0.0033554\n",
+        "parity": "the accuracy on the 324 unseen numbers: 1.0000\n",
+        "zeros": "in 10,000 steps the summed loss falls from ",
+    }
+    assert expected[name] in capsys.readouterr().out
+
+
+def test_programs_standing_alone_are_smaller_where_it_is_asked_for(gallery: object) -> None:
+    text = (ROOT / "examples" / "mnist.py").read_text(encoding="utf-8")
+    assert "\nepochs = 1\nsamples = 60_000\n" in gallery.standalone(text, {"epochs": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "least"),
+    [
+        ("wine", r"five parts: \[([\d.]+)", 0.9),
+        ("cancer", r"other tumours: ([\d.]+)", 0.97),
+        ("diabetes", r"other patients: ([\d.]+)", 0.3),
+    ],
+)
+def test_tables_of_the_gallery(
+    name: str,
+    pattern: str,
+    least: float,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_alone((ROOT / "examples" / "tables" / f"{name}.py").read_text(encoding="utf-8"), monkeypatch, tmp_path)
+    found = re.search(pattern, capsys.readouterr().out)
+    assert found is not None
+    assert float(found[1]) > least
+
+
+def run_alone(program: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Run a program from another folder, with pictures that nobody sees."""
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="the extra plot is not installed")
+    pyplot.switch_backend("agg")
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    monkeypatch.chdir(folder)
+    try:
+        exec(compile(program, "program", "exec"), {"__name__": "__main__"})
+        assert pyplot.get_fignums()
+    finally:
+        pyplot.close("all")
 
 
 def draw(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
