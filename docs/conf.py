@@ -38,6 +38,7 @@ extensions = [
     "gallery",
     "links",
     "longlines",
+    "names",
     "results",
     "runblocks",
 ]

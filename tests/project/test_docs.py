@@ -31,7 +31,7 @@ OTHERS = {
     "worked_example.md": "tests/gradients",
     "convolution.md": "tests/gradients",
 }
-LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}"}
+LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}", "{names}"}
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -261,7 +261,7 @@ def test_the_font_of_the_formulas_has_its_licence_beside_it() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    examples = {path.stem for path in (ROOT / "examples").rglob("*.py")}
     links = 0
     for page, text in NAMES.items():
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"(?s)```.*?```", "", text)):
