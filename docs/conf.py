@@ -39,6 +39,7 @@ extensions = [
     "links",
     "longlines",
     "names",
+    "references",
     "results",
     "runblocks",
 ]

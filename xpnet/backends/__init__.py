@@ -33,6 +33,10 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
         For ``"cupy"``: whether float32 matrix products may round their factors to TF32 (10 bits of
         mantissa), which is several times faster on recent GPUs. Off by default.
 
+    Returns
+    -------
+    Backend
+
     Raises
     ------
     BackendUnavailableError
@@ -40,6 +44,12 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
         and what to install.
     ConfigError
         The name is not one of the above.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.backends.get("numpy").name
+    'numpy'
     """
     check_flag("tf32", tf32)
     if isinstance(name, Backend):
@@ -77,7 +87,18 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
 
 
 def missing(name: str) -> str | None:
-    """Return the reason why the backend of this name does not work here, or None if it does."""
+    """Return the reason why the backend of this name does not work here, or None if it does.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> print(xpnet.backends.missing("numpy"))
+    None
+    """
     try:
         get(name)
     except BackendUnavailableError as error:
@@ -91,6 +112,10 @@ def available() -> dict[str, str | None]:
     >>> import xpnet
     >>> xpnet.backends.available()["numpy"] is None
     True
+
+    Returns
+    -------
+    dict
     """
     return {name: missing(name) for name in NAMES}
 
