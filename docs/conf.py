@@ -42,6 +42,7 @@ extensions = [
     "references",
     "results",
     "runblocks",
+    "training",
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "generated"]
 templates_path: list[str] = []

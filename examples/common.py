@@ -18,8 +18,8 @@ MNIST = Path(__file__).resolve().with_name("data") / "mnist"
 """The folder with the four files of MNIST, wherever the example is started from."""
 
 
-def arguments(description: str, **sizes: int) -> argparse.Namespace:
-    """Read the command line: ``--backend``, ``--plots``, and a whole number for each of `sizes`, such as ``--epochs``.
+def arguments(description: str, **sizes: float) -> argparse.Namespace:
+    """Read the command line: ``--backend``, ``--plots``, and a number for each of `sizes`, such as ``--epochs``.
 
     Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, with the folder `plots` or None,
     and with `full`: whether no size was made smaller than its default. At a smaller size a result is only expected to
@@ -31,12 +31,13 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
     known = "numpy (default), cupy, cupy:1 for the second GPU, torch, torch:cuda, torch:mps, torch:xpu, or auto"
     parser.add_argument("--backend", default="numpy", help=known)
     for name, size in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=size, metavar="N", help=f"{size} by default")
+        parser.add_argument(f"--{name}", type=type(size), default=size, metavar="N", help=f"{size} by default")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures into this folder; needs matplotlib")
     args = parser.parse_args()
-    for name in sizes:
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    for name, size in sizes.items():
+        least = 1 if isinstance(size, int) else 0.001
+        if getattr(args, name) < least:
+            parser.error(f"--{name} must be at least {least}, got {getattr(args, name)}")
     args.full = all(getattr(args, name) >= size for name, size in sizes.items())
     args.backend = choose(args.backend)
     if args.plots is not None:

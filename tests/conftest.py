@@ -1,7 +1,11 @@
-"""Fixtures for every test: the backends."""
+"""Fixtures for every test: the backends; and where the built documentation is, which one test looks at."""
 
 import array_backends
 import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--built-docs", metavar="DIR", help="the built documentation, whose page that trains is tried")
 
 
 @pytest.fixture(params=array_backends.NAMES)

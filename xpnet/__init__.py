@@ -59,6 +59,7 @@ from xpnet.losses import (
     PoissonDeviance,
     SumSquaredError,
 )
+from xpnet.model.columns import Parquet
 from xpnet.network import Network, load, mlp
 from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
 from xpnet.training.callbacks import Callback, EarlyStopping
@@ -109,6 +110,7 @@ __all__ = [
     "MeanSquaredError",
     "Network",
     "Optimizer",
+    "Parquet",
     "Poisson",
     "PoissonDeviance",
     "RMSNorm",

@@ -19,6 +19,10 @@ class ConfigError(XpnetError, ValueError):
     """A hyper-parameter has an impossible value."""
 
 
+class ExportError(ConfigError):
+    """Something that has no form as an ONNX graph; the message names it, its place, and what is missing."""
+
+
 class ShapeError(XpnetError, ValueError):
     """Arrays, or layers, whose shapes do not fit together."""
 

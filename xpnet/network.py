@@ -20,6 +20,8 @@ from xpnet.model.predict import evaluate, predict, predict_proba
 from xpnet.optimizers import Optimizer
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
+from xpnet.saving.onnx.inference import to_onnx
+from xpnet.saving.onnx.package import USUAL
 from xpnet.training.fit import fit
 from xpnet.training.history import History
 from xpnet.typing import HostArray
@@ -76,24 +78,26 @@ class Network(Model):
         super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
     def fit(
-        self, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
+        self, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
         class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
         checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+        memory: int | str | None = None, window: int | None = None, scale: float | None = None,
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
-        Each epoch goes through all samples once, in an order that depends on the network's seed and the epoch
+        Each epoch goes through all samples once, in an order that depends on the network's seed, the epoch and `window`
         alone; the last batch may be smaller. The optimizer starts afresh at each call.
 
         Parameters
         ----------
-        x : array (N, I)
-            Moved to the device once. float64 data for a float32 network is rounded once, with a warning.
-            It is never written to; what happens if another thread changes it meanwhile is undefined.
-        t : array
-            Integer classes (N,), or rows (N, O), as the network's loss takes them.
+        x : array (N, I), or what has a shape, a dtype and slices of rows, or a feed of batches
+            Moved to the device once if it fits (see `memory`). float64 data for a float32 network is rounded once, with
+            a warning. It is never written to; what happens if another thread changes it meanwhile is undefined. A feed
+            gives an epoch's batches (x, t), each of them a step, whenever it is gone through.
+        t : array, or the like of `x`
+            Integer classes (N,), or rows (N, O), as the network's loss takes them; None with a feed.
         optimizer : Optimizer or str
         epochs : int >= 0
         batch_size : int >= 1
@@ -112,8 +116,7 @@ class Network(Model):
         verbose : bool or int
             True: progress on a terminal, quiet elsewhere. 2: a line for each epoch everywhere. False: nothing.
         averaging : float in (0, 1), optional
-            Decay of an exponential average of the parameters (see `Trainer`). Validation measures the average,
-            and it is what the network has in the end.
+            Decay of an average of the parameters (see `Trainer`), which is validated, and kept in the end.
         checkpoint : path, optional
             A file that holds the whole state of the training; written after each epoch, when the training ends,
             and when an exception (also Ctrl-C) ends it.
@@ -122,6 +125,13 @@ class Network(Model):
         resume : bool
             Go on from the file `checkpoint` if it is there, also in the middle of an epoch: what comes out is the
             same, to the bit, as if the training had never been interrupted.
+        memory : int or str, optional
+            Bytes of data on the device, such as ``"2 GB"``, half of the free memory if left out. Data that take more
+            are streamed: a window of rows is trained on while a thread reads the next one.
+        window : int, optional
+            Rows that are shuffled together; all, or of streamed data as many as fit. A checkpoint hands it on.
+        scale : float, optional
+            Inputs are multiplied by it on the device; integers of one or two bytes travel, and lie there, as they are.
         precision : "float16" or "bfloat16", optional
             Compute in 16 bits where that is safe, to save a GPU's time and memory (see `xpnet.training.precision`); the
             network must be of float32, and stays so. A step whose gradient overflows is skipped, which is usual in the
@@ -135,7 +145,7 @@ class Network(Model):
         Raises
         ------
         ConfigError, ShapeError, DTypeError, DataError, BackendMismatchError
-            Before anything has changed.
+            Before anything has changed; a DataError of streamed data when they are read: after the last whole step.
         NonFiniteError
             Training diverged; the parameters are those of the last finite step.
 
@@ -147,35 +157,48 @@ class Network(Model):
             self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
             validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
             callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, resume=resume, precision=precision,
+            checkpoint_every=checkpoint_every, resume=resume, precision=precision, memory=memory, window=window,
+            scale=scale,
         )  # fmt: skip
 
-    def predict(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
+    def predict(
+        self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False, out: Any = None,
+        scale: float | None = None,
+    ) -> HostArray:  # fmt: skip
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.
 
         Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several.
 
         Parameters
         ----------
-        x : array (B, I)
+        x : array (B, I), or anything with a shape, a dtype and slices of rows, which are read some at a time
         batch_size : int
             Rows computed at a time; it limits memory only.
         allow_nonfinite : bool
             Whether rows with NaN or infinities may come in. They give NaN values, and the label -1.
+        out : array, optional
+            Where the answers are written as they come, and which is returned: a `numpy.memmap`, for example.
+        scale : float, optional
+            What the inputs are multiplied by, as in `fit`.
         """
-        return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
+        return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
-    def predict_proba(self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False) -> HostArray:
+    def predict_proba(
+        self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False, out: Any = None,
+        scale: float | None = None,
+    ) -> HostArray:  # fmt: skip
         """Return class probabilities (B, O), whose rows sum to 1, as a NumPy array.
 
         Under binary cross-entropy with one output the two columns are the probabilities of 0 and of 1;
-        with several outputs each column is the probability of that output's yes.
+        with several outputs each column is the probability of that output's yes. See `predict` for the parameters.
         """
-        return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite)
+        return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
-    def evaluate(self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512) -> dict[str, float]:
-        """Return {"loss": ...} without penalties, and "accuracy" under a classification loss."""
-        return evaluate(self, x, t, sample_weight, batch_size=batch_size)
+    def evaluate(
+        self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, scale: float | None = None
+    ) -> dict[str, float]:
+        """Return {"loss": ...} without penalties, and "accuracy" under a classification loss, of data as for `fit`."""
+        return evaluate(self, x, t, sample_weight, batch_size=batch_size, scale=scale)
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""
@@ -193,6 +216,44 @@ class Network(Model):
     def save(self, path: Any) -> None:
         """Write the network to a safetensors file, which `xpnet.load` reads and which cannot run code."""
         save(self, path)
+
+    def to_onnx(
+        self, path: Any, batch: int | None = None, *, dtype: str | None = None, opset: int = USUAL,
+        parameters_as_input: bool = False,
+    ) -> None:  # fmt: skip
+        """Write the network, as it is outside of training, to an ONNX file, which other programs run.
+
+        Layers are operators of the standard where there are such, and else their recorded forward pass. The input is
+        ``x`` (B, ...). The outputs have the names that scikit-learn's converters give them: ``label`` (B,) and
+        ``probabilities`` (B, O), as `predict` and `predict_proba` return them; under a loss of regression ``variable``
+        (B, O). Beside them is ``y``, what `forward` returns. The file also says how it came about.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends with ``.onnx``.
+        batch : int, optional
+            The number B of samples, if it shall be fixed; any by default.
+        dtype : "float32" or "float64", optional
+            By default the network's. In float64 onnxruntime has fewer operators; the others are written out.
+        opset : int
+            The version of the standard's operators, 18 or newer.
+        parameters_as_input : bool
+            Whether ``theta``, all parameters as one vector, and the running statistics ``state.1.mean`` and so on are
+            inputs too, as they are in `xpnet.saving.export_training`.
+
+        Raises
+        ------
+        ExportError
+            A layer cannot be exported: which, where it stands, and what is missing.
+        ConfigError, DTypeError
+            An opset or a data type that is not there.
+        BackendUnavailableError
+            The package onnx is missing; ``pip install "xpnet[onnx]"``.
+        CheckpointIOError
+            The system refused to write; an old file is as it was.
+        """
+        to_onnx(self, path, batch, dtype, opset, parameters_as_input)
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
@@ -247,8 +308,7 @@ def mlp(
     2      Linear  (B, 10)        5,130
     CrossEntropy; 407,050 parameters, 1,628,200 bytes in float32, on numpy
     """
-    layers = mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
-    return Network(layers, loss, **options)
+    return Network(mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init), loss, **options)
 
 
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:

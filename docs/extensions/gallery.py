@@ -30,6 +30,7 @@ ORDER = (
     "parity",
     "tutorial_mnist",
     "mnist",
+    "streaming",
     "tables/wine",
     "tables/cancer",
     "tables/diabetes",

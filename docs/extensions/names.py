@@ -26,7 +26,7 @@ class Names(SphinxDirective):
             self.env.note_dependency(str(path))
             text = path.read_text(encoding="utf-8")
             title = text.split("\n", 1)[0].removeprefix("# ")
-            lines += ["", f"## [{title}]({page}.md)", "", "| | |", "| --- | --- |"]
+            lines += ["", f"## [{title}]({page}.md)", "", "| name | what it is |", "| --- | --- |"]
             lines += [f"| {{py:obj}}`{short(name)} <{name}>` | {first_line(name)} |" for name in described(text, page)]
         container = nodes.Element()
         self.state.nested_parse(StringList(lines, self.env.docname), 0, container, match_titles=True)

@@ -49,7 +49,7 @@ def test_class_weights_are_sample_weights(classes):
     for class_weight in ({0: 0.5, 2: 3.0}, "balanced"):
         by_class, by_sample = classifier(), classifier()
         own = np.linspace(0.5, 1.0, len(x))
-        weight = own * xpnet.model.data.class_weights(class_weight, t, 3)
+        weight = own * xpnet.model.weights.class_weights(class_weight, t, 3)
         one = by_class.fit(x, t, class_weight=class_weight, sample_weight=own, epochs=2, verbose=False)
         two = by_sample.fit(x, t, sample_weight=weight, epochs=2, verbose=False)
         assert_allclose(flat(by_class), flat(by_sample), rtol=1e-12, atol=1e-15)

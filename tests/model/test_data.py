@@ -450,7 +450,7 @@ def test_class_weights_need_integer_classes():
 )
 def test_class_weights(weight, expected):
     t = np.asarray([0, 1, 0, 2, 1, 0])
-    assert_array_equal(xpnet.model.data.class_weights(weight, t, 4), np.asarray(expected)[t])
+    assert_array_equal(xpnet.model.weights.class_weights(weight, t, 4), np.asarray(expected)[t])
 
 
 # ------------------------------------------------------------------------------------------ data on a device

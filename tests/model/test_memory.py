@@ -108,6 +108,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux says how much memory a process has")
+def test_a_file_larger_than_the_memory_that_is_left_is_streamed(outcomes: dict[str, str]) -> None:
+    assert outcomes[scarce.STREAMED] == "nothing happened"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux says how much memory a process has")
 @pytest.mark.parametrize("name", scarce.CALLS)
 def test_every_call_that_runs_out_names_bytes_and_a_way_out(outcomes: dict[str, str], name: str) -> None:
     assert re.fullmatch(

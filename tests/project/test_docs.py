@@ -31,7 +31,8 @@ OTHERS = {
     "worked_example.md": "tests/gradients",
     "convolution.md": "tests/gradients",
 }
-LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{results}", "{names}"}
+LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}"}
+LANGUAGES |= {"{results}", "{names}"}
 
 
 def fences(text: str) -> list[tuple[str, str]]:
@@ -254,8 +255,9 @@ def test_everything_public_has_an_example_that_runs() -> None:
         texts = [inspect.getdoc(value) or "", *(inspect.getdoc(c) or "" for c in classes)]
         if not any(">>> " in text for text in texts) and getattr(classes[0], "__name__", "") not in GIVEN:
             without.add(name)
-    # Films are on their page, with a file; a network's method `save` has an example, and the function is the same.
-    elsewhere = {"xpnet.plots.animate_regions", "xpnet.saving.network.save", "xpnet.inspection.recorder.default_every"}
+    # What needs a file or an extra has its example on a page.
+    elsewhere = {"xpnet.plots.animate_regions", "xpnet.Parquet", "xpnet.saving.export_training"}
+    elsewhere |= {"xpnet.saving.network.save", "xpnet.inspection.recorder.default_every"}
     assert without == elsewhere
 
 
@@ -470,6 +472,7 @@ PICTURES = {
         ["--samples", "20000"],
         {f"{kind}_{batch}" for kind in ("before", "after", "weights", "biases") for batch in (32, 1)},
     ),
+    "streaming": ([], {"loss", "weights"}),
     "zeros": ([], {"outputs", "deltas"}),
     "tutorial_mnist": (["--epochs", "8", "--samples", "6000"], {"loss", "squared_error", "cross_entropy"}),
     "mnist": (["--epochs", "1", "--samples", "6000"], {"loss", "accuracy", "weights", "confusion", "errors"}),

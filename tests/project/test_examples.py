@@ -19,6 +19,7 @@ SIZES = {
     "neuron": ["--epochs", "150"],
     "parity": [],
     "quadrants": ["--samples", "20000"],
+    "streaming": [],
     "tutorial_mnist": ["--epochs", "8", "--samples", "6000"],
     "zeros": [],
 }
@@ -185,6 +186,15 @@ def test_parity() -> None:
     out = succeed("parity")
     assert "the weights found bit 9, worth 1\n" in out
     assert numbers(r"on the (324) unseen numbers, ([\d.]+),", out) == [324, 1.0]
+
+
+def test_streaming() -> None:
+    out = succeed("streaming", "--gigabytes", "0.01")
+    assert out.startswith(
+        "12755 images, 10 MB; of these 1.2 MB are in memory at a time\ninterrupted in the first epoch\n"
+    )
+    (accuracy,) = numbers(r"the accuracy on the images of the file, ([\d.]+),", out)
+    assert accuracy > 0.6
 
 
 def test_tutorial_mnist() -> None:

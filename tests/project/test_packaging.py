@@ -26,6 +26,8 @@ EXTRAS = (
     "llvmlite",
     "scipy",
     "pandas",
+    "onnx",
+    "onnxruntime",
     "pytest",
     "hypothesis",
     "array_api_strict",

@@ -101,7 +101,7 @@ def test_the_figures_beside_others_are_those_of_the_benchmarks() -> None:
         rows[name] = (seconds, memory)
     systems = ("scikit-learn", "Keras on JAX", "PyTorch, eager", "xpnet, plain NumPy", "xpnet, extra `fast`")
     (times,) = re.findall(r"(?m)^\| MNIST to 98 %.*$", README)
-    (memory,) = re.findall(r"(?m)^\| memory for it .*$", README)
+    (memory,) = re.findall(r"(?m)^\| memory, for an epoch .*$", README)
     assert re.findall(r"[\d.]+ s", times) == [rows[name][0] for name in systems]
     assert re.findall(r"\d+ MiB", memory) == [rows[name][1] for name in systems]
 

@@ -117,6 +117,14 @@ class Numbers(np.ndarray):
         target, source = plain(self)[keys if Ellipsis in keys else (*keys, ...)], plain(value)
         TIMELINE.do(lambda: np.copyto(target, source, casting="unsafe"))
 
+    def set(self, array, stream):
+        """Copy from the host on a stream, whatever another stream captures; copies are counted."""
+        assert self.flags.c_contiguous
+        assert array.dtype == self.dtype
+        assert isinstance(array.base, Pinned)
+        plain(self)[...] = array
+        stream.copied += 1
+
     def astype(self, dtype, copy=True):
         return (
             kept(plain(self).astype(dtype), lambda: plain(self).astype(dtype)) if copy or dtype != self.dtype else self
@@ -131,6 +139,16 @@ class Numbers(np.ndarray):
         return float(plain(self))
 
 
+class Pinned(bytearray):
+    """Page-locked memory; `taken` counts its pieces."""
+
+    taken = 0
+
+    def __init__(self, size):
+        super().__init__(size)
+        Pinned.taken += 1
+
+
 class Stream:
     """What orders the work; here everything is done at once."""
 
@@ -140,6 +158,7 @@ class Stream:
     def __init__(self, non_blocking=True):
         assert non_blocking
         self.ptr = next(self.numbers)
+        self.copied = 0
 
     def __enter__(self):
         self.current.append(self)
@@ -152,7 +171,7 @@ class Stream:
         pass
 
     def record(self):
-        pass
+        return self
 
     def synchronize(self):
         pass
@@ -202,6 +221,7 @@ def wrapped(namespace: Any) -> dict[str, Any]:
 
 class Device(contextlib.nullcontext):
     id = 0
+    mem_info = (2**34, 2**34)
 
 
 DEVICE = Device()
@@ -268,12 +288,13 @@ def make_cupy() -> Any:
     cupy.cuda = SimpleNamespace(
         Stream=Stream, get_current_stream=lambda: (Stream.current or [LEGACY])[-1], MemoryPool=MemoryPool,
         Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=Scratch,
+        alloc_pinned_memory=Pinned,
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, runtimeGetVersion=lambda: 13020, getDevice=lambda: 0,
             getDeviceProperties=lambda number: {"name": b"the host", "totalGlobalMem": 2**34, "major": 9},
         ),
     )  # fmt: skip
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
     return cupy
 
 

@@ -46,7 +46,7 @@ class GuardedBackend(NumpyBackend):
 
     name = "guarded"
     asynchronous = True
-    fuse, compile = Backend.fuse, Backend.compile
+    fuse, compile, loader = Backend.fuse, Backend.compile, Backend.loader
 
     def asarray(self, a, dtype=None):
         return np.array(a, dtype=dtype).view(Guarded)  # moving data sets the device itself, as CuPy's function does

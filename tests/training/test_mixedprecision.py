@@ -22,7 +22,7 @@ from xpnet.backends.tape.record import record
 from xpnet.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from xpnet.files.tensors import read_tensors, write_tensors
 from xpnet.training import feed
-from xpnet.training import fit as training
+from xpnet.training import intake as training
 from xpnet.training import precision as mixedprecision
 
 HALF, FULL = np.float16, np.float32

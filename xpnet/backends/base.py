@@ -42,6 +42,33 @@ class Eager:
             self.after()
 
 
+class Loader:
+    """Brings blocks of rows into arrays on the device, from any thread, while the device works; the plain way.
+
+    `room` gives memory on the host for a block, and `send` takes what was written there to the device.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def mark(self) -> Any:
+        """Return a mark of what the device has been asked for so far."""
+
+    def after(self, mark: Any) -> None:
+        """Let what is sent from now on wait until the device has come to a mark."""
+
+    def room(self, array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> HostArray:
+        """Return memory for the rows of an array from `start` to `stop`."""
+        return np.empty((stop - start, *array.shape[1:]), dtype)
+
+    def send(self, room: HostArray, array: Array, start: int) -> None:
+        """Copy rows into an array, from row `start` on."""
+        array[start : start + len(room), ...] = self.backend.asarray(room)
+
+    def finish(self) -> None:
+        """Wait until all that was sent is there."""
+
+
 class Backend:
     """An array library on one device.
 
@@ -113,6 +140,14 @@ class Backend:
     def free_memory(self) -> str:
         """Return a sentence that says how much memory is free, or nothing if that is not known."""
         return ""
+
+    def free_bytes(self) -> float | None:
+        """Return how many bytes of the device's own memory are free, or None if it has no other than the host."""
+        return None
+
+    def loader(self) -> Loader:
+        """Return what brings blocks of rows to the device while it works."""
+        return Loader(self)
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which new arrays are made on this device."""

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Backend, Eager, Program, Step
+from xpnet.backends.base import Backend, Eager, Loader, Program, Step
 from xpnet.backends.cuda.graph import CapturedStep
+from xpnet.backends.cuda.pinned import PinnedLoader
 from xpnet.backends.cuda.products import Product, load
 from xpnet.backends.cuda.proof import proven
 from xpnet.backends.tape.record import CannotRecord
@@ -159,6 +160,13 @@ class CupyBackend(Backend):
     def free_memory(self) -> str:
         free, total = self.device.mem_info
         return f"The device has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free. "
+
+    def free_bytes(self) -> float:
+        with self.device:  # what the pool holds in reserve is free, too
+            return float(self.device.mem_info[0] + self._cupy.get_default_memory_pool().free_bytes())
+
+    def loader(self) -> Loader:
+        return PinnedLoader(self, self._cupy)
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         return self.device  # type: ignore[no-any-return]

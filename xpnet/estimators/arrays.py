@@ -12,6 +12,7 @@ from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
 from xpnet.backends.standard import StandardBackend
 from xpnet.errors import BackendMismatchError
+from xpnet.model.sources import in_memory
 
 
 class FittedElsewhereError(BackendMismatchError, ValueError):
@@ -70,6 +71,7 @@ def check_same_place(X: Any, backend: Backend, fitted_with_arrays: bool, estimat
 
 
 def to_host(a: Any) -> Any:
-    """Return `a` as a NumPy array if it is a device's array that `backend_of` knows, else as it is."""
+    """Return `a` as a NumPy array if it lies in a file or on a device that `backend_of` knows, else as it is."""
+    a = in_memory(a)
     backend = backend_of(a)
     return a if backend is None else backend.to_numpy(a)

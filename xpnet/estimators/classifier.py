@@ -12,6 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import check_is_fitted
 
 from xpnet.errors import ConfigError
 from xpnet.estimators.arrays import backend_of, to_host
@@ -20,6 +21,8 @@ from xpnet.estimators.predicting import log_softmax
 from xpnet.estimators.sampling import Samples
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.network import Network
+from xpnet.saving.onnx.inference import to_onnx
+from xpnet.saving.onnx.package import USUAL
 from xpnet.typing import Array, HostArray
 
 
@@ -226,6 +229,33 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
             with net.backend.active():
                 y = log_softmax(net.backend.xp, y)
         return self._answer(net, y[:, 0] if self.n_outputs_ == 1 else y, X, wide)
+
+    def to_onnx(
+        self, path: Any, batch: int | None = None, *, dtype: str | None = "float32", opset: int = USUAL
+    ) -> None:  # fmt: skip
+        """Write the fitted classifier to an ONNX file, which other programs run.
+
+        Names are those of scikit-learn's converters: the input ``X`` (n_samples, n_features), the outputs ``label``, of
+        `predict`, as int64 or strings, and ``probabilities``, of `predict_proba`; beside them ``y``, the logits.
+
+        Parameters
+        ----------
+        path : str or path
+        batch : int, optional
+            The number of samples, if it shall be fixed; any by default.
+        dtype : "float32", "float64" or None
+            Of the input; None for that of the data in `fit`.
+        opset : int
+            The version of the standard's operators, 18 or newer.
+
+        Raises
+        ------
+        ExportError, ConfigError, DTypeError, BackendUnavailableError, CheckpointIOError
+            See `xpnet.Network.to_onnx`.
+        """
+        check_is_fitted(self)
+        classes = None if self._label_binarizer.y_type_.startswith("multilabel") else self.classes_
+        to_onnx(self._network(), path, batch, dtype, opset, classes=classes, name="X")
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy: the part of the samples whose label, or whose every label, is right.

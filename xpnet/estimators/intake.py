@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import array_api_compat
@@ -11,9 +12,12 @@ from sklearn.utils import check_X_y
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.backends import get as get_backend
-from xpnet.estimators.arrays import backend_of, to_host
-from xpnet.model.data import check_inputs
+from xpnet.estimators.arrays import backend_of, choose_backend, to_host
+from xpnet.model.data import check_inputs, check_numeric
 from xpnet.model.exchange import taken
+from xpnet.model.memory import free_memory
+from xpnet.model.rows import Rows
+from xpnet.model.sources import rows_of
 from xpnet.typing import HostArray
 
 
@@ -22,12 +26,30 @@ def dtype_name(x: Any) -> str:
     return "float32" if "float32" in str(x.dtype) else "float64"
 
 
+def from_file(est: Any, X: Any) -> Any:
+    """Return what is read from a file as an array if it fits in half of the free memory, or else as rows."""
+    rows = rows_of(X)
+    if rows is None:
+        return X
+    room = free_memory(choose_backend(est.backend, X)) / 2
+    if prod(rows.shape) * rows.dtype.itemsize > room and est.solver != "lbfgs":  # which needs all samples at each step
+        return rows
+    return X if isinstance(X, np.ndarray) else rows.all()  # a mapped file, as joblib shares it, stays one
+
+
 def check_X(est: Any, X: Any, *, reset: bool) -> Any:
-    """Return checked samples: an array of real numbers of the library that came in, or sparse rows."""
+    """Return checked samples: an array of real numbers of the library that came in, sparse rows, or a file's."""
     if backend_of(X) is None:
         own = get_backend(est.backend or "numpy")
         X = taken("X", X, own)
         X = own.to_numpy(X) if own.owns(X) and backend_of(X) is None else X
+    X = from_file(est, X)
+    if isinstance(X, Rows):
+        check_numeric("X", X)
+        if len(X.shape) != 2:
+            raise ValueError(f"Expected 2D array, got {len(X.shape)}D array instead. Reshape your data")
+        validate_data(est, X, reset=reset, skip_check_array=True)
+        return X
     backend = backend_of(X)
     if backend is None or get_config()["array_api_dispatch"]:
         xp: Any = np if backend is None else array_api_compat.array_namespace(X)

@@ -9,6 +9,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from xpnet.errors import ConfigError, DataError, DTypeError
 from xpnet.estimators.arrays import to_host
@@ -16,6 +17,8 @@ from xpnet.estimators.parameters import RegressorParameters
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.losses import HalfSquaredError, Loss, Poisson, PoissonDeviance
 from xpnet.network import Network
+from xpnet.saving.onnx.inference import to_onnx
+from xpnet.saving.onnx.package import USUAL
 from xpnet.typing import Array, HostArray
 
 
@@ -77,6 +80,32 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         with net.backend.active():
             y = net.loss.predict(net.backend.xp, y)
         return self._answer(net, y[:, 0] if y.shape[1] == 1 else y, X, wide)
+
+    def to_onnx(
+        self, path: Any, batch: int | None = None, *, dtype: str | None = "float32", opset: int = USUAL
+    ) -> None:  # fmt: skip
+        """Write the fitted regressor to an ONNX file, which other programs run.
+
+        Names are those of scikit-learn's converters: the input ``X`` (n_samples, n_features), and the output
+        ``variable`` (n_samples, n_outputs), of `predict`; beside it ``y``, what the last layer gives.
+
+        Parameters
+        ----------
+        path : str or path
+        batch : int, optional
+            The number of samples, if it shall be fixed; any by default.
+        dtype : "float32", "float64" or None
+            Of the input; None for that of the data in `fit`.
+        opset : int
+            The version of the standard's operators, 18 or newer.
+
+        Raises
+        ------
+        ExportError, ConfigError, DTypeError, BackendUnavailableError, CheckpointIOError
+            See `xpnet.Network.to_onnx`.
+        """
+        check_is_fitted(self)
+        to_onnx(self._network(), path, batch, dtype, opset, name="X")
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2, the part of the variance of `y` that is explained.

@@ -9,6 +9,9 @@ import numpy as np
 import scipy.sparse
 
 from xpnet.backends import Backend
+from xpnet.errors import DataError
+from xpnet.model.data import check_finite
+from xpnet.model.rows import Rows
 from xpnet.typing import Array, HostArray
 
 
@@ -18,7 +21,9 @@ def is_sparse(a: Any) -> bool:
 
 
 def to_device(a: Any, backend: Backend, dtype: str) -> Array:
-    """Return checked samples in the network's library and precision; sparse rows stay as they are."""
+    """Return checked samples in the network's library and precision; sparse rows, and those of files, stay there."""
+    if isinstance(a, Rows):
+        return a
     if is_sparse(a):
         return a.tocsr()
     if backend.owns(a) and not isinstance(a, np.ndarray):
@@ -27,13 +32,19 @@ def to_device(a: Any, backend: Backend, dtype: str) -> Array:
 
 
 def rows_between(a: Any, start: int, stop: int) -> Any:
-    """Return the rows `start` to `stop`, or to the end if that comes first, of an array or of sparse rows."""
+    """Return the rows `start` to `stop`, or to the end if that comes first; those of files are read, and checked."""
     stop = min(stop, int(a.shape[0]))
+    if isinstance(a, Rows):
+        rows = a.read(start, stop)
+        check_finite("X", rows, rows, start)
+        return rows
     return a[start:stop] if is_sparse(a) or a.ndim == 1 else a[start:stop, ...]
 
 
 def dense(a: Any, backend: Backend, dtype: str) -> Array:
-    """Return sparse rows as a dense array on the device."""
+    """Return sparse rows, or those of a file, as a dense array on the device."""
+    if isinstance(a, np.ndarray):
+        return backend.asarray(np.ascontiguousarray(a, dtype=dtype))
     return backend.asarray(a.toarray().astype(dtype, copy=False)) if is_sparse(a) else a
 
 
@@ -41,6 +52,8 @@ def take(a: Any, rows: HostArray, backend: Backend) -> Any:
     """Return the given rows of samples that `to_device` returned."""
     if is_sparse(a):
         return a[rows]
+    if isinstance(a, Rows):
+        raise DataError("early_stopping sets samples of everywhere aside; for data in files give validation_data")
     return backend.xp.take(a, backend.asarray(rows), axis=0)
 
 
@@ -50,7 +63,7 @@ class Samples:
 
     Attributes
     ----------
-    x : array (N, I) on the device, or sparse rows on the host
+    x : array (N, I) on the device, or sparse rows on the host, or rows of a file
     t : array on the device
         Integer classes (N,), or rows (N, O), as the loss takes them.
     weight : array (N,) on the host, or None

@@ -80,6 +80,8 @@ class Fit:
             warnings.warn("Training interrupted by user.", stacklevel=5)
         except NonFiniteError as error:
             self._diverged(error)
+        finally:
+            self.trainer.feed.close()
         if est.early_stopping and (not self.incremental or est.stopped_):
             self.net.theta[...] = est._best_theta
         if not self.incremental:

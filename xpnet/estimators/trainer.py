@@ -12,8 +12,11 @@ from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.estimators.solvers import SolverState
 from xpnet.layers import Context
+from xpnet.model.memory import free_memory
+from xpnet.model.rows import Rows
 from xpnet.network import Network
 from xpnet.training.feed import TINY, Batch, Feed, SparseRows
+from xpnet.training.intake import Plan, stream, with_window
 from xpnet.training.objective import Objective
 from xpnet.training.steps import Steps
 from xpnet.training.trainer import Trainer
@@ -80,11 +83,19 @@ class EpochTrainer(Trainer):
         if weight is not None:  # on the scale where their mean is 1, and so is alpha
             scale = len(data) / float(weight.sum())
             weight, alpha = weight * scale, alpha * scale
-        kind = SparseRows if is_sparse(data.x) else Feed
-        feed = kind(data.x, data.t, weight, batch_size, next_order if shuffle else None, by_weight=False)
+        objective = ScaledPenalty(net, alpha)
+        if isinstance(data.x, Rows):  # a file's
+            plan = Plan(batch_size, epochs, shuffle)
+            plan = with_window(net, data.x, data.t, free_memory(net.backend) / 2, plan)
+            targets = Rows(net.backend.to_numpy(data.t))
+            feed: Feed = stream(net, objective, data.x, targets, weight, plan, int(rng.randint(2**31 - 1)))
+            feed.counts_weights = False
+        else:
+            kind = SparseRows if is_sparse(data.x) else Feed
+            feed = kind(data.x, data.t, weight, batch_size, next_order if shuffle else None, by_weight=False)
         self.few = epochs * feed.steps_per_epoch < WORTH_RECORDING
         step = np.asarray([state.step % 2**32], dtype=np.uint32)
-        Steps.__init__(self, net, state.optimizer, feed, ScaledPenalty(net, alpha), None, step)
+        Steps.__init__(self, net, state.optimizer, feed, objective, None, step)
         self._counts = (0, 0, state.step)
 
     def _slots(self) -> dict[str, Array]:

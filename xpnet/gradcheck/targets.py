@@ -16,7 +16,8 @@ from xpnet.layers.base import Context, Layer, under
 from xpnet.layers.shapes import every_layer
 from xpnet.losses import Loss
 from xpnet.model.core import Model
-from xpnet.model.data import check_numeric, check_sample_weight, on_host
+from xpnet.model.data import check_numeric, on_host
+from xpnet.model.weights import check_sample_weight
 from xpnet.typing import HostArray
 
 

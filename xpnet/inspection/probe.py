@@ -104,8 +104,7 @@ class Probe:
     def _arrays(self, rows: HostArray) -> Arrays:
         """Return the step's own arrays: those of the trainer, with these samples alone as the data."""
         backend, xp, given, own = self.net.backend, self.net.backend.xp, self.trainer.arrays, Arrays()
-        index = backend.asarray(rows)
-        own.declare(DATA, {name: xp.take(given[name], index, axis=0) for name in ("x", "t", "weight") if name in given})
+        own.declare(DATA, self.trainer.feed.some(given, backend, rows))
         own.declare(DATA, {"order": backend.asarray(np.arange(len(rows))), "scalars": backend.asarray(self._scalars())})
         for name, kind in given.kinds.items():
             if kind != DATA and name != "average":

@@ -18,9 +18,10 @@ from xpnet.layers.base import joined
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
-from xpnet.model.data import cast, check_inputs, check_numeric, check_sample_weight, check_targets, on_host
+from xpnet.model.data import cast, check_inputs, check_numeric, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
+from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, LayerParams, Shape
 from xpnet.validation import check_flag, check_number, check_size, named
 

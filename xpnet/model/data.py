@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.errors import (
     BackendMismatchError,
-    ConfigError,
     DataError,
     DTypeError,
     PrecisionWarning,
@@ -22,8 +20,7 @@ from xpnet.errors import (
 )
 from xpnet.losses import Loss, Poisson, PoissonDeviance
 from xpnet.model.exchange import taken
-from xpnet.typing import Array, HostArray
-from xpnet.validation import check_number
+from xpnet.typing import Array, HostArray, Shape
 
 
 def to_host(name: str, a: Any, backend: Backend) -> HostArray:
@@ -49,7 +46,7 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
     return array
 
 
-def _stays(a: Any, backend: Backend) -> bool:
+def stays(a: Any, backend: Backend) -> bool:
     """Say whether `a` is on the backend's device already, and that is not the host."""
     return backend.owns(a) and not isinstance(a, np.ndarray)
 
@@ -57,10 +54,10 @@ def _stays(a: Any, backend: Backend) -> bool:
 def on_host(name: str, a: Any, backend: Backend) -> HostArray:
     """Return `a`, an array of the backend or whatever `to_host` takes, as a NumPy array."""
     a = taken(name, a, backend)
-    return backend.to_numpy(a) if _stays(a, backend) else to_host(name, a, backend)
+    return backend.to_numpy(a) if stays(a, backend) else to_host(name, a, backend)
 
 
-def check_numeric(name: str, array: HostArray) -> None:
+def check_numeric(name: str, array: Any) -> None:
     """Raise unless the data type is boolean, integer or real floating point."""
     if array.dtype.kind == "c":
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -68,8 +65,8 @@ def check_numeric(name: str, array: HostArray) -> None:
         raise DTypeError(f"{name} has dtype {array.dtype}; expected booleans, integers or real numbers")
 
 
-def first_bad(array: HostArray) -> tuple[str, str] | None:
-    """Return ("NaN" or "inf", "[17, 3]") for the first non-finite entry, or None."""
+def first_bad(array: HostArray, first: int = 0) -> tuple[str, str] | None:
+    """Return ("NaN" or "inf", "[17, 3]") for the first non-finite entry, or None; rows are counted from `first`."""
     with np.errstate(all="ignore"):
         if array.dtype.kind != "f" or np.isfinite(array.sum()):  # one NaN or infinity poisons the sum
             return None
@@ -78,30 +75,65 @@ def first_bad(array: HostArray) -> tuple[str, str] | None:
         if bad.any():
             index = tuple(int(i) for i in np.argwhere(bad)[0])
             index = (index[0] + start, *index[1:])
-            return ("NaN" if np.isnan(array[index]) else "inf"), str(list(index))
+            return ("NaN" if np.isnan(array[index]) else "inf"), str([index[0] + first, *index[1:]])
     return None  # the sum overflowed though every entry is finite
 
 
-def cast(name: str, array: HostArray, dtype: str, allow_nonfinite: bool, warn: bool) -> HostArray:
-    """Return `array` in the network's data type, C-contiguous, saying so if that rounds."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = np.ascontiguousarray(array, dtype=dtype)
-    bad = None if allow_nonfinite else first_bad(result)
+def check_finite(name: str, result: HostArray, given: HostArray, first: int = 0) -> None:
+    """Raise where `result`, which was made of `given`, is not finite; row `first` of the data is its first."""
+    bad = first_bad(result, first)
     if bad is not None:
-        kind, index = first_bad(array) or (None, "")
+        kind, index = first_bad(given, first) or (None, "")
         if kind is None:
-            largest = np.finfo(dtype).max
+            dtype = result.dtype.name
             raise DataError(
-                f"{name}{bad[1]} is larger than {largest:g}, the largest {dtype}; scale the data or use dtype='float64'"
+                f"{name}{bad[1]} is larger than {np.finfo(dtype).max:g}, the largest {dtype}; scale the data or use "
+                "dtype='float64'"
             )
         raise DataError(f"{name} contains {kind}: {name}{index} is not finite; remove or replace such values first")
-    if warn and array.dtype.kind == "f" and array.dtype.itemsize > np.dtype(dtype).itemsize:
+
+
+def cast(
+    name: str, array: HostArray, dtype: str, allow_nonfinite: bool, warn: bool, first: int = 0
+) -> HostArray:  # fmt: skip
+    """Return `array` in the network's data type, C-contiguous, saying so if that rounds; row `first` is its first."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = np.ascontiguousarray(array, dtype=dtype)
+    if not allow_nonfinite:
+        check_finite(name, result, array, first)
+    if warn:
+        warn_of_rounding(name, array.dtype, dtype)
+    return result
+
+
+def warn_of_rounding(name: str, given: np.dtype[Any], dtype: str) -> None:
+    """Warn if data of a type are rounded to the network's."""
+    if given.kind == "f" and given.itemsize > np.dtype(dtype).itemsize:
         warn_user(
-            f"{name} is {array.dtype} and is rounded once to the network's {dtype}; pass {dtype} data, or build the "
-            f"network with dtype='{array.dtype}'",
+            f"{name} is {given} and is rounded once to the network's {dtype}; pass {dtype} data, or build the network "
+            f"with dtype='{given}'",
             PrecisionWarning,
         )
-    return result
+
+
+def check_shape(name: str, given: Shape, shape: Shape, minimum: int = 1) -> None:
+    """Raise unless an array of shape `given` holds at least so many samples of this shape."""
+    if len(given) != len(shape) + 1:
+        raise ShapeError(
+            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {given}."
+            f" Reshape your data{_way(name, given, shape)}"
+        )
+    if given[0] < minimum:
+        raise DataError(f"{name} has {given[0]} sample(s) (shape={given}) while a minimum of {minimum} is required")
+    if 0 in given[1:]:
+        raise DataError(f"{name} has 0 feature(s) (shape={given}) while a minimum of 1 is required")
+    if tuple(given[1:]) != shape and len(shape) > 1:
+        raise ShapeError(f"{name} has samples of shape {tuple(given[1:])}, but the network takes {shape}")
+    if tuple(given[1:]) != shape:
+        raise ShapeError(
+            f"{name.upper()} has {given[1]} features, but Network is expecting {shape[0]} features as input"
+            f" ({name} has shape {given})"
+        )
 
 
 def check_inputs(
@@ -114,34 +146,17 @@ def check_inputs(
     minimum: int = 1,
     allow_nonfinite: bool = False,
     warn: bool = False,
+    first: int = 0,
 ) -> Array:
-    """Return `x`, samples of this shape, on the device in the network's data type, or raise."""
+    """Return `x`, samples of this shape, on the device in the network's data type, or raise; `first` counts rows."""
     x = taken(name, x, backend)
-    own = _stays(x, backend)
+    own = stays(x, backend)
     array = x if own else to_host(name, x, backend)
     if not own:
         check_numeric(name, array)
-    if array.ndim != len(shape) + 1:
-        raise ShapeError(
-            f"{name} must have shape (samples, {', '.join(map(str, shape))}), got {tuple(array.shape)}."
-            f" Reshape your data{_way(name, tuple(array.shape), shape)}"
-        )
-    if array.shape[0] < minimum:
-        raise DataError(
-            f"{name} has {array.shape[0]} sample(s) (shape={tuple(array.shape)}) while a minimum of {minimum} is "
-            "required"
-        )
-    if 0 in array.shape[1:]:
-        raise DataError(f"{name} has 0 feature(s) (shape={tuple(array.shape)}) while a minimum of 1 is required")
-    if tuple(array.shape[1:]) != shape and len(shape) > 1:
-        raise ShapeError(f"{name} has samples of shape {tuple(array.shape[1:])}, but the network takes {shape}")
-    if tuple(array.shape[1:]) != shape:
-        raise ShapeError(
-            f"{name.upper()} has {array.shape[1]} features, but Network is expecting {shape[0]} features as input"
-            f" ({name} has shape {tuple(array.shape)})"
-        )
+    check_shape(name, tuple(array.shape), shape, minimum)
     if not own:
-        return backend.borrow(cast(name, array, dtype, allow_nonfinite, warn))
+        return backend.borrow(cast(name, array, dtype, allow_nonfinite, warn, first))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -164,44 +179,56 @@ def _way(name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 
 def check_targets(
-    t: Any, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str, *, name: str = "t"
+    t: Any, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str, *, name: str = "t", first: int = 0
 ) -> Array:
-    """Return targets on the device in the form that `loss` takes, or raise.
+    """Return targets on the device in the form that `loss` takes, or raise; see `target_values`."""
+    t = taken(name, t, backend)
+    if stays(t, backend):
+        found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
+        if found is not None:
+            return found  # else they are looked at on the host, which says what is wrong
+    return backend.asarray(target_values(on_host(name, t, backend), samples, outputs, loss, dtype, name, first))
+
+
+def target_values(
+    array: HostArray, samples: int, outputs: int, loss: Loss, dtype: str, name: str = "t", first: int = 0
+) -> HostArray:
+    """Return targets in the form that `loss` takes, or raise; row `first` of the data is their first.
 
     Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
     output and its data type. A vector serves where there is one output.
     """
-    t = taken(name, t, backend)
-    if _stays(t, backend):
-        found = _targets_on_device(t, samples, outputs, loss, backend, dtype)
-        if found is not None:
-            return found  # else they are looked at on the host, which says what is wrong
-    array = on_host(name, t, backend)
-    if array.ndim == 0 or array.shape[0] != samples:
-        count = "no samples" if array.ndim == 0 else f"{array.shape[0]} samples"
-        raise ShapeError(f"x has {samples} samples, {name} has {count}; they must be equally many")
+    check_length(samples, array.shape, name)
     if loss.kind == "classification":
         if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1 and outputs > 1):
-            return backend.asarray(_check_classes(name, array.reshape(-1), outputs))
+            return _check_classes(name, array.reshape(-1), outputs, first)
         check_numeric(name, array)
         _check_rows(name, array, samples, outputs, "integer classes or rows of probabilities")
-        rows = cast(name, array, dtype, False, False)
+        rows = cast(name, array, dtype, False, False, first)
         wrong = np.flatnonzero((np.abs(rows.sum(axis=1) - 1) > 1e-3) | (rows < 0).any(axis=1))
         if wrong.size:
-            raise DataError(f"{name}[{wrong[0]}] = {rows[wrong[0]]} is not a row of probabilities that sum to 1")
-        return backend.asarray(rows)
+            row = wrong[0]
+            raise DataError(f"{name}[{row + first}] = {rows[row]} is not a row of probabilities that sum to 1")
+        return rows
     check_numeric(name, array)
     if array.ndim == 1 and outputs == 1:
         array = array[:, None]
     _check_rows(name, array, samples, outputs, "one column an output of the network")
-    values = cast(name, array, dtype, False, False)
+    values = cast(name, array, dtype, False, False, first)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
-        raise DataError(f"{name}[{row}] = {values[row]}; a binary target lies between 0 and 1")
+        raise DataError(f"{name}[{row + first}] = {values[row]}; a binary target lies between 0 and 1")
     if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
-        raise DataError(f"{name}[{row}] = {values[row]}; a Poisson target is a count, at least 0")
-    return backend.asarray(values)
+        raise DataError(f"{name}[{row + first}] = {values[row]}; a Poisson target is a count, at least 0")
+    return values
+
+
+def check_length(samples: int, given: Shape, name: str = "t") -> None:
+    """Raise unless an array of shape `given` has as many samples as x."""
+    if not given or given[0] != samples:
+        count = f"{given[0]} samples" if given else "no samples"
+        raise ShapeError(f"x has {samples} samples, {name} has {count}; they must be equally many")
 
 
 def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend: Backend, dtype: str) -> Array | None:
@@ -236,55 +263,15 @@ def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepte
         )
 
 
-def _check_classes(name: str, array: HostArray, outputs: int) -> HostArray:
+def _check_classes(name: str, array: HostArray, outputs: int, first: int) -> HostArray:
     expected = f"expected integers 0..{outputs - 1}"
     if array.dtype.kind not in "biuf":
         raise DataError(
-            f"{name}: label {array[0]!r} at index 0 (dtype {array.dtype}); {expected}. Encode other labels, "
+            f"{name}: label {array[0]!r} at index {first} (dtype {array.dtype}); {expected}. Encode other labels, "
             f"e.g. classes, {name} = np.unique({name}, return_inverse=True)"
         )
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~((array >= 0) & (array < outputs) & (array == np.floor(array))))
     if bad.size:
-        raise DataError(f"{name}: label {array[bad[0]]} at index {bad[0]}; {expected}")
+        raise DataError(f"{name}: label {array[bad[0]]} at index {bad[0] + first}; {expected}")
     return array.astype(np.int64)
-
-
-def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: str = "sample_weight") -> HostArray:
-    """Return the weights as float64 of shape (samples,) on the host, or raise."""
-    array = on_host(name, weight, backend)
-    check_numeric(name, array)
-    if array.shape != (samples,):
-        raise ShapeError(f"{name} has shape {array.shape}, expected ({samples},): one weight a sample")
-    result = array.astype(np.float64)
-    if not np.isfinite(result).all() or (result < 0).any() or not result.any():
-        raise DataError(
-            f"{name} must be finite, not negative and not all zero; smallest {result.min()}, sum {result.sum()}"
-        )
-    # Only ratios matter: numbers whose sum, or its inverse, is out of range are scaled; all others stay as they are.
-    with np.errstate(over="ignore"):
-        return result if 1e-200 < result.sum() < 1e200 else result / result.max()
-
-
-def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:
-    """Return each sample's weight by its class.
-
-    ``"balanced"`` gives class c the weight samples / (number of classes present * samples of class c); a mapping
-    gives the weights of the classes it names, and 1 to the others.
-    """
-    if t.ndim != 1:
-        raise ShapeError(f"class_weight needs integer classes, but t has shape {t.shape}; use sample_weight instead")
-    counts = np.bincount(t, minlength=classes)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ConfigError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
-        table = len(t) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    elif isinstance(class_weight, Mapping):
-        table = np.ones(classes)
-        for label, weight in class_weight.items():
-            if label not in range(classes):
-                raise DataError(f"class_weight names class {label!r}; expected 0..{classes - 1}")
-            table[int(label)] = check_number(f"class_weight[{label!r}]", weight, 0.0)
-    else:
-        raise ConfigError(f"class_weight must be 'balanced' or a mapping class -> weight, got {class_weight!r}")
-    return np.asarray(table[t], dtype=np.float64)

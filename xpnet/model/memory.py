@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from math import inf
+from typing import Any
 
 from xpnet.backends import Backend
-from xpnet.errors import OutOfMemoryError
+from xpnet.errors import ConfigError, OutOfMemoryError
+from xpnet.validation import check_number, check_size
 
 try:
     import resource
@@ -34,6 +37,38 @@ def readable(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.3g} PiB"
+
+
+def bytes_of(name: str, given: Any) -> int:
+    """Return a number of bytes that may be given as a text such as "2 GB" (10^9 each) or "512 MiB" (2^20 each)."""
+    found = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b\s*", given, re.IGNORECASE)
+        if isinstance(given, str)
+        else None
+    )
+    if found is None:
+        if isinstance(given, str):
+            raise ConfigError(f"{name} must be a number of bytes or a text such as '2 GB' or '512 MiB', got {given!r}")
+        return check_size(name, given)
+    number, prefix, binary = found.groups()
+    factor = (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " ")
+    return check_size(name, int(check_number(name, float(number), 0.0) * factor))
+
+
+def free_memory(backend: Backend) -> float:
+    """Return how many bytes are free where a backend's arrays lie, as far as the system tells."""
+    own = backend.free_bytes()
+    if own is not None:
+        return own
+    found = [memory()[0]]
+    with contextlib.suppress(OSError, ValueError, IndexError, AttributeError):  # Linux alone has these files
+        with open("/proc/meminfo") as lines:
+            found += [1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        with open("/proc/self/statm") as numbers:
+            used = int(numbers.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        if resource is not None and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+            found.append(max(0, limit - used))
+    return min(found)
 
 
 @contextlib.contextmanager

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.errors import ConfigError, DataError, DTypeError, NonFiniteError, ShapeError
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
-from xpnet.model.data import check_inputs, check_sample_weight, check_targets
+from xpnet.model.data import (
+    check_inputs,
+    check_length,
+    check_numeric,
+    check_shape,
+    check_targets,
+    on_host,
+    stays,
+    to_host,
+)
 from xpnet.model.memory import explained
+from xpnet.model.rows import Rows
+from xpnet.model.sources import in_memory, rows_of
+from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, HostArray
-from xpnet.validation import check_flag, check_size
+from xpnet.validation import check_flag, check_number, check_size
 
 
 def rows_at_once(net: Model, batch_size: int | None) -> int:
@@ -30,56 +42,120 @@ def rows_at_once(net: Model, batch_size: int | None) -> int:
     return max(512, (64 << 20) // (widest * np.dtype(net.dtype).itemsize))
 
 
-def _batches(net: Model, x: Array, size: int) -> Iterator[Array]:
+def _pieces(
+    net: Model, x: Any, size: int, scale: float | None, allow_nonfinite: bool = False, by_pieces: bool = False
+) -> Iterator[tuple[int, int, Array]]:  # fmt: skip
+    """Yield how many rows there are, the first row of a piece, and the piece, checked and on the device.
+
+    What is in memory is one piece, unless it is wanted `by_pieces`; what lies elsewhere is read piece by piece.
+    """
+    backend, shape, rows = net.backend, net.input_shape, rows_of(x)
+    if scale is not None:
+        check_number("scale", scale)
+    if rows is None and by_pieces and not stays(x, backend):
+        rows = Rows(to_host("x", x, backend))
+    if rows is None:
+        with explained(backend, "checking the data"):
+            whole = check_inputs(x, shape, backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
+        yield whole.shape[0], 0, whole
+        return
+    check_shape("x", rows.shape, shape, 0)
+    for start, stop in rows.slices(multiple=size):
+        piece = _read("x", rows, start, stop)
+        x = check_inputs(piece, shape, backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite, first=start)
+        yield len(rows), start, x
+
+
+def _read(name: str, rows: Rows, start: int, stop: int) -> HostArray:
+    """Return rows on the host; if that fails, what cannot be read is said."""
+    try:
+        return rows.read(start, stop)
+    except MemoryError:
+        raise
+    except Exception as error:
+        what = f"{name}: rows {start} to {stop - 1} cannot be read"
+        raise DataError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _batches(net: Model, x: Array, size: int, scale: float | None) -> Iterator[Array]:
     """Yield the network's output for a slice of rows at a time."""
     for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
-        yield net.output(x[start : min(start + size, x.shape[0]), ...])
+        rows = x[start : min(start + size, x.shape[0]), ...]
+        yield net.output(rows if scale is None else rows * scale)
 
 
-def outputs(net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool) -> HostArray:
-    """Return the network's outputs, or with `proba` what its loss makes of them, on the host."""
+def outputs(
+    net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool, out: Any, scale: float | None,
+    answer: Callable[[HostArray], HostArray],
+) -> HostArray:  # fmt: skip
+    """Return on the host, or write to `out`, the answers made of the network's outputs.
+
+    With `proba` they are made of what its loss makes of the outputs.
+    """
     check_flag("allow_nonfinite", allow_nonfinite)
-    with explained(net.backend, "checking the data"):
-        x = check_inputs(x, net.input_shape, net.backend, net.dtype, minimum=0, allow_nonfinite=allow_nonfinite)
     xp, size = net.backend.xp, rows_at_once(net, batch_size)
-    with net.backend.active(), explained(net.backend, "prediction", size):
-        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size)]
-        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
-    if not allow_nonfinite and not np.isfinite(result).all():
-        row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
-        raise NonFiniteError(
-            f"the network's output for row {row} is not finite though the input is; its parameters are not finite, or "
-            "the input is far outside the range of the training data. Check net.parameters and scale the input."
-        )
-    return result
+    answers: list[HostArray] = []
+    for rows, first, piece in _pieces(net, x, size, scale, allow_nonfinite, out is not None):
+        with net.backend.active(), explained(net.backend, "prediction", size):
+            parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, piece, size, scale)]
+            result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+        if not allow_nonfinite and not np.isfinite(result).all():
+            row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0]) + first
+            raise NonFiniteError(
+                f"the network's output for row {row} is not finite though the input is; its parameters are not finite, "
+                "or the input is far outside the range of the training data. Check net.parameters and scale the input."
+            )
+        answers.append(answer(result))
+        if out is not None:
+            if first == 0:
+                _check_out(out, rows, answers[0])
+            out[first : first + len(result)] = answers.pop()
+    return out if out is not None else answers[0] if len(answers) == 1 else np.concatenate(answers)
 
 
-def predict(net: Model, x: Any, *, batch_size: int | None, allow_nonfinite: bool) -> HostArray:
+def _check_out(out: Any, rows: int, answer: HostArray) -> None:
+    """Raise unless answers for so many rows fit into `out`."""
+    wanted = (rows, *answer.shape[1:])
+    if tuple(getattr(out, "shape", ())) != wanted:
+        raise ShapeError(f"out must have shape {wanted}, got {tuple(getattr(out, 'shape', ()))}")
+    if not np.can_cast(answer.dtype, out.dtype, "same_kind"):
+        raise DTypeError(f"out must take {answer.dtype}, got dtype {out.dtype}")
+
+
+def predict(
+    net: Model, x: Any, *, batch_size: int | None, allow_nonfinite: bool, out: Any = None, scale: float | None = None
+) -> HostArray:  # fmt: skip
     """See `Network.predict`."""
-    if net.loss.kind == "regression":
-        return outputs(net, x, batch_size, allow_nonfinite, proba=True)
-    y = outputs(net, x, batch_size, allow_nonfinite, proba=False)
-    bad = ~np.isfinite(y).all(axis=1)
-    if net.loss.kind == "classification":
-        labels = np.argmax(y, axis=1) if len(y) else np.zeros(0, dtype=np.int64)
-        labels[bad] = -1  # a label is never taken from NaN
-        return labels
-    decisions = (y > 0).astype(np.int64)
-    decisions[bad] = -1
-    return decisions[:, 0] if decisions.shape[1] == 1 else decisions
+
+    def answer(y: HostArray) -> HostArray:
+        if net.loss.kind == "regression":
+            return y
+        bad = ~np.isfinite(y).all(axis=1)
+        if net.loss.kind == "classification":
+            labels = np.argmax(y, axis=1) if len(y) else np.zeros(0, dtype=np.int64)
+            labels[bad] = -1  # a label is never taken from NaN
+            return labels
+        decisions = (y > 0).astype(np.int64)
+        decisions[bad] = -1
+        return decisions[:, 0] if decisions.shape[1] == 1 else decisions
+
+    return outputs(net, x, batch_size, allow_nonfinite, net.loss.kind == "regression", out, scale, answer)
 
 
-def predict_proba(net: Model, x: Any, *, batch_size: int | None, allow_nonfinite: bool) -> HostArray:
+def predict_proba(
+    net: Model, x: Any, *, batch_size: int | None, allow_nonfinite: bool, out: Any = None, scale: float | None = None
+) -> HostArray:  # fmt: skip
     """See `Network.predict_proba`."""
     if net.loss.kind == "regression":
         raise ConfigError(
             f"predict_proba needs a classification loss, but the network has {type(net.loss).__name__}; use predict, "
             "or build the network with loss='cross_entropy'"
         )
-    p = outputs(net, x, batch_size, allow_nonfinite, proba=True)
-    if net.loss.kind == "binary" and p.shape[1] == 1:
-        return np.concatenate([1 - p, p], axis=1)
-    return p
+
+    def answer(p: HostArray) -> HostArray:
+        return np.concatenate([1 - p, p], axis=1) if net.loss.kind == "binary" and p.shape[1] == 1 else p
+
+    return outputs(net, x, batch_size, allow_nonfinite, True, out, scale, answer)
 
 
 def correct(net: Model, y: Array, t: Array) -> Array:
@@ -91,24 +167,31 @@ def correct(net: Model, y: Array, t: Array) -> Array:
     return xp.astype(xp.argmax(y, axis=1) == label, y.dtype)
 
 
-def score(net: Model, x: Array, t: Array, weight: HostArray, batch_size: int | None) -> dict[str, float]:
-    """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end."""
+def score(
+    net: Model, x: Any, t: Any, weight: HostArray, batch_size: int | None, scale: float | None = None
+) -> dict[str, float]:  # fmt: skip
+    """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end.
+
+    Inputs that lie elsewhere come as `Rows`, with their targets as such, and are read and checked on the way.
+    """
     xp, backend = net.backend.xp, net.backend
     weight = weight * (len(weight) / weight.sum())  # ones, unless weighted: then counts of hits are exact
     totals: list[Array] = []
     size = rows_at_once(net, batch_size)
     with backend.active(), explained(backend, "evaluation", size):
-        start, weights = 0, backend.asarray(weight.astype(net.dtype))
-        for y in _batches(net, x, size):
-            stop = start + y.shape[0]
-            w = weights[start:stop]
-            target = t[start:stop] if t.ndim == 1 else t[start:stop, ...]
-            loss, _ = net.loss(xp, y, target, w)
-            parts = [loss]
-            if net.loss.kind != "regression":
-                parts.append(xp.sum(w * correct(net, y, target)))
-            totals.append(xp.stack(parts))
-            start = stop
+        weights = backend.asarray(weight.astype(net.dtype))
+        for first, piece, targets in _with_targets(net, x, t, size, scale):
+            start = 0
+            for y in _batches(net, piece, size, scale):
+                stop = start + y.shape[0]
+                w = weights[first + start : first + stop]
+                target = targets[start:stop] if targets.ndim == 1 else targets[start:stop, ...]
+                loss, _ = net.loss(xp, y, target, w)
+                parts = [loss]
+                if net.loss.kind != "regression":
+                    parts.append(xp.sum(w * correct(net, y, target)))
+                totals.append(xp.stack(parts))
+                start = stop
         sums = backend.to_numpy(xp.stack(totals)).astype(np.float64).sum(axis=0) / len(weight)
     result = {"loss": float(sums[0])}
     if len(sums) > 1:
@@ -116,12 +199,42 @@ def score(net: Model, x: Array, t: Array, weight: HostArray, batch_size: int | N
     return result
 
 
-def evaluate(net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None) -> dict[str, float]:
+def _with_targets(net: Model, x: Any, t: Any, size: int, scale: float | None) -> Iterator[tuple[int, Array, Array]]:
+    """Yield the first row of a piece, the piece and its targets; what is on the device is one piece."""
+    if not isinstance(x, Rows):
+        yield 0, x, t
+        return
+    for _, first, piece in _pieces(net, x, size, scale):
+        count = int(piece.shape[0])
+        targets = _read("t", t, first, first + count)
+        outputs, backend = net.output_shape[0], net.backend
+        yield first, piece, check_targets(targets, count, outputs, net.loss, backend, net.dtype, first=first)
+
+
+def checked(net: Model, x: Any, t: Any, by_pieces: bool = False, suffix: str = "") -> tuple[Any, Any]:
+    """Return checked inputs and targets as `score` takes them: on the device, or as rows to be read."""
+    backend, names = net.backend, (f"x{suffix}", f"t{suffix}")
+    rows, targets = rows_of(x), rows_of(t)
+    if rows is None and (targets is not None or by_pieces) and not stays(x, backend):
+        rows = Rows(to_host(names[0], x, backend))
+    if rows is None:
+        x = check_inputs(x, net.input_shape, backend, net.dtype, name=names[0])
+        t = in_memory(t)
+        return x, check_targets(t, x.shape[0], net.output_shape[0], net.loss, backend, net.dtype, name=names[1])
+    check_numeric(names[0], rows)
+    check_shape(names[0], rows.shape, net.input_shape)
+    targets = Rows(on_host(names[1], t, backend)) if targets is None else targets
+    check_length(len(rows), targets.shape, names[1])
+    return rows, targets
+
+
+def evaluate(
+    net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None, scale: float | None = None
+) -> dict[str, float]:  # fmt: skip
     """See `Network.evaluate`."""
     with explained(net.backend, "evaluation"):
-        x = check_inputs(x, net.input_shape, net.backend, net.dtype)
-        t = check_targets(t, x.shape[0], net.output_shape[0], net.loss, net.backend, net.dtype)
+        x, t = checked(net, x, t)
         weight = np.ones(x.shape[0])
         if sample_weight is not None:
-            weight = check_sample_weight(sample_weight, x.shape[0], net.backend)
-        return score(net, x, t, weight, batch_size)
+            weight = check_sample_weight(in_memory(sample_weight), x.shape[0], net.backend)
+        return score(net, x, t, weight, batch_size, scale)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.typing import Array, HostArray
+from xpnet.typing import Array, HostArray, Shape
 
 TINY = 1e-30
 """Weights that are all zero are divided by it, and give a gradient of zero."""
@@ -36,9 +36,46 @@ class Batch(NamedTuple):
     share: Any
 
 
+class Treatment(NamedTuple):
+    """What a step does with the inputs that it takes: x = rounded(x * scale).
+
+    Attributes
+    ----------
+    scale : float or None
+        None leaves them as they are.
+    rounded : callable ``(xp, x) -> x`` or None
+        The change to the precision of the passes, if they are not stored in it.
+    """
+
+    scale: float | None = None
+    rounded: Callable[[Any, Array], Array] | None = None
+
+    def __call__(self, xp: Any, x: Array, dtype: Any) -> Array:
+        if self.scale is not None:
+            x = xp.astype(x, dtype) * self.scale
+        return x if self.rounded is None else self.rounded(xp, x)
+
+
+AS_IT_IS = Treatment()
+
+
 def epoch_order(seed: int, epoch: int, samples: int) -> HostArray:
     """Return the order of the samples in epoch number `epoch`: a function of these three numbers alone."""
     return np.random.default_rng([seed, 0x0E0C, epoch]).permutation(samples)
+
+
+def few_rows(samples: int) -> list[tuple[int, int]]:
+    """Return 8 slices of 8 rows by which the data of a training are recognised, where rows are not read singly."""
+    starts = np.linspace(0, max(samples - 8, 0), 8).astype(int).tolist()
+    return [(start, min(start + 8, samples)) for start in starts]
+
+
+def digest_of(pieces: Mapping[str, tuple[Shape, HostArray]]) -> str:
+    """Return a SHA-256 of named arrays' shapes, and of the pieces of them that are given."""
+    digest = hashlib.sha256()
+    for name, (shape, piece) in pieces.items():
+        digest.update(f"{name} {shape} {piece.dtype.name}\n".encode() + np.ascontiguousarray(piece).tobytes())
+    return digest.hexdigest()
 
 
 class Feed:
@@ -57,22 +94,34 @@ class Feed:
         The order in which an epoch takes the samples; as they come, if left out.
     by_weight : bool
         Whether a batch counts for the epoch's mean loss by the sum of its weights, or by its size.
+    treatment : Treatment
+        What a step does with its inputs first.
+    window : int, optional
+        The number of rows that the order shuffles together; None if that is all of them.
     """
 
     def __init__(
         self, x: Any, t: Array, weight: HostArray | None, batch_size: int,
-        order: Callable[[int], HostArray] | None = None, by_weight: bool = True,
+        order: Callable[[int], HostArray] | None = None, by_weight: bool = True, treatment: Treatment = AS_IT_IS,
+        window: int | None = None,
     ) -> None:  # fmt: skip
         self.x, self.t, self.weight, self._order = x, t, weight, order
-        self.samples = int(x.shape[0])
-        self.batch_size = min(batch_size, self.samples)
         self.counts_weights = by_weight and weight is not None
-        self.full, self.rest = divmod(self.samples, self.batch_size)
+        self._divide(int(x.shape[0]), batch_size, order is not None, treatment, window)
+
+    def _divide(
+        self, samples: int, batch_size: int, shuffle: bool, treatment: Treatment, window: int | None
+    ) -> None:  # fmt: skip
+        """Keep how an epoch is made of batches."""
+        self.samples, self.batch_size = samples, min(batch_size, samples)
+        self.shuffle, self.treatment, self.window = shuffle, treatment, window
+        self.full, self.rest = divmod(samples, self.batch_size)
         self.steps_per_epoch = self.full + bool(self.rest)
 
     def settings(self) -> dict[str, Any]:
         """Return what must be equal where a training goes on from a file."""
-        return {"batch_size": self.batch_size, "samples": self.samples, "shuffle": self._order is not None}
+        own = {"batch_size": self.batch_size, "samples": self.samples, "shuffle": self.shuffle}
+        return own | {"window": self.window, "scale": self.treatment.scale}
 
     def order(self, epoch: int) -> HostArray:
         """Return the order in which an epoch takes the samples."""
@@ -105,16 +154,22 @@ class Feed:
         """Return how many steps from `position` on need nothing of the host in between."""
         return self.steps_per_epoch - position
 
+    def together(self, position: int) -> int:
+        """Return how many steps from `position` on can be repeated from the samples that are at hand then."""
+        return self.steps_per_epoch - position
+
     def bring(self, a: Mapping[str, Array], backend: Backend, position: int) -> None:
         """Write what the steps from `position` on need."""
 
     def batch(self, xp: Any, a: Mapping[str, Array], size: int) -> Batch:
         """Return the step's samples: array operations alone, so that they become a part of the step."""
-        cursor = a["cursor"]
-        rows = xp.take(a["order"], cursor + xp.arange(size, dtype=cursor.dtype, device=cursor.device), axis=0)
-        x, t = self.take(xp, a, rows, size), xp.take(a["t"], rows, axis=0)
+        cursor, theta = a["cursor"], a["theta"]
+        places = cursor + xp.arange(size, dtype=cursor.dtype, device=cursor.device)
+        if "begin" in a:  # where the samples at hand begin, as a negative number: a sum is recorded as a selection
+            places = places + a["begin"]
+        rows = xp.take(a["order"], places, axis=0)
+        x, t = self.treatment(xp, self.take(xp, a, rows, size), theta.dtype), xp.take(a["t"], rows, axis=0)
         if "weight" not in a:
-            theta = a["theta"]
             weight = xp.full((size,), 1.0 / size, dtype=theta.dtype, device=theta.device)
             return Batch(x, t, weight, float(size), float(size))
         weight = xp.take(a["weight"], rows, axis=0)
@@ -125,16 +180,22 @@ class Feed:
         """Return the step's inputs."""
         return xp.take(a["x"], rows, axis=0)
 
+    def some(self, a: Mapping[str, Array], backend: Backend, rows: HostArray) -> dict[str, Array]:
+        """Return the arrays of a few samples, for whoever looks at a step."""
+        index = backend.asarray(rows)
+        return {name: backend.xp.take(a[name], index, axis=0) for name in ("x", "t", "weight") if name in a}
+
     def fingerprint(self, a: Mapping[str, Array], backend: Backend) -> str:
         """Return a SHA-256 of 64 rows of the data: other data, or another order, is noticed, at little cost."""
-        digest = hashlib.sha256()
+        rows = np.linspace(0, self.samples - 1, min(64, self.samples)).astype(np.int64)
+        if self.window is not None:
+            rows = np.concatenate([np.arange(start, stop) for start, stop in few_rows(self.samples)])
         with backend.active():
-            rows = backend.asarray(np.linspace(0, self.samples - 1, min(64, self.samples)).astype(np.int64))
-            for name in ("x", "t", "weight"):
-                if name in a:
-                    piece = np.ascontiguousarray(backend.to_numpy(backend.xp.take(a[name], rows, axis=0)))
-                    digest.update(f"{name} {tuple(a[name].shape)} {piece.dtype.name}\n".encode() + piece.tobytes())
-        return digest.hexdigest()
+            few = self.some(a, backend, rows)
+            return digest_of({name: (tuple(a[name].shape), backend.to_numpy(piece)) for name, piece in few.items()})
+
+    def close(self) -> None:
+        """End what the feed has begun beside the training."""
 
 
 class SparseRows(Feed):

@@ -16,21 +16,25 @@ from xpnet.model.predict import score
 from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback, as_callbacks
 from xpnet.training.checkpoint import Checkpoint
+from xpnet.training.feed import Feed
 from xpnet.training.history import History
+from xpnet.training.intake import Plan, take_in
 from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
-from xpnet.training.samples import Validation, check_optimizer, check_samples, fitting_batch, resident, set_aside
+from xpnet.training.samples import Validation, check_optimizer
+from xpnet.training.state import stored_window
 from xpnet.training.trainer import Trainer
 from xpnet.validation import check_flag, check_size
 
 
 def fit(
-    net: Model, x: Any, t: Any, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
+    net: Model, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
     validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
     class_weight: Mapping[int, float] | str | None = None, callbacks: Any = (), shuffle: bool = True,
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
     checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
+    memory: int | str | None = None, window: int | None = None, scale: float | None = None,
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
@@ -46,19 +50,21 @@ def fit(
     told = np.geterr()  # callbacks hear NumPy's warnings as they would anywhere else
     with net.backend.active(), net._lock:  # the lock is released whatever happens: no interrupt comes in between
         with explained(net.backend, "checking the data"):
-            checked = check_samples(net, x, t, sample_weight, class_weight)
-            samples, validation = set_aside(net, checked, validation_data, validation_split)
-            del checked
-        batch_size = fitting_batch(batch_size, int(samples.x.shape[0]))
+            if window is None and resume:
+                window = stored_window(checkpoint, check_size("batch_size", batch_size))
+            plan = Plan(batch_size, epochs, shuffle, memory, window, scale)
+            data = take_in(net, objective, x, t, sample_weight, class_weight, validation_data, validation_split, plan)
+            batch_size, validation = data.batch_size, data.validation
         if checkpoint is not None:
             # Last, so that it sees what the other callbacks did.
             items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
         run: Run | None = None
+        feed: Feed | None = None
         history = History()
         try:
             with explained(net.backend, "training", batch_size):
-                feed = resident(net, objective, samples, batch_size, shuffle)
-                del samples, x  # in half precision the device has room for one copy, perhaps not for two
+                feed = data.feed()
+                del data, x  # in half precision the device has room for one copy, perhaps not for two
                 trainer = Trainer.of(net, optimizer, feed, objective, averaging)
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
@@ -78,6 +84,9 @@ def fit(
                 run.trainer.repair()
                 tell("on_exception", run, error)
             raise
+        finally:
+            if feed is not None:
+                feed.close()
 
 
 def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
@@ -99,7 +108,7 @@ def _one_epoch(
     values = {"loss": trainer.mean_loss()}
     if validation is not None:
         with run.averaged():
-            measured = score(run.net, validation.x, validation.t, validation.weight, None)
+            measured = score(run.net, validation.x, validation.t, validation.weight, None, validation.scale)
         values |= {f"validation_{name}": value for name, value in measured.items()}
     rate = float(trainer.rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}

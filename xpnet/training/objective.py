@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import inf, nan
 from typing import Any
 
 from xpnet.layers import Context
@@ -23,11 +23,14 @@ class Objective:
     ----------
     precision : str or None
         The name of the half precision in which passes are computed.
+    largest : float
+        The largest number that it has, if it is a half precision.
     skips : bool
         Whether a step whose gradient is not finite is skipped.
     """
 
     precision: str | None = None
+    largest = inf
     skips = False
 
     def __init__(self, net: Model) -> None:
@@ -39,6 +42,10 @@ class Objective:
 
     def inputs(self, x: Array) -> Array:
         """Return checked inputs in the precision of the passes."""
+        return x
+
+    def rounded(self, xp: Any, x: Array) -> Array:
+        """Return a step's inputs in the precision of the passes."""
         return x
 
     def differentiate(

@@ -120,7 +120,8 @@ class MixedPrecision(Objective):
 
     def __init__(self, net: Model, format: Format) -> None:
         super().__init__(net)
-        self.format, self.precision, self.dtype = format, format.name, _dtype(net.backend, format.name)
+        self.format, self.precision, self.largest = format, format.name, format.largest
+        self.dtype = _dtype(net.backend, format.name)
 
     def arrays(self) -> dict[str, Array]:
         """Return the scale, the number of good steps in a row, and the number of steps that were skipped."""
@@ -143,6 +144,9 @@ class MixedPrecision(Objective):
             f"x{place} = {float(x[tuple(place)]):g} is beyond {self.format.largest:g}, the largest {self.precision}; "
             "scale the data, for instance to mean 0 and standard deviation 1, or train with precision=None"
         )
+
+    def rounded(self, xp: Any, x: Array) -> Array:
+        return xp.astype(x, self.dtype)
 
     def differentiate(
         self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]

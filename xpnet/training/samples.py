@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,20 +10,26 @@ import numpy as np
 
 from xpnet.errors import ConfigError, DataError, warn_user
 from xpnet.model.core import Model
-from xpnet.model.data import check_inputs, check_sample_weight, check_targets, class_weights
+from xpnet.model.data import check_inputs, check_targets
+from xpnet.model.predict import checked
+from xpnet.model.rows import Rows
+from xpnet.model.sources import in_memory
+from xpnet.model.weights import check_sample_weight, class_weights
 from xpnet.optimizers import OPTIMIZERS, Optimizer
-from xpnet.training.feed import Feed, epoch_order
+from xpnet.training.feed import AS_IT_IS, Feed, Treatment, epoch_order
 from xpnet.training.objective import Objective
+from xpnet.training.windows import Windows
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size, named
 
 
 class Validation(NamedTuple):
-    """Checked validation data on the device."""
+    """Checked validation data on the device, or rows to be read; inputs count by `scale`."""
 
-    x: Array
-    t: Array
+    x: Any
+    t: Any
     weight: HostArray
+    scale: float | None = None
 
 
 class Samples(NamedTuple):
@@ -40,26 +46,35 @@ def check_optimizer(optimizer: Any) -> Optimizer:
 
 
 def check_samples(
-    net: Model, x: Any, t: Any, sample_weight: Any, class_weight: Mapping[int, float] | str | None
-) -> Samples:
-    """Check the training data, and move it to the device.
+    net: Model, x: Any, t: Any, sample_weight: Any, class_weight: Mapping[int, float] | str | None,
+    dtype: str | None = None,
+) -> Samples:  # fmt: skip
+    """Check the training data, and move it to the device; inputs in the network's data type, or in another one.
 
     Each sample's weight is the product of both kinds, scaled to a mean of 1.
     """
-    x = check_inputs(x, net.input_shape, net.backend, net.dtype, warn=True)
+    x = check_inputs(in_memory(x), net.input_shape, net.backend, net.dtype if dtype is None else dtype, warn=True)
     samples = int(x.shape[0])
-    t = check_targets(t, samples, net.output_shape[0], net.loss, net.backend, net.dtype)
+    t = check_targets(in_memory(t), samples, net.output_shape[0], net.loss, net.backend, net.dtype)
+    return Samples(x, t, check_weights(net, samples, sample_weight, class_weight, lambda: net.backend.to_numpy(t)))
+
+
+def check_weights(
+    net: Model, samples: int, sample_weight: Any, class_weight: Mapping[int, float] | str | None,
+    labels: Callable[[], HostArray],
+) -> HostArray | None:  # fmt: skip
+    """Return each sample's weight, the product of both kinds with a mean of 1, or None if there are no weights."""
     weight = None
     if sample_weight is not None:
-        weight = check_sample_weight(sample_weight, samples, net.backend)
+        weight = check_sample_weight(in_memory(sample_weight), samples, net.backend)
     if class_weight is not None:
         if net.loss.kind != "classification":
             raise ConfigError(f"class_weight needs a classification loss, the network has {type(net.loss).__name__}")
-        by_class = class_weights(class_weight, net.backend.to_numpy(t), net.output_shape[0])
+        by_class = class_weights(class_weight, labels(), net.output_shape[0])
         weight = by_class if weight is None else weight * by_class
         if not weight.sum() > 0:
             raise DataError("class_weight and sample_weight together give every sample the weight zero")
-    return Samples(x, t, _of_mean_one(weight))
+    return _of_mean_one(weight)
 
 
 def _of_mean_one(weight: HostArray | None) -> HostArray | None:
@@ -67,15 +82,25 @@ def _of_mean_one(weight: HostArray | None) -> HostArray | None:
     return None if weight is None else weight * (len(weight) / weight.sum())
 
 
-def resident(net: Model, objective: Objective, samples: Samples, batch_size: int, shuffle: bool) -> Feed:
+def resident(
+    net: Model, objective: Objective, samples: Samples, batch_size: int, shuffle: bool, window: int | None = None,
+    scale: float | None = None,
+) -> Feed:  # fmt: skip
     """Return the feed of samples that lie on the device, in an order by the network's seed, or as they come."""
     count = int(samples.x.shape[0])
-    order = partial(epoch_order, net.seed, samples=count) if check_flag("shuffle", shuffle) else None
-    return Feed(objective.inputs(samples.x), samples.t, samples.weight, check_size("batch_size", batch_size), order)
+    order: Callable[[int], HostArray] | None = None
+    if check_flag("shuffle", shuffle) and window is None:
+        order = partial(epoch_order, net.seed, samples=count)
+    elif shuffle and window is not None:
+        order = Windows(count, window, net.seed).order
+    x = samples.x if scale is not None else objective.inputs(samples.x)
+    treatment = AS_IT_IS if scale is None else Treatment(scale, objective.rounded)
+    size = check_size("batch_size", batch_size)
+    return Feed(x, samples.t, samples.weight, size, order, treatment=treatment, window=window)
 
 
 def set_aside(
-    net: Model, samples: Samples, validation_data: Any, validation_split: float
+    net: Model, samples: Samples, validation_data: Any, validation_split: float, scale: float | None = None
 ) -> tuple[Samples, Validation | None]:
     """Return what to train on and what to validate on."""
     check_number("validation_split", validation_split, 0.0, 1.0, high_open=True)
@@ -83,9 +108,9 @@ def set_aside(
     if validation_data is not None:
         if validation_split:
             raise ConfigError("give either validation_data or validation_split, not both")
-        validation = _validation(net, validation_data, samples.t)
+        validation = other_samples(net, validation_data, samples.t, scale)
     elif validation_split:
-        samples, validation = _split(net, samples, validation_split)
+        samples, validation = _split(net, samples, validation_split, scale)
     return samples._replace(weight=_of_mean_one(samples.weight)), validation
 
 
@@ -97,25 +122,26 @@ def fitting_batch(batch_size: int, samples: int) -> int:
     return samples
 
 
-def _validation(net: Model, data: Any, t: Array) -> Validation:
+def other_samples(net: Model, data: Any, t: Array | None, scale: float | None, by_pieces: bool = False) -> Validation:
+    """Check data to validate on; targets `t` that are trained on must have all of their classes."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise ConfigError(
             f"validation_data must be a pair (x, t) or a triple (x, t, sample_weight), got {type(data).__name__}"
         )
-    xv = check_inputs(data[0], net.input_shape, net.backend, net.dtype, name="x_validation")
+    xv, tv = checked(net, data[0], data[1], by_pieces, "_validation")
     count = int(xv.shape[0])
-    tv = check_targets(data[1], count, net.output_shape[0], net.loss, net.backend, net.dtype, name="t_validation")
-    if net.loss.kind == "classification" and tv.ndim == 1 and t.ndim == 1:
+    labels = net.loss.kind == "classification" and len(tv.shape) == 1
+    if t is not None and t.ndim == 1 and labels and not isinstance(tv, Rows):
         unseen = np.setdiff1d(net.backend.to_numpy(tv), net.backend.to_numpy(t))
         if unseen.size:
             raise DataError(
                 f"validation_data has the classes {unseen.tolist()}, of which the training data has no sample"
             )
-    weight = np.ones(count) if len(data) == 2 else check_sample_weight(data[2], count, net.backend)
-    return Validation(xv, tv, weight)
+    weight = np.ones(count) if len(data) == 2 else check_sample_weight(in_memory(data[2]), count, net.backend)
+    return Validation(xv, tv, weight, scale)
 
 
-def _split(net: Model, given: Samples, part: float) -> tuple[Samples, Validation]:
+def _split(net: Model, given: Samples, part: float, scale: float | None) -> tuple[Samples, Validation]:
     """Set aside a random part of the samples, chosen by the network's seed."""
     x, t, weight = given
     samples = int(x.shape[0])
@@ -132,5 +158,5 @@ def _split(net: Model, given: Samples, part: float) -> tuple[Samples, Validation
 
     if weight is not None and not (weight[kept].sum() > 0 and weight[held].sum() > 0):
         raise DataError("validation_split leaves only samples of weight zero on one side; pass validation_data instead")
-    validation = Validation(rows(x, held), rows(t, held), np.ones(count) if weight is None else weight[held])
+    validation = Validation(rows(x, held), rows(t, held), np.ones(count) if weight is None else weight[held], scale)
     return Samples(rows(x, kept), rows(t, kept), None if weight is None else weight[kept]), validation

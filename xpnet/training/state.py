@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,15 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
     }
 
 
+def stored_window(path: Any, batch_size: Any) -> int | None:
+    """Return the window of the training that a file holds, so that it goes on with it; None if it has none of use."""
+    if not os.path.exists(path):
+        return None
+    training = read_tensors(os.fspath(path))[1].get("training")
+    window = training.get("window") if isinstance(training, dict) else None
+    return window if type(window) is int and window >= 2 * batch_size else None
+
+
 def training_content(run: Run, settings: Any, callbacks: Sequence[Callback]) -> tuple[Tensors, dict[str, Any]]:
     """Return everything that a training depends on: tensors on the host, and the description."""
     trainer, net = run.trainer, run.net
@@ -72,7 +82,8 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
     tensors, description = read_tensors(path)
     parts = members(description, where, ("network", "training"))
     if isinstance(parts["training"], dict):
-        parts["training"].setdefault("precision", None)  # files written before there was a choice
+        for name in ("precision", "window", "scale"):  # files written before there was a choice
+            parts["training"].setdefault(name, None)
     training = members(parts["training"], f"{where}, training", (*settings, *COUNTS, "stopped"))
     there = {"network": parts["network"]} | {name: training[name] for name in settings}
     found = differences(there, {"network": network_content(net)[1]} | settings)

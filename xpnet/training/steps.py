@@ -211,9 +211,9 @@ class Steps:
         feed, stop, self._sums = self.feed, self.position + steps, None
         while self.position < stop:
             epoch, start, before = self._counts
+            feed.bring(self.arrays, self.net.backend, start)  # first: to compile may take a step on trial
             program = self._program(feed.size(start))
             end = min(stop, feed.full if start < feed.full else stop)  # the last batch may be smaller
             several = min(program.unroll, end - start, feed.ahead(start))
-            feed.bring(self.arrays, self.net.backend, start)
             program(several)
             self._counts = (epoch, start + several, before + several)

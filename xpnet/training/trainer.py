@@ -98,7 +98,7 @@ class Trainer(Steps):
         several = CHUNK if program is None else 4 * program.unroll
         if self.net.backend.asynchronous and self._pace:
             several = int(1.0 / self._pace)
-        return min(self.steps_per_epoch - self.position, max(CHUNK, several))
+        return min(self.feed.together(self.position), max(CHUNK, several))
 
     def advance(self, steps: int) -> float:
         """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.

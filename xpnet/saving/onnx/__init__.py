@@ -1,0 +1,1 @@
+"""Networks and trainings as ONNX graphs, which other programs run: onnxruntime, browsers, phones."""
