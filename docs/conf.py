@@ -21,6 +21,7 @@ warnings.filterwarnings("error")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(sphinx|docutils|numpydoc|myst_parser)")
 warnings.filterwarnings("ignore", category=PendingDeprecationWarning)
 
+REPOSITORY = "https://github.com/xpnet-developers/xpnet"
 project, author = "xpnet", "The xpnet developers"
 copyright = "The xpnet developers"
 version = release = xpnet.__version__
@@ -50,6 +51,7 @@ nitpicky = True
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+myst_html_meta = {"description": "Neural networks with a backward pass written out by hand, once, for NumPy and CuPy"}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"xpnet {release}"
@@ -58,7 +60,15 @@ html_css_files = ["xpnet.css"]
 html_math_renderer = "mathml"
 html_sidebars = {"index": [], "start": []}
 html_show_sourcelink = False
+html_favicon = "static/logo.svg"
 html_theme_options = {
+    "logo": {
+        "text": html_title,
+        "alt_text": "xpnet, to the front page",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
+    "icon_links": [{"name": "The repository", "url": REPOSITORY, "icon": "fa-brands fa-github"}],
     "show_prev_next": True,
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
