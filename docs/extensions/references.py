@@ -3,6 +3,7 @@
 A name with a dot or a capital that leads nowhere stays a warning, and so an error of the build.
 """
 
+import pkgutil
 from typing import Any
 
 from docutils import nodes
@@ -26,7 +27,16 @@ def find(app: Sphinx, env: Any, node: pending_xref, content: nodes.TextElement) 
         return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, found)
     if target.isidentifier() and (target.islower() or len(target) <= 2):
         return content
-    return None
+    return content if "." in target and not target.startswith("xpnet.") and exists(target) else None
+
+
+def exists(name: str) -> bool:
+    """Say whether a name is one of another package, such as ``numpy.memmap``."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError):
+        return False
+    return True
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
