@@ -32,14 +32,16 @@ def workload(width: int, batch: int) -> Workload:
     return Workload(name, sizes, "relu", "identity", batch, "sgd", 0.001, "cross_entropy", batches)
 
 
-def measure(widths: list[int], batches: list[int], threads: int, rounds: int, seconds: float, tf32: bool) -> Any:
-    """Samples per second of training for every width and batch size, CPU and GPU in turns; and why one is missing."""
+def measure(
+    points: list[Workload], systems: tuple[str, ...], threads: int, rounds: int, seconds: float, tf32: bool
+) -> dict[str, Any]:  # fmt: skip
+    """Samples per second of training for every workload, the systems in turns; and why one is missing."""
     rates: Rates = {}
     missing: dict[str, str] = {}
     versions: dict[str, str] = {}
     workers: dict[str, Worker] = {}
     try:
-        for name in (CPU, GPU):
+        for name in systems:
             reason = why_unavailable(name, cuda_devices())
             if reason:
                 missing[name] = reason
@@ -50,7 +52,7 @@ def measure(widths: list[int], batches: list[int], threads: int, rounds: int, se
             except (Unavailable, Failed) as error:
                 missing[name] = str(error)
                 workers.pop(name).close()
-        for point in (workload(w, b) for w in widths for b in batches):
+        for point in points:
             counts = {}
             for name, worker in workers.items():
                 pace = worker.ask("load", workload=point.to_json(), budget=seconds)["step"]
@@ -121,7 +123,8 @@ def main(given: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=HERE / "results" / "crossover")
     o = parser.parse_args(given)
     where = machine.describe()
-    found = measure(o.widths, o.batches, o.threads, o.rounds, o.seconds, o.tf32)
+    points = [workload(w, b) for w in o.widths for b in o.batches]
+    found = measure(points, (CPU, GPU), o.threads, o.rounds, o.seconds, o.tf32)
     found |= {"machine": where, "options": {"threads": o.threads, "rounds": o.rounds, "tf32": o.tf32}}
     print(table(found, o.widths, o.batches))
     o.output.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -66,6 +67,12 @@ class Intruders:
             return None
         others = (all_now - all_then) - (own_now - own_then)
         return round(max(0.0, others / (time.perf_counter() - then)), 2)
+
+
+def neighbour() -> subprocess.Popen[bytes]:
+    """Start a program that keeps one processor busy, the second that systems are bound to, until it is killed."""
+    bound = "import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2][-1:])"
+    return subprocess.Popen([sys.executable, "-c", f"{bound}\nwhile True: pass"])
 
 
 def describe() -> dict[str, Any]:

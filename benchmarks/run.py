@@ -55,6 +55,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive(int), default=2, help="processors for each system (default 2)")
     parser.add_argument("--rounds", type=positive(int), default=None, help="samples a system (default 7; mnist: runs)")
     parser.add_argument("--seconds", type=positive(float), default=None, help="at least this long a sample (default 1)")
+    parser.add_argument("--neighbour", action="store_true", help="with a busy program bound to one of the processors")
     parser.add_argument("--tf32", action="store_true", help="TF32 for the products of all GPU systems (default: none)")
     parser.add_argument("--output", type=Path, default=None, help="where to write, without a suffix (.json .md .png)")
     return parser.parse_args(given)
@@ -104,10 +105,13 @@ def main(given: list[str] | None = None) -> int:
         say(f"this machine is busy (load average {where['load average'][0]:.2f}): expect noise")
     quick = Grid(batches=(240,), learning_rates=(2e-3,), target=0.85, max_epochs=2, rows=12_000)
     grid = quick if options.quick else Grid()
+    neighbour = machine.neighbour() if options.neighbour else None
     try:
         results = all_results(bench, workloads, PREDICT_ROWS // (20 if options.quick else 1), grid)
     finally:
         bench.close()
+        if neighbour is not None:
+            neighbour.kill()
     setting = {
         "machine": where,
         "versions": bench.versions,
@@ -117,6 +121,7 @@ def main(given: list[str] | None = None) -> int:
             "rounds": rounds,
             "seconds": seconds,
             "quick": options.quick,
+            "neighbour": options.neighbour,
         },
     }
     print(report.text(results, setting))

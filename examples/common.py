@@ -18,12 +18,13 @@ MNIST = Path(__file__).resolve().with_name("data") / "mnist"
 """The folder with the four files of MNIST, wherever the example is started from."""
 
 
-def arguments(description: str, **sizes: float) -> argparse.Namespace:
+def arguments(description: str, shared: bool = False, **sizes: float) -> argparse.Namespace:
     """Read the command line: ``--backend``, ``--plots``, and a number for each of `sizes`, such as ``--epochs``.
 
     Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, with the folder `plots` or None,
     and with `full`: whether no size was made smaller than its default. At a smaller size a result is only expected to
-    be on its way.
+    be on its way. A `shared` example has ``--parallel``, too, and `parallel` is an `xpnet.parallel.MPI` or None;
+    `first` is true in the one of the processes that prints.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -33,7 +34,12 @@ def arguments(description: str, **sizes: float) -> argparse.Namespace:
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=type(size), default=size, metavar="N", help=f"{size} by default")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures into this folder; needs matplotlib")
+    if shared:
+        parser.add_argument("--parallel", choices=["mpi"], help="share the training with the processes of mpiexec")
     args = parser.parse_args()
+    if shared and args.parallel:
+        args.parallel = xpnet.parallel.MPI()
+    args.first = not shared or args.parallel is None or args.parallel.rank == 0
     for name, size in sizes.items():
         least = 1 if isinstance(size, int) else 0.001
         if getattr(args, name) < least:

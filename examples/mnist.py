@@ -4,6 +4,10 @@ With NumPy on the CPU, and the same code on a CUDA GPU:
 
     python examples/mnist.py
     python examples/mnist.py --backend cupy
+
+On several processes, with the same network to the bit for 1, 2 or 4 of them:
+
+    mpiexec -n 4 python examples/mnist.py --parallel mpi
 """
 
 import time
@@ -12,7 +16,7 @@ import common
 
 import xpnet
 
-args = common.arguments(__doc__, epochs=7, samples=60_000)
+args = common.arguments(__doc__, shared=True, epochs=7, samples=60_000)
 
 # Rows are samples: x is (60000, 784), grey levels from 0 to 1; t is (60000,), the digits 0 to 9.
 (x, t), (x_test, t_test) = xpnet.datasets.mnist(common.MNIST)
@@ -30,7 +34,8 @@ net = xpnet.Network(
     backend=args.backend,
     seed=0,
 )
-print(net.summary())
+if args.first:
+    print(net.summary())
 
 # One image in twelve is set aside: after each epoch it shows how the network does on digits it does not learn from.
 # The learning rate rises to 0.007 and falls to nothing again, over all steps of the training.
@@ -48,8 +53,12 @@ history = net.fit(
     batch_size=batch_size,
     validation_split=validation_split,
     verbose=2,  # a line for each epoch everywhere, and a progress bar on a terminal
+    parallel=args.parallel,
 )
 seconds = time.perf_counter() - began
+
+if not args.first:
+    raise SystemExit  # every process has the same network now
 
 # The test images are looked at once, at the very end.
 predicted = net.predict(x_test)

@@ -18,6 +18,7 @@ from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
 from xpnet.model.predict import evaluate, predict, predict_proba
 from xpnet.optimizers import Optimizer
+from xpnet.parallel.mpi import MPI, shared
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
 from xpnet.saving.onnx.inference import to_onnx
@@ -84,6 +85,7 @@ class Network(Model):
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
         checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
         memory: int | str | None = None, window: int | None = None, scale: float | None = None,
+        parallel: str | MPI | None = None,
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
@@ -136,6 +138,8 @@ class Network(Model):
             Compute in 16 bits where that is safe, to save a GPU's time and memory (see `xpnet.training.precision`); the
             network must be of float32, and stays so. A step whose gradient overflows is skipped, which is usual in the
             beginning; ``run.trainer.loss_scale`` and ``run.trainer.skipped_steps`` tell a callback about it.
+        parallel : "mpi" or MPI, optional
+            Let the processes that ``mpiexec`` has started share each step; see `xpnet.parallel.MPI`.
 
         Returns
         -------
@@ -153,13 +157,14 @@ class Network(Model):
         -----
         An exception that ends the training carries the history so far as its attribute ``history``.
         """
-        return fit(
-            self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
-            validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
-            callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every, resume=resume, precision=precision, memory=memory, window=window,
-            scale=scale,
-        )  # fmt: skip
+        with shared(parallel) as workers:
+            return fit(
+                self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
+                validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
+                callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
+                checkpoint_every=checkpoint_every, resume=resume, precision=precision, memory=memory, window=window,
+                scale=scale, workers=workers,
+            )  # fmt: skip
 
     def predict(
         self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False, out: Any = None,

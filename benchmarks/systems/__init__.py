@@ -44,4 +44,5 @@ SYSTEMS: dict[str, Entry] = {
     "jax-jit-cuda": Entry(*_JAX, {"scan": False, "device": "gpu"}, gpu=True),
     "torch-eager-cuda": Entry(*_TORCH, {"compiled": False, "device": "cuda"}, gpu=True),
     "torch-compiled-cuda": Entry(*_TORCH, {"compiled": True, "device": "cuda"}, gpu=True),
+    "torch-graph-cuda": Entry("with_torch_graph", "TorchGraph", "torch", "torch", {}, gpu=True),
 }

@@ -100,9 +100,8 @@ def titled(text: str, thumbnail: int = 0) -> str:
     docstring = ast.get_docstring(ast.parse(text), clean=False) or ""
     first = docstring.split("\n\n")[0].replace("\n", " ")
     title = re.split(r"[:?,]", first)[0] + ("?" if "?" in first.split(":")[0].split(",")[0] else "")
-    body = re.sub(r"(?m)^    (python examples/)", r"    \1", docstring)
-    body = re.sub(r"(?<!:)\n\n    python", r"\n\nIn a clone of the repository:\n\n    python", body)
-    body = re.sub(r"\n\n    python", r"\n\n.. code-block:: sh\n\n    python", body)
+    body = re.sub(r"(?<!:)\n\n    (?=python|mpiexec)", r"\n\nIn a clone of the repository:\n\n    ", docstring)
+    body = re.sub(r"\n\n    (?=python|mpiexec)", r"\n\n.. code-block:: sh\n\n    ", body)
     text = cells(text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1))
     return text + (f"# sphinx_gallery_thumbnail_number = {thumbnail}\n" if thumbnail else "")
 

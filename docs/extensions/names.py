@@ -30,6 +30,8 @@ class Names(SphinxDirective):
             lines += [f"| {{py:obj}}`{short(name)} <{name}>` | {first_line(name)} |" for name in described(text, page)]
         container = nodes.Element()
         self.state.nested_parse(StringList(lines, self.env.docname), 0, container, match_titles=True)
+        for table in container.findall(nodes.table):
+            table["classes"].append("names")
         return container.children
 
 

@@ -57,7 +57,8 @@ def without_common(text: str, smaller: dict[str, str]) -> str:
             edits = [edit for edit in edits if not begin <= edit[0] < end]
             edits.append((begin, end, new))
     text = re.sub(r"\[: (\w+)\]", r"[:\1]", apply(source, edits).decode())
-    return re.sub(rf"(?m)^ *({GONE}.*|(\w+) = \2)\n", "", without_goals(text))
+    text = re.sub(rf"\n\n{GONE}.*\n\n", "\n\n", without_goals(text))
+    return re.sub(rf"(?m)^ *({GONE}.*|(\w+) = \2)\n", "", text)
 
 
 def apply(source: bytes, edits: list[Edit]) -> bytes:
@@ -76,7 +77,13 @@ def replaced(node: ast.AST, written: Written, smaller: dict[str, str]) -> str | 
             return constants(call, written, smaller)
         case ast.IfExp(test=ast.Attribute(value=ast.Name("args"), attr="full" | "plots" as name)):
             return written(node.orelse if name == "full" and smaller else node.body)
-        case ast.If(test=ast.UnaryOp(op=ast.Not(), operand=ast.Attribute(value=ast.Name("args"), attr="full"))):
+        case ast.If(
+            test=ast.UnaryOp(op=ast.Not(), operand=ast.Attribute(value=ast.Name("args"), attr="full" | "first"))
+        ):
+            return GONE
+        case ast.If(test=ast.Attribute(value=ast.Name("args"), attr="first"), body=[statement]):
+            return written(statement)
+        case ast.keyword(value=ast.Attribute(value=ast.Name("args"), attr="parallel")):
             return GONE
         case ast.Attribute(value=ast.Name("args"), attr=name):
             return {"full": str(not smaller), "plots": "True"}.get(name, name)
@@ -99,9 +106,14 @@ def said(claim: str) -> str:
 
 def constants(call: ast.Call, written: Written, smaller: dict[str, str]) -> str:
     """Return an assignment for each option of the command line."""
-    values = {keyword.arg: written(keyword.value) for keyword in call.keywords}
-    for choices in call.args[1:]:
-        values |= {key.value: written(words.elts[0]) for key, words in zip(choices.keys, choices.values, strict=True)}
+    values, choices = {}, call.args[1:]
+    for keyword in call.keywords:
+        if keyword.arg == "choices":
+            choices.append(keyword.value)
+        elif keyword.arg != "shared":
+            values[keyword.arg] = written(keyword.value)
+    for words in choices:
+        values |= {key.value: written(w.elts[0]) for key, w in zip(words.keys, words.values, strict=True)}
     lines = ['backend = "numpy"  # or "cupy", "torch:cuda", "torch:mps"']
     return "\n".join([*lines, *(f"{name} = {value}" for name, value in (values | smaller).items())])
 

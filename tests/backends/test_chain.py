@@ -16,8 +16,8 @@ from xpnet.backends.tape import record as tape
 
 pytest.importorskip("llvmlite", reason="the extra fast is not installed")
 
-from xpnet.backends.cpu import borrowed
-from xpnet.backends.cpu.chain import Chain, Piece
+from xpnet.backends.cpu import borrowed, trial
+from xpnet.backends.cpu.chain import Chain, Piece, Task
 
 DTYPES = ["float32", "float64"]
 
@@ -28,7 +28,7 @@ def bits(a: Any) -> bytes:
 
 def run(made: list[Piece] | None) -> None:
     assert made is not None
-    Chain(made)()
+    Chain([Task(made)])()
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> list[Piece] | None:
@@ -198,7 +198,7 @@ def test_reductions_along_any_axes(
     out = np.full_like(expected, 7)
     run(borrowed.build("reduce", ufunc, options, [a], out))
     assert bits(out) == bits(expected)
-    assert borrowed._agree("reduce", ufunc, options, tuple((x.dtype.char, x.shape, x.strides) for x in (a, out)))
+    assert trial._agree("reduce", ufunc, options, tuple((x.dtype.char, x.shape, x.strides) for x in (a, out)))
 
 
 def test_other_reductions_are_left_to_numpy() -> None:
@@ -279,7 +279,7 @@ def test_many_steps_are_asked_for_only_where_they_are_short() -> None:
 
 
 def compiled_plan(step: Any, arrays: dict[str, np.ndarray]) -> list[Any]:
-    recorded = tape.record(step, NumpyBackend.xp, arrays)
+    recorded = tape.record(step, NumpyBackend().xp, arrays)
     program = Replay(recorded)
     program.compile(recorded)
     return program._calls
@@ -298,9 +298,9 @@ def some_arrays() -> dict[str, np.ndarray]:
 @pytest.fixture(autouse=True)
 def nothing_known() -> Any:
     """What has been tried with other pieces is forgotten."""
-    borrowed._agree.cache_clear()
+    trial._agree.cache_clear()
     yield
-    borrowed._agree.cache_clear()
+    trial._agree.cache_clear()
 
 
 @pytest.mark.parametrize("missing", ["library", "loops"])

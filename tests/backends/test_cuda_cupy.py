@@ -14,7 +14,7 @@ from array_backends import NO_CUPY
 from cuda_steps import STEPS, trainer
 
 import xpnet
-from xpnet.backends.cuda.kernels import BOOLEAN, DECISIONS, FLOATING, INTEGER, TYPES
+from xpnet.backends.cuda.formulas import BOOLEAN, DECISIONS, FLOATING, HALVES, INTEGER, TYPES
 from xpnet.backends.cupy import CupyBackend
 
 # What CUDA C has and C++ has not.
@@ -38,7 +38,7 @@ ROOTS = "".join(
     f"static {kind} __{letter}sqrt_rn({kind} a) {{ return sqrt(a); }}\n"
     for kind, letter in (("float", "f"), ("double", "d"))
 )
-KINDS = [name for name in TYPES if name != "float16"]
+KINDS = [name for name in TYPES if name not in HALVES]
 
 
 def awkward(name: str) -> np.ndarray:

@@ -7,6 +7,8 @@ CUDA's exponentials do what their documentation says.
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import re
 import threading
 import warnings
@@ -14,6 +16,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cublas_host
 import cuda_c
 import cuda_host
 import numpy as np
@@ -24,7 +27,7 @@ from test_replay import fresh_arrays, programs, run_program
 
 import xpnet
 from xpnet.backends.base import Eager
-from xpnet.backends.cuda import kernels as cuda_kernels
+from xpnet.backends.cuda import compare, formulas, units, writer
 from xpnet.backends.cuda import products as cublas
 from xpnet.backends.cuda import program as cuda_program
 from xpnet.backends.cuda import proof as cuda_proof
@@ -32,6 +35,8 @@ from xpnet.backends.cuda.graph import UNROLL
 from xpnet.backends.cuda.program import DeviceMemory, FusedStep
 from xpnet.backends.tape.record import Buffer
 from xpnet.errors import NotRecordedWarning
+from xpnet.inspection.probe import Probe
+from xpnet.inspection.recorder import default_every
 
 pytestmark = [
     pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER),
@@ -62,10 +67,9 @@ def is_fused(on: cuda_host.HostCupy) -> bool:
 @pytest.mark.parametrize("name", STEPS)
 def test_a_fused_step_gives_the_bits_of_the_step_as_it_is_written(name: str) -> None:
     dtype = ("float32", "float64")[len(name) % 2]
-    fused, written = backend(), backend(fusion=False)
+    fused, written = backend(), cuda_host.InOrder()
     found, expected = trained(name, fused, dtype), trained(name, written, dtype)
     assert is_fused(fused), fused.compiled
-    assert written.compiled == "as it is written, since fusion is switched off"
     for key, value in expected.items():
         np.testing.assert_array_equal(found[key], value, err_msg=key)
     numpys = trained(name, "numpy", dtype)
@@ -78,7 +82,7 @@ class Given:
     """The arrays of a step of one's own, and what its program makes of them."""
 
     def __init__(self, step: Callable[[Any, Any], None], arrays: Mapping[str, np.ndarray], fusion: bool = True) -> None:
-        self.backend = backend(fusion)
+        self.backend = backend() if fusion else cuda_host.InOrder()
         self.arrays = {name: a.copy().view(cuda_host.Numbers) for name, a in arrays.items()}
         self.before = {name: a.copy() for name, a in arrays.items()}
         self.program = self.backend.compile(step, self.arrays, [*self.arrays.values()])
@@ -105,7 +109,7 @@ def test_random_programs(statements: list[tuple[Any, ...]]) -> None:
 @pytest.mark.parametrize(
     ("fusion", "compiled", "nodes"),
     [
-        (True, "60 operations in 30 calls: 12 kernels, 11 products, 3 reductions, 4 selections", 30),
+        (True, "60 operations in 14 calls: 7 kernels, 7 products", 14),
         (False, "as it is written, since fusion is switched off", 72),  # 60 if CuPy fuses the optimizer's 13
     ],
 )
@@ -120,6 +124,19 @@ def test_what_a_step_of_a_network_consists_of(fusion: bool, compiled: str, nodes
     assert len(program._graphs[1].nodes) == nodes
     assert [*program._graphs] == [1]  # the other is made when it is first wanted
     assert len(program._graph(UNROLL).nodes) == UNROLL * nodes
+
+
+def test_a_record_takes_less_than_a_twentieth_of_the_steps_between_records() -> None:
+    """By the number of what is started."""
+    on = backend()
+    net = xpnet.mlp([40, 60, 50, 10], backend=on)
+    x, t = np.zeros((400, 40), np.float32), np.arange(400) % 10
+    with np.errstate(all="ignore"):
+        made = xpnet.Trainer(net, xpnet.Adam(), x, t, batch_size=200)
+        step, record = made._program(200), Probe(made)._program
+    nodes = [len(program._graphs[1].nodes) for program in (step, record)]
+    assert nodes == [14, 16]
+    assert nodes[1] < nodes[0] * default_every(made) / 20
 
 
 def test_arrays_in_another_order_are_put_in_order_on_their_way_in() -> None:
@@ -140,15 +157,16 @@ def test_the_backend_says_what_became_of_the_last_step() -> None:
     assert on.compiled == made._program(8).description
 
 
-def test_products_are_written_straight_into_the_gradient() -> None:
+def test_products_are_written_straight_into_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "FEW", 0)
     on = backend()
     made = trainer("optimizer 0: SGD", on)
     program = FusedStep(on._cupy, on.xp, made.make_step(8), made.arrays)
     gradient = made.arrays["gradient"]
     products = [unit[0].target for unit in program.units if unit[0].kind == "matmul"]
     inside = [program.memory.resolve(a) for a in products if id(a.buffer) in program.places]
-    assert len(inside) == 4
-    assert sum(a.size for a in inside) == gradient.size
+    assert len(inside) == 2
+    assert sum(a.size for a in inside) == 3 * 4 + 4 * 3
     assert all(np.may_share_memory(a, gradient) for a in inside)
 
 
@@ -160,7 +178,23 @@ def test_products_of_halves_stay_products_of_halves() -> None:
     assert {a.dtype for op in products for a in (*op.operands, op.target)} == {np.dtype(np.float16)}
 
 
-def test_memory_is_used_again_for_results_of_the_same_kind() -> None:
+@pytest.mark.skipif(importlib.util.find_spec("ml_dtypes") is None, reason="ml_dtypes, which has bfloat16, is missing")
+def test_a_network_of_bfloat16_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as its layers have no Python numbers beside arrays: these make float32 of it."""
+    monkeypatch.setitem(cublas_host.TYPES, 14, np.dtype(importlib.import_module("ml_dtypes").bfloat16))
+    on = backend()
+    layers = [xpnet.Linear(3, 20), xpnet.Linear(20, 30), xpnet.Tanh(), xpnet.Linear(30, 2)]
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    made = xpnet.Trainer(
+        xpnet.Network(layers, "cross_entropy", on), xpnet.Adam(), x, np.arange(32) % 2, precision="bfloat16"
+    )
+    made.run(1)
+    assert is_fused(on), on.compiled
+
+
+def test_memory_is_used_again_for_results_of_the_same_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "FEW", 0)
+
     def step(xp: Any, a: Any) -> None:
         x = a["x"]
         for _ in range(10):
@@ -243,7 +277,9 @@ def test_arrays_in_another_order_are_left_to_the_step_as_it_is_written() -> None
     assert arrays["x"].view(np.ndarray).tolist() == [[2.0] * 3] * 2
 
 
-def test_a_result_that_does_not_lie_as_it_was_recorded_is_refused() -> None:
+def test_a_result_that_does_not_lie_as_it_was_recorded_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "REDUCTIONS", ())  # CuPy's own sums
+
     def step(xp: Any, a: Any) -> None:
         a["y"][...] = xp.sum(a["x"], axis=1) * 2.0
 
@@ -280,10 +316,11 @@ WRONG = {
 }
 
 
-def assert_left_out(step: str) -> None:
-    """Assert that the training is right, without the kernels that are not."""
+def assert_left_out(step: str, sums_too: bool = False) -> None:
+    """Assert that the training is right, without the kernels that are not; or without their sums, either."""
     on = backend()
-    found, expected = trained(step, on), trained(step, backend(fusion=False))
+    found = trained(step, on)
+    expected = trained(step, backend(fusion=False) if sums_too else cuda_host.InOrder())
     for key, value in expected.items():
         np.testing.assert_array_equal(found[key], value, err_msg=key)
     said = r"\d+ functions of CuPy, \d+ kernels.*; not used: kernel xpnet_\w+ and CuPy's functions differ at \d+ of "
@@ -294,13 +331,36 @@ def assert_left_out(step: str) -> None:
 def test_a_wrong_kernel_is_left_out_alone(
     monkeypatch: pytest.MonkeyPatch, step: str, table: str, name: str, formula: str
 ) -> None:  # fmt: skip
-    monkeypatch.setitem(getattr(cuda_kernels, table), name, formula)
-    assert_left_out(step)
+    monkeypatch.setitem(getattr(formulas, table), name, formula)
+    assert_left_out(step, sums_too=name == "add")
+
+
+def test_long_vectors_are_compared_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam's kernel has a dozen intermediate results, each of which would be as long as all parameters."""
+    monkeypatch.setattr(cuda_proof, "WINDOW", 5)
+    longest: list[int] = []
+    compared = cuda_proof.differs
+    monkeypatch.setattr(cuda_proof, "differs", lambda a, b: (longest.append(a.size), compared(a, b))[1])
+    on = backend()
+    trained("optimizer 9: ", on, steps=1)
+    assert is_fused(on), on.compiled
+    assert longest.count(5) > 20
+    monkeypatch.setitem(formulas.FLOATING, "sqrt", "__{r}sqrt_rn({0}) * 1.5{f}")
+    on = backend()
+    trained("optimizer 9: ", on, steps=1)
+    assert re.search(r"not used: kernel xpnet_multiply\w+ and CuPy's functions differ at \d+ of 93 places", on.compiled)
 
 
 def test_wrong_steps_through_memory_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    at = cuda_kernels.Writer._at
-    monkeypatch.setattr(cuda_kernels.Writer, "_at", lambda self, a: at(self, a).replace("i0 * ", "i0 * 2 / 2 + 0 * "))
+    monkeypatch.setattr(units, "FEW", 0)
+    monkeypatch.setattr(cuda_host, "FEW", 0)
+    read = writer.Writer._read
+
+    def wrong(self: Any, place: Any, *further: str) -> str:
+        text = read(self, place, *further)
+        return text if further or self.loop.reduced else text.replace("i0 * ", "i0 * 0 * ")
+
+    monkeypatch.setattr(writer.Writer, "_read", wrong)
     assert_left_out("layer 4: ")
 
 
@@ -319,6 +379,7 @@ def test_products_that_are_summed_up_in_another_order_are_no_reason_to_refuse(
         return result
 
     monkeypatch.setattr(cublas.Product, "__call__", another_order)
+    monkeypatch.setattr(units, "FEW", 0)
     on = backend()
     trained(name, on, steps=1)
     assert is_fused(on), on.compiled
@@ -332,6 +393,7 @@ def test_a_wrong_product_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         return product(self, a if out is None else a + 0.001, b, out)
 
     monkeypatch.setattr(cublas.Product, "__call__", wrong)
+    monkeypatch.setattr(units, "FEW", 0)
     on = backend()
     trained("optimizer 9: ", on, steps=1)
     assert re.search(r"Rejected: after one step a product of \(.*\) differs at \d+ of \d+ places", on.compiled)
@@ -354,7 +416,7 @@ def test_a_missing_rule_for_nan_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
     arrays = {"x": np.asarray([1.0, np.nan, -1.0]), "y": np.zeros(3)}
     assert is_fused(Given(step, arrays).backend)
-    monkeypatch.setitem(cuda_kernels.FLOATING, "maximum", "fmax{f}({0}, {1})")
+    monkeypatch.setitem(formulas.FLOATING, "maximum", "fmax{f}({0}, {1})")
     given = Given(step, arrays)
     assert "differ at 1 of 3 places" in given.backend.compiled
     given.program()
@@ -362,12 +424,12 @@ def test_a_missing_rule_for_nan_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_wrong_conversion_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    formula = cuda_kernels.Writer._formula
+    formula = writer.Writer._formula
 
     def narrow(self: Any, step: Any) -> str:
         return formula(self, step).replace("(double)", "(unsigned char)")
 
-    monkeypatch.setattr(cuda_kernels.Writer, "_formula", narrow)
+    monkeypatch.setattr(writer.Writer, "_formula", narrow)
 
     def step(xp: Any, a: Any) -> None:
         a["x"][...] = xp.astype(a["n"], xp.float64) * 2.0
@@ -415,6 +477,51 @@ def test_the_memory_of_a_refused_program_is_given_back(monkeypatch: pytest.Monke
         gc.enable()
 
 
+def test_gradients_of_weights_are_made_beside_the_deltas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing between a product on the side and what waits for it touches what that reads or writes."""
+    on, order = backend(), list[Any]()
+    net = xpnet.mlp([40, 50, 50, 50, 50, 50, 30], backend=on)
+    made = xpnet.Trainer(net, xpnet.Adam(), np.zeros((64, 40), np.float32), np.arange(64) % 30, batch_size=32)
+    program = FusedStep(on._cupy, on.xp, made.make_step(32), made.arrays)
+    assert {program.units[k][0].target.shape for k in program.beside} == {(50, 30), (50, 50)}
+    for k, waits in program.beside.items():
+        (op,) = program.units[k]
+        own = [program.memory.resolve(a) for a in op.touched()]
+        for unit in program.units[k + 1 : waits]:
+            for other in unit:
+                if id(other.target.buffer) not in program.inner:
+                    written = program.memory.resolve(other.target)
+                    assert not any(np.may_share_memory(written, a) for a in own)
+                read = [program.memory.resolve(a) for a in other.touched() if id(a.buffer) not in program.inner]
+                assert not any(np.may_share_memory(a, own[-1]) for a in read)
+    program.branch = on.xp.matmul.lane("beside")
+    monkeypatch.setattr(cuda_host.Stream, "record", lambda stream: order.append(("record", stream.ptr)))
+    monkeypatch.setattr(cuda_host.Stream, "wait_event", lambda stream, event: order.append(("wait", stream.ptr)))
+    side = program.branch.stream.ptr
+    with on.xp.matmul.lane() as _, np.errstate(all="ignore"):
+        program()
+    assert order.count(("wait", side)) == 5  # each product on the side after what comes before it
+    assert order[-1][0] == "wait"  # and the step ends on its own stream, once all is done
+    assert order[-1] != ("wait", side)
+
+
+@pytest.mark.parametrize("fails", ["beside", "main"])
+def test_a_graph_that_cannot_have_branches_has_none(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    call = FusedStep.__call__
+
+    def no_branches(self: FusedStep) -> None:
+        if self.branch is not None or fails == "main":
+            raise cuda_host.CUDARuntimeError("no branches")
+        call(self)
+
+    monkeypatch.setattr(FusedStep, "__call__", no_branches)
+    on = backend()
+    net = xpnet.mlp([40, 60, 50, 30], backend=on)
+    made = xpnet.Trainer(net, xpnet.Adam(), np.zeros((64, 40), np.float32), np.arange(64) % 30, batch_size=32)
+    made.run(1)
+    assert is_fused(on) == (fails == "beside"), on.compiled
+
+
 def test_many_trainings_hold_one_stream_and_two_handles() -> None:
     on = backend()
     before, handles = cuda_host.Scratch.used, on.xp.matmul._library.handles
@@ -424,8 +531,8 @@ def test_many_trainings_hold_one_stream_and_two_handles() -> None:
         made.run(UNROLL + 1)
         streams.add(made._program(8)._stream.ptr)
     assert len(streams) == 1
-    assert len(handles) <= 2  # for the stream of the graphs, and for the caller's
-    assert cuda_host.Scratch.used - before <= 2 * (32 << 20)
+    assert len(handles) <= 3  # for the stream of the graphs, for one beside it, and for the caller's
+    assert cuda_host.Scratch.used - before <= 3 * (32 << 20)
 
 
 def test_a_graph_keeps_the_scratch_memory_of_the_thread_that_captured_it() -> None:
@@ -583,10 +690,10 @@ def places(wrong: np.ndarray) -> list[int]:
 
 def test_numbers_are_the_same_if_their_bits_are_and_nan_is_nan() -> None:
     a, b = np.asarray([np.nan, 1.0, 0.0, 1e-310, np.inf]), np.asarray([-np.nan, 1.0, -0.0, 2e-310, np.inf])
-    assert places(cuda_proof.differs(a, b)) == [2, 3]
-    assert places(cuda_proof.differs(a, np.asarray([2.0, np.nan, 0.0, 1e-310, -np.inf]))) == [0, 1, 4]
-    assert places(cuda_proof.differs(np.asarray([1, 2]), np.asarray([1, 3]))) == [1]
-    assert places(cuda_proof.differs(np.asarray([True]), np.asarray([False]))) == [0]
+    assert places(compare.differs(a, b)) == [2, 3]
+    assert places(compare.differs(a, np.asarray([2.0, np.nan, 0.0, 1e-310, -np.inf]))) == [0, 1, 4]
+    assert places(compare.differs(np.asarray([1, 2]), np.asarray([1, 3]))) == [1]
+    assert places(compare.differs(np.asarray([True]), np.asarray([False]))) == [0]
 
 
 @pytest.mark.parametrize(
@@ -601,7 +708,7 @@ def test_products_may_differ_by_roundings(dtype: str, tf32: bool, small: float, 
     for change, expected in ((small, []), (large, [1])):
         found = own.copy()
         found[0, 1] *= 1 + change
-        assert places(cuda_proof.differs_in_product(found, own, a, b, tf32)) == expected
+        assert places(compare.differs_in_product(found, own, a, b, tf32)) == expected
     found[0, 1] = np.nan
-    assert places(cuda_proof.differs_in_product(found, own, a, b, tf32)) == [1]
-    assert places(cuda_proof.differs_in_product(found, found, a, b, tf32)) == []
+    assert places(compare.differs_in_product(found, own, a, b, tf32)) == [1]
+    assert places(compare.differs_in_product(found, found, a, b, tf32)) == []

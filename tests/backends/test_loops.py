@@ -20,7 +20,7 @@ from xpnet.backends.tape.fusion import adding, group, home, within
 from xpnet.backends.tape.loop import Loop, Maker, Number, merged
 from xpnet.backends.tape.record import Tape, record
 
-XP = NumpyBackend.xp
+XP = NumpyBackend().xp
 Step = Callable[[Any, Mapping[str, Any]], None]
 
 

@@ -42,7 +42,7 @@ def test_what_the_processor_has(tmp_path: Path, text: str, has: bool) -> None:
 def test_the_hint(
     monkeypatch: pytest.MonkeyPatch, kernels: str | None, told: str | None, wide: bool, hint: bool, named: bool
 ) -> None:
-    blas = None if kernels is None else types.SimpleNamespace(kernels=kernels)
+    blas = None if kernels is None else types.SimpleNamespace(kernels=kernels, threads=lambda: 1)
     monkeypatch.setattr(openblas, "of_numpy", lambda: blas)
     monkeypatch.setattr(openblas, "has_avx512", lambda: wide)
     monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)

@@ -19,7 +19,7 @@ from xpnet.backends.tape import fusion as native
 from xpnet.backends.tape import record as tape
 from xpnet.errors import NotRecordedWarning
 
-XP = NumpyBackend.xp
+XP = NumpyBackend().xp
 ROWS, COLUMNS = 5, 7
 
 

@@ -24,7 +24,7 @@ from xpnet.backends.tape.hollow import Hollow
 from xpnet.backends.tape.record import CannotRecord, NotRepeated, Tape, record
 from xpnet.errors import NotRecordedWarning
 
-XP = NumpyBackend.xp
+XP = NumpyBackend().xp
 MIB = 1 << 20
 
 

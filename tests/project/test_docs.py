@@ -30,6 +30,7 @@ OTHERS = {
     "tutorials/check_gradients.md": "tests/gradients",
     "worked_example.md": "tests/gradients",
     "convolution.md": "tests/gradients",
+    "howto/processes.md": "tests/parallel",
 }
 LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}"}
 LANGUAGES |= {"{results}", "{names}"}
@@ -256,7 +257,7 @@ def test_everything_public_has_an_example_that_runs() -> None:
         if not any(">>> " in text for text in texts) and getattr(classes[0], "__name__", "") not in GIVEN:
             without.add(name)
     # What needs a file or an extra has its example on a page.
-    elsewhere = {"xpnet.plots.animate_regions", "xpnet.Parquet", "xpnet.saving.export_training"}
+    elsewhere = {"xpnet.plots.animate_regions", "xpnet.Parquet", "xpnet.saving.export_training", "xpnet.parallel.MPI"}
     elsewhere |= {"xpnet.saving.network.save", "xpnet.inspection.recorder.default_every"}
     assert without == elsewhere
 

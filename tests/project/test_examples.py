@@ -99,7 +99,7 @@ def test_mnist_keeps_its_test_images_out_of_training() -> None:
         "xpnet.Network.fit = fit"
     )
     result = run("mnist", "--samples", "6600", "--epochs", "2", before=before)
-    assert "fit (6600, 784) 550 62 ['verbose']" in result.stdout
+    assert "fit (6600, 784) 550 62 ['parallel', 'verbose']" in result.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")

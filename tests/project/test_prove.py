@@ -21,8 +21,9 @@ from xpnet import prove
 from xpnet.backends.numpy import NumpyBackend
 
 
-def test_every_layer_and_optimizer_has_its_turn() -> None:
+def test_every_layer_loss_and_optimizer_has_its_turn() -> None:
     assert {type(layer) for layer, _ in prove.LAYERS} == public(xpnet.Layer)
+    assert {type(loss) for loss, _ in prove.LOSSES} == public(xpnet.losses.Loss)
     assert {type(optimizer) for optimizer in prove.OPTIMIZERS} == public(xpnet.Optimizer)
 
 
@@ -38,7 +39,7 @@ def test_some_of_every_kind_of_proof_hold(monkeypatch: pytest.MonkeyPatch, make:
     monkeypatch.setattr(prove, "proofs", lambda backend: chosen)
     outcomes = prove.prove(make())
     assert [o for o in outcomes if not o.holds] == []
-    assert len(seen) == (6 if make is NumpyBackend else 8)
+    assert len(seen) == (7 if make is NumpyBackend else 9)
 
 
 @pytest.mark.skipif(NO_TORCH is not None, reason=str(NO_TORCH))
@@ -92,6 +93,14 @@ def test_a_wrong_product_is_found() -> None:
     wrong = prove._like(right, xp=SimpleNamespace(**vars(right.xp) | {"matmul": lambda a, b: np.matmul(a, b[::-1])}))
     with pytest.raises(AssertionError, match="differs from NumPy's float64 by "):
         prove._products(wrong, "float32")
+
+
+def test_a_step_that_does_not_say_that_memory_ran_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = xpnet.backends.get("numpy")
+    assert "Try batch_size=4" in prove._memory(right)
+    monkeypatch.setattr(prove, "TOO_MANY", 7)
+    with pytest.raises(AssertionError, match="nothing was said"):
+        prove._memory(right)
 
 
 def test_a_difference_is_told_by_the_largest_number() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.cuda.kernels import PRELUDE
+from xpnet.backends.cuda.formulas import FROM_AND_TO_HALF
 
 COMPILER = shutil.which("cc")
 NO_COMPILER = "there is no C compiler (cc) here, which stands in for CUDA's"
@@ -31,7 +31,40 @@ HEADER = (
 #include <stdbool.h>
 #include <string.h>
 #define __global__
+#include <setjmp.h>
+#include <stdlib.h>
+#include <ucontext.h>
+#define __shared__ static
+#define __device__
+static unsigned __float_as_uint(float x) { unsigned u; memcpy(&u, &x, 4); return u; }
+static float __uint_as_float(unsigned u) { float x; memcpy(&x, &u, 4); return x; }
 static struct { int x; } blockIdx, threadIdx;
+static jmp_buf threads_[256], scheduler_;
+static char stacks_[256][1 << 15];
+static int begun_, ended_;
+static void (*body_)(void);
+static void pause_(int t) { if (!_setjmp(threads_[t])) _longjmp(scheduler_, 1); threadIdx.x = t; }
+static void __syncthreads(void) { pause_(threadIdx.x); }
+static void entry_(void) { for (;;) { body_(); ended_++; pause_(threadIdx.x); } }
+static void resume_(int t) {
+    threadIdx.x = t;
+    if (_setjmp(scheduler_)) return;
+    if (t == begun_) {
+        ucontext_t made;
+        begun_++;
+        getcontext(&made);
+        made.uc_stack.ss_sp = stacks_[t]; made.uc_stack.ss_size = sizeof stacks_[t]; made.uc_link = 0;
+        makecontext(&made, entry_, 0);
+        setcontext(&made);
+    }
+    _longjmp(threads_[t], 1);
+}
+static void block_(int threads) {  /* each thread up to a barrier, which all have to reach, and so on */
+    for (ended_ = 0; ended_ < threads; ) {
+        for (int t = 0; t < threads; t++) resume_(t);
+        if (ended_ && ended_ < threads) abort();
+    }
+}
 static inline float __fsqrt_rn(float a) { return sqrtf(a); }
 static inline double __dsqrt_rn(double a) { return sqrt(a); }
 static float from_half(unsigned short h) {
@@ -65,16 +98,22 @@ LOOPS = "".join(
 @functools.cache
 def compiled(source: str) -> ctypes.CDLL:
     """Return the library that C makes of CUDA source: for each kernel a function of its arguments and its blocks."""
-    runs = "".join(
+    kernels = re.findall(r"__global__ void (\w+)\((.*?)\) \{(.*?)^\}", source, re.DOTALL | re.MULTILINE)
+    runs = "static void** a_;\n" + "".join(
+        f"static void call_{name}(void) {{ {name}({', '.join(f'a_[{k}]' for k in range(parameters.count('*')))}); }}\n"
         f"void run_{name}(void** a, int blocks, int threads) {{\n"
+        f"    a_ = a; body_ = call_{name};\n"
         f"    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)\n"
-        f"        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)\n"
-        f"            {name}({', '.join(f'a[{k}]' for k in range(parameters.count('*')))});\n}}\n"
-        for name, parameters in re.findall(r"__global__ void (\w+)\((.*?)\)", source)
+        + (
+            "        block_(threads);\n}\n"
+            if "__syncthreads" in body
+            else f"        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++) call_{name}();\n}}\n"
+        )
+        for name, parameters, body in kernels
     )
     with tempfile.TemporaryDirectory() as folder:
         code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
-        code.write_text(HEADER + source.replace(PRELUDE, "").replace('extern "C"', "") + runs)
+        code.write_text(HEADER + source.replace(FROM_AND_TO_HALF, "").replace('extern "C"', "") + runs)
         options = ["-O1", "-fwrapv", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
         subprocess.run([COMPILER, *options, str(code), "-o", str(library), "-lm"], check=True)
         return ctypes.CDLL(str(library))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import time
 import types
 import weakref
 from types import SimpleNamespace
@@ -19,7 +20,11 @@ import numpy as np
 from cublas_host import library
 from cuda_c import TRANSCENDENTAL, apply, compiled, run
 
+from xpnet.backends.base import Backend
+from xpnet.backends.cuda import compare
 from xpnet.backends.cuda import products as cublas
+from xpnet.backends.cuda.program import REDUCTIONS
+from xpnet.backends.cuda.units import FEW, MOST_LANES, TURNS
 from xpnet.backends.cupy import CupyBackend, namespace
 
 
@@ -187,6 +192,16 @@ class Stream:
         )
 
 
+class Event:
+    """A moment; here there is nothing to wait for."""
+
+    def record(self, stream=None):
+        self.moment = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+
 class RawModule:
     """CUDA source, compiled by C's compiler."""
 
@@ -221,7 +236,7 @@ def wrapped(namespace: Any) -> dict[str, Any]:
 
 class Device(contextlib.nullcontext):
     id = 0
-    mem_info = (2**34, 2**34)
+    mem_info = (2**30, 2**34)
 
 
 DEVICE = Device()
@@ -286,6 +301,7 @@ def make_cupy() -> Any:
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f
     cupy.cuda = SimpleNamespace(
+        Event=Event, get_elapsed_time=lambda start, end: 1e3 * (end.moment - start.moment),
         Stream=Stream, get_current_stream=lambda: (Stream.current or [LEGACY])[-1], MemoryPool=MemoryPool,
         Device=lambda n: DEVICE, using_allocator=using_allocator, alloc=Scratch,
         alloc_pinned_memory=Pinned,
@@ -298,6 +314,41 @@ def make_cupy() -> Any:
     return cupy
 
 
+def in_order(cupy: Any, xp: Any) -> Any:
+    """Return the functions of a step in which sums are added up in the order of the kernels that do them."""
+
+    def reduced(name: str) -> Any:
+        plain = getattr(xp, REDUCTIONS[name])
+
+        def function(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+            own = plain(x, axis=axis, keepdims=keepdims, **({} if dtype is None else {"dtype": dtype}))
+            axes = tuple(k % x.ndim for k in (range(x.ndim) if axis is None else np.atleast_1d(axis).tolist()))
+            length = np.prod([x.shape[k] for k in axes], dtype=int)
+            if own.dtype != x.dtype or not 2 <= length <= TURNS * MOST_LANES or x.dtype.kind == "b":
+                return own
+            return compare.by_lanes(cupy, name, x, axes).reshape(own.shape)
+
+        return function
+
+    def matmul(a: Any, b: Any) -> Any:
+        ones = a.ndim == 2 and a.shape[0] == 1 < a.shape[1] and (a.view(np.ndarray) == 1).all()
+        if ones:
+            return compare.by_lanes(cupy, "add", b, (0,)).reshape((1, -1))
+        return compare.few_terms(cupy, a, b) if a.ndim == b.ndim == 2 and a.shape[1] <= FEW else xp.matmul(a, b)
+
+    def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        total = instead["sum"](x, axis=axis, keepdims=keepdims)
+        return total / (x.size // total.size)
+
+    def var(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        difference = x - mean(x, axis=axis, keepdims=True)
+        return mean(difference * difference, axis=axis, keepdims=keepdims)
+
+    matmul.lane, matmul.tf32 = xp.matmul.lane, False
+    instead = {REDUCTIONS[name]: reduced(name) for name in REDUCTIONS} | {"matmul": matmul, "mean": mean, "var": var}
+    return SimpleNamespace(**vars(xp) | instead)
+
+
 class HostCupy(CupyBackend):
     """The CuPy backend on such a device."""
 
@@ -308,3 +359,13 @@ class HostCupy(CupyBackend):
 
     def __reduce__(self):
         raise TypeError("not meant to be stored")
+
+
+class InOrder(HostCupy):
+    """The same with steps as they are written, one operation after another, but sums in the order of the kernels."""
+
+    compile = Backend.compile
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.xp = in_order(self._cupy, self.xp)

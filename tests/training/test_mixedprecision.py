@@ -647,7 +647,7 @@ def test_the_data_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def backend_with(name: str, **types: Any) -> NumpyBackend:
     """Return NumPy under another name, with other data types of 16 bits."""
-    contents = {key: value for key, value in vars(NumpyBackend.xp).items() if key != "float16"}
+    contents = {key: value for key, value in vars(NumpyBackend().xp).items() if key != "float16"}
     backend = NumpyBackend()
     backend.name, backend.xp = name, SimpleNamespace(**contents, **types)
     return backend

@@ -18,7 +18,9 @@ __all__ = ["NAMES", "Backend", "available", "get", "missing"]
 NAMES = ("numpy", "cupy", "torch")
 
 
-def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False) -> Backend:
+def get(
+    name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False, threads: int | None = None
+) -> Backend:
     """Return the backend called `name`, after checking that it really works on this machine.
 
     Parameters
@@ -32,6 +34,9 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     tf32 : bool
         For ``"cupy"``: whether float32 matrix products may round their factors to TF32 (10 bits of
         mantissa), which is several times faster on recent GPUs. Off by default.
+    threads : int, optional
+        For ``"numpy"``: on how many cores steps and products run, which changes no number. By default on all that this
+        process may use, up to eight, or on as many as NumPy's own products, if these were told to use fewer.
 
     Returns
     -------
@@ -52,6 +57,8 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     'numpy'
     """
     check_flag("tf32", tf32)
+    if threads is not None:
+        check_size("threads", threads)
     if isinstance(name, Backend):
         return name
     if not isinstance(name, str):
@@ -70,7 +77,7 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
     elif device is not None:
         device = check_size("device", device, 0)
     if base == "auto" and device is None:
-        return get("cupy", tf32=tf32) if missing("cupy") is None else get("numpy")
+        return get("cupy", tf32=tf32) if missing("cupy") is None else get("numpy", threads=threads)
     if base == "numpy":
         if tf32:
             raise ConfigError("tf32 is an option of backend 'cupy' only")
@@ -78,8 +85,10 @@ def get(name: str | Backend = "numpy", device: int | None = None, *, tf32: bool 
             raise ConfigError("backend 'numpy' computes on the CPU and takes no device number")
         from xpnet.backends.numpy import NumpyBackend
 
-        return NumpyBackend()
+        return NumpyBackend(threads)
     if base == "cupy":
+        if threads is not None:
+            raise ConfigError("threads is an option of backend 'numpy' only")
         from xpnet.backends.cupy import on_device
 
         return on_device(0 if device is None else device, tf32)

@@ -97,7 +97,7 @@ class CupyBackend(Backend):
     Attributes
     ----------
     fusion : bool
-        Whether runs of elementwise operations may become kernels of their own.
+        Whether what lies between a step's large products may become kernels of their own.
     compiled : str
         What the last compiled training step consists of, or why it is run as it is written.
     """
@@ -178,6 +178,11 @@ class CupyBackend(Backend):
                 if self.fusion:
                     fused = proven(self._cupy, self.xp, step, arrays, changes)
                     self.compiled = fused.describe()
+                    if fused.beside:
+                        fused.branch = self.xp.matmul.lane("beside")
+                        with contextlib.suppress(Exception):  # without branches it may work all the same
+                            return self._captured(fused, changes)
+                        fused.branch = None
                     return self._captured(fused, changes)
             except CannotRecord as reason:  # then a graph might freeze what the step takes from the host
                 self.compiled = f"as it is written, since it cannot be recorded: {reason}"

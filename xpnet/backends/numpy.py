@@ -13,16 +13,36 @@ import numpy as np
 
 from xpnet.backends.base import Backend, Eager, Loader, Program, Step
 from xpnet.backends.cpu import openblas
+from xpnet.backends.cpu.products import TILES, matmul
 from xpnet.backends.cpu.replay import Replay
+from xpnet.backends.cpu.threads import cores
 from xpnet.backends.tape.record import CannotRecord, record
 from xpnet.typing import HostArray
 
 
-def matmul(a: Any, b: Any) -> Any:
-    """Return the matrix product; that of half precision by way of float32, as on a GPU, which is much faster, too."""
-    if a.dtype == b.dtype == np.float16:
-        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float16)
-    return np.matmul(a, b)
+def usual_threads() -> int:
+    """Return the number of cores that this process may use, or of the threads that NumPy's products have, if fewer.
+
+    So whoever has told these to be modest, as programs do that start a process for each core, need not tell twice. They
+    are as many at most as a layer's products have tiles.
+    """
+    return max(1, min(cores(), openblas.single.usual() or 1, 2 * TILES))
+
+
+class _Active(np.errstate):
+    """The context of everything that is computed."""
+
+    def __init__(self) -> None:
+        super().__init__(all="ignore")
+        self._single = openblas.single()
+
+    def __enter__(self) -> Any:
+        self._single.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *failure: Any) -> Any:
+        self._single.__exit__()
+        return super().__exit__(*failure)
 
 
 class InPlace(Loader):
@@ -36,11 +56,26 @@ class InPlace(Loader):
 
 
 class NumpyBackend(Backend):
-    """NumPy on the CPU."""
+    """NumPy on the CPU.
+
+    Parameters
+    ----------
+    threads : int, optional
+        On how many cores a network's products and training steps run; by default as in `usual_threads`.
+        It changes no number.
+    """
 
     name = "numpy"
-    xp = types.SimpleNamespace(**vars(array_api_compat.numpy) | {"matmul": matmul})
     device = "cpu"
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._asked = threads
+        self.threads = usual_threads() if threads is None else threads
+        product = partial(matmul, threads=self.threads)
+        self.xp = types.SimpleNamespace(**vars(array_api_compat.numpy) | {"matmul": product})
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._asked,)
 
     def owns(self, a: Any) -> bool:
         return isinstance(a, np.ndarray)
@@ -53,11 +88,11 @@ class NumpyBackend(Backend):
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         # Overflow is found by looking at the results, on every backend alike, and reported with its place.
-        return np.errstate(all="ignore")
+        return _Active()
 
     def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
         try:
-            return Replay(record(step, self.xp, arrays))
+            return Replay(record(step, self.xp, arrays), self.threads)
         except MemoryError:
             raise
         except CannotRecord as reason:
@@ -67,4 +102,4 @@ class NumpyBackend(Backend):
             return Eager(step, self.xp, arrays, after=partial(self.tell_as_written, error))
 
     def describe(self) -> str:
-        return f"NumPy {np.__version__} on the CPU{openblas.advice()}"
+        return f"NumPy {np.__version__} on the CPU, threads: {self.threads}{openblas.advice()}"

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.errors import DataError, ShapeError
+from xpnet.errors import ConfigError, DataError, ShapeError
 from xpnet.estimators import lbfgs, wiring
 from xpnet.estimators.arrays import backend_of, check_same_place, choose_backend
 from xpnet.estimators.fitted import FittedState
@@ -30,6 +30,7 @@ from xpnet.losses import Loss
 from xpnet.model.memory import explained
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
+from xpnet.parallel.mpi import MPI, shared
 from xpnet.training.history import History
 from xpnet.typing import Array, HostArray
 
@@ -64,6 +65,7 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
         "backend": [str, Backend, None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "on_divergence": [StrOptions({"stop", "raise"})],
+        "parallel": [StrOptions({"mpi"}), MPI, None],
     }
     _numeric_targets: ClassVar[bool]
 
@@ -96,8 +98,21 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
     # ------------------------------------------------------------------------------------ fitting
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, *, incremental: bool = False,
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Any,
+        *,
+        incremental: bool = False,
         classes: Any = None,
+    ) -> Any:
+        with shared(self.parallel) as workers:
+            return self._train(X, y, sample_weight, validation_data, incremental, classes, workers)
+
+    def _train(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool, classes: Any,
+        workers: MPI | None,
     ) -> Any:  # fmt: skip
         before = self.__dict__.copy()
         try:
@@ -114,7 +129,8 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
                 if self.solver == "lbfgs":
                     lbfgs.fit(self, net, samples, tasks)
                 else:
-                    Fit(self, net, samples, validation, self._batch(len(samples)), incremental).run(tasks)
+                    size = self._batch(len(samples))
+                    Fit(self, net, samples, validation, size, incremental, workers).run(tasks)
         finally:
             self._publish(net)
         if not bool(net.backend.xp.all(net.backend.xp.isfinite(net.theta))):
@@ -126,6 +142,8 @@ class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator,
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, incremental: bool, classes: Any
     ) -> tuple[Network, Samples, Samples | None]:
         """Check everything, and return the network to train and the data on its device."""
+        if self.parallel is not None and self.solver == "lbfgs":
+            raise ConfigError("solver='lbfgs' has no steps that processes could share; use parallel=None, or 'adam'")
         hidden = wiring.hidden_sizes(self.hidden_layer_sizes)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if y is None:

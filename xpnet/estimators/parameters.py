@@ -69,7 +69,10 @@ DROPOUT = """\
 ON_DIVERGENCE = """\
     on_divergence : {"stop", "raise"}, default "stop"
         When numbers stop being finite: "raise" raises `DivergenceError`; "stop" does so too, unless early stopping
-        has a best epoch to go back to, which it does with a ConvergenceWarning."""
+        has a best epoch to go back to, which it does with a ConvergenceWarning.
+    parallel : "mpi", xpnet.parallel.MPI or None, default None
+        Let the processes that ``mpiexec`` has started share each step of solver "sgd", "adam" or an optimizer. All of
+        them need the same data and a `random_state`; process 0 prints."""
 ATTRIBUTES = """\
     coefs_, intercepts_ : list of arrays
         Weights (I, O) and biases (O,) of each layer: views of ``network_.theta``, or, if `backend` names a device,
@@ -147,6 +150,7 @@ class ClassifierParameters(BaseMultilayerPerceptron):
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
         n_iter_no_change: float = 10, max_fun: int = 15000, backend: Any = None,
         class_weight: Any = None, dropout: float = 0.0, loss: Any = "log_loss", on_divergence: str = "stop",
+        parallel: Any = None,
     ) -> None:  # fmt: skip
         self._keep(locals())
 
@@ -195,5 +199,6 @@ class RegressorParameters(BaseMultilayerPerceptron):
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
         n_iter_no_change: float = 10, max_fun: int = 15000, backend: Any = None,
         dropout: float = 0.0, on_divergence: str = "stop",
+        parallel: Any = None,
     ) -> None:  # fmt: skip
         self._keep(locals())

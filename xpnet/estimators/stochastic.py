@@ -15,6 +15,8 @@ from xpnet.estimators.tasks import Estimator
 from xpnet.estimators.trainer import EpochTrainer
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
+from xpnet.training.slices import Workers
+from xpnet.training.state import training_facts, training_numbers
 
 SMALLEST_RATE = 1e-6
 """At this learning rate the schedule "adaptive" gives up."""
@@ -53,20 +55,29 @@ class Fit:
     batch_size : int
     incremental : bool
         Whether this is `partial_fit`: one epoch, and the optimizer goes on from where it was.
+    workers : Workers, optional
+        The processes that share each step. All do everything; the first one prints and decides when to stop.
     """
 
     def __init__(
         self, est: Estimator, net: Network, train: Samples, validation: Samples | None,
-        batch_size: int, incremental: bool,
+        batch_size: int, incremental: bool, workers: Workers | None = None,
     ) -> None:  # fmt: skip
         self.est, self.net, self.validation, self.incremental = est, net, validation, incremental
+        self.workers, self.verbose = workers, est.verbose and (workers is None or workers.rank == 0)
         state = getattr(est, "_optimizer", None)
         if not incremental or not isinstance(state, SolverState) or not state.fits(net):
             state = est._optimizer = SolverState(make_optimizer(est), net)
         self.state: SolverState = state
         self.trainer = EpochTrainer(
-            net, state, train, batch_size, float(est.alpha), bool(est.shuffle), est._random_state,
-            1 if incremental else est.max_iter,
+            net,
+            state,
+            train,
+            batch_size,
+            float(est.alpha),
+            bool(est.shuffle),
+            est._random_state,
+            1 if incremental else est.max_iter, workers,
         )  # fmt: skip
 
     def run(self, context: Any) -> None:
@@ -74,6 +85,9 @@ class Fit:
         est = self.est
         if not self.incremental or getattr(est, "_best_theta", None) is None:
             self._keep_best()
+        if self.workers is not None:
+            asked = {"alpha": float(est.alpha), "max_iter": int(est.max_iter)}
+            self.workers.agree("training", training_facts(self.trainer) | asked)
         try:
             self._epochs(context)
         except KeyboardInterrupt:  # the trainer has gone back to the last whole step
@@ -103,7 +117,7 @@ class Fit:
             est.t_ += len(self.trainer.data)
             est.loss_curve_.append(est.loss_)
             values = {"loss": est.loss_} | self._validate()
-            if est.verbose:
+            if self.verbose:
                 print(f"Iteration {est.n_iter_}, loss = {est.loss_:.8f}")
             self._count_improvement(values)
             est.history_.append(values | {"seconds": time.perf_counter() - began, "learning_rate": rate})
@@ -111,7 +125,7 @@ class Fit:
                 self.state.learning_rate = float(est.learning_rate_init) / (est.t_ + 1) ** est.power_t
             if est._no_improvement_count > est.n_iter_no_change and self._converged():
                 est.stopped_ = True
-            if context.end_epoch(task) or est.stopped_:
+            if self._ends(context.end_epoch(task) or est.stopped_):
                 return
             if not self.incremental and est.n_iter_ == est.max_iter:
                 warnings.warn(
@@ -120,6 +134,13 @@ class Fit:
                     ConvergenceWarning,
                     stacklevel=6,
                 )
+
+    def _ends(self, ended: bool) -> bool:
+        """Say whether training ends here; of several processes the first one decides, once all have the same."""
+        if self.workers is None:
+            return ended
+        self.workers.agree("numbers after an epoch", training_numbers(self.trainer))
+        return bool(self.workers.decide(ended))
 
     def _rate(self) -> float:
         return float(self.state.rates(range(self.trainer.step, self.trainer.step + 1))[0])
@@ -140,7 +161,7 @@ class Fit:
             return
         score = values["validation_score"]
         est.validation_scores_.append(score)
-        if est.verbose:
+        if self.verbose:
             print(f"Validation score: {score:f}")
         worse = score < est.best_validation_score_ + est.tol
         est._no_improvement_count = est._no_improvement_count + 1 if worse else 0
@@ -161,7 +182,7 @@ class Fit:
                 self.state.learning_rate /= 5.0
                 est._no_improvement_count = 0
                 stop, then = False, f"Setting learning rate to {self.state.learning_rate:f}"
-        if est.verbose:
+        if self.verbose:
             print(f"{message} {then}")
         return stop
 

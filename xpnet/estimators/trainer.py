@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from sklearn.utils import shuffle as shuffled
 from xpnet.backends.base import Eager, Program
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.estimators.solvers import SolverState
-from xpnet.layers import Context
 from xpnet.model.memory import free_memory
 from xpnet.model.rows import Rows
 from xpnet.network import Network
 from xpnet.training.feed import TINY, Batch, Feed, SparseRows
 from xpnet.training.intake import Plan, stream, with_window
 from xpnet.training.objective import Objective
+from xpnet.training.slices import Workers
 from xpnet.training.steps import Steps
 from xpnet.training.trainer import Trainer
 from xpnet.typing import Array, HostArray
@@ -37,10 +37,8 @@ class ScaledPenalty(Objective):
         super().__init__(net)
         self.alpha = alpha
 
-    def __call__(
-        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
-    ) -> tuple[Array, list[Any]]:
-        value, caches = super().__call__(xp, a, batch, contexts)
+    def finish(self, xp: Any, a: Mapping[str, Array], batch: Batch, value: Array) -> Array:
+        value = super().finish(xp, a, batch, value)
         if self.alpha:
             decayed, penalty = self.net.layout.decayed, self.alpha / batch.total
             if "weight" in a:  # 0, like the loss, if all the batch's weights are 0
@@ -48,7 +46,7 @@ class ScaledPenalty(Objective):
             W, dW = a["theta"][:decayed], a["gradient"][:decayed]
             value = value + 0.5 * penalty * xp.sum(W * W)
             dW += penalty * W
-        return value, caches
+        return value
 
 
 class EpochTrainer(Trainer):
@@ -67,11 +65,13 @@ class EpochTrainer(Trainer):
         Draws the order of every epoch.
     epochs : int
         How many epochs are expected; a few steps are not worth the time that recording one takes.
+    workers : Workers, optional
+        The processes that share each step.
     """
 
     def __init__(
         self, net: Network, state: SolverState, data: Samples, batch_size: int, alpha: float, shuffle: bool,
-        rng: np.random.RandomState, epochs: int,
+        rng: np.random.RandomState, epochs: int, workers: Workers | None = None,
     ) -> None:  # fmt: skip
         self.state, self.data, weight, order = state, data, data.weight, np.arange(len(data))
 
@@ -95,7 +95,7 @@ class EpochTrainer(Trainer):
             feed = kind(data.x, data.t, weight, batch_size, next_order if shuffle else None, by_weight=False)
         self.few = epochs * feed.steps_per_epoch < WORTH_RECORDING
         step = np.asarray([state.step % 2**32], dtype=np.uint32)
-        Steps.__init__(self, net, state.optimizer, feed, objective, None, step)
+        Steps.__init__(self, net, state.optimizer, feed, objective, None, step, workers)
         self._counts = (0, 0, state.step)
 
     def _slots(self) -> dict[str, Array]:
@@ -114,6 +114,6 @@ class EpochTrainer(Trainer):
         return self.finish_epoch()
 
     def _program(self, size: int) -> Program:
-        if self.few and size not in self._programs:
+        if self.few and self.workers is None and size not in self._programs:
             self._programs[size] = Eager(self.make_step(size), self.net.backend.xp, self.arrays)
         return super()._program(size)

@@ -32,7 +32,8 @@ class Augmentation:
         """Return two arrays (B, 1) of 32 random bits for each image."""
         if context.step is None:
             raise ConfigError(f"{self} in training needs context.step, a uint32 array of shape (1,)")
-        counter = xp.arange(2 * x.shape[0], dtype=context.step.dtype, device=x.device)
+        begin, count = 2 * context.first, 2 * x.shape[0]
+        counter = xp.arange(begin, begin + count, dtype=context.step.dtype, device=x.device)
         bits = xp.reshape(random_bits(xp, counter, context.key, context.step), (x.shape[0], 2))
         return bits[:, :1], bits[:, 1:]
 

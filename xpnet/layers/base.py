@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -39,6 +39,8 @@ class Context:
         Is shown what passes through the layer; see ``xpnet/layers/walk.py``.
     at_once : int
         How many numbers to take at a time where a layer works part by part.
+    first : int
+        The place of the first sample in its batch, if the samples are a slice of one.
     """
 
     training: bool = False
@@ -48,6 +50,7 @@ class Context:
     place: str = ""
     watch: Watch | None = None
     at_once: int = 2**18
+    first: int = 0
 
     def show(self, name: str, array: Array) -> None:
         """Show an array of the layer to whoever watches."""
@@ -63,7 +66,7 @@ class Context:
         for part in name.split("."):
             key = crc32(f"{key} {part}".encode())
         place, state = f"{self.place}.{name}".lstrip("."), under(name, self.state)
-        return Context(self.training, key, self.step, state, place, self.watch)
+        return replace(self, key=key, state=state, place=place)
 
 
 def under(place: str, named: Mapping[str, T]) -> dict[str, T]:

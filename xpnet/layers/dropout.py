@@ -68,8 +68,9 @@ class Dropout(Layer):
         """Return the factor of each number of `x`: 0, or 1 / (1 - rate)."""
         if context.step is None:
             raise ConfigError("Dropout in training needs context.step, a uint32 array of shape (1,)")
-        counter = xp.reshape(xp.arange(prod(x.shape), dtype=context.step.dtype, device=x.device), x.shape)
-        bits = random_bits(xp, counter, context.key, context.step)
+        begin = context.first * prod(x.shape[1:])
+        counter = xp.arange(begin, begin + prod(x.shape), dtype=context.step.dtype, device=x.device)
+        bits = random_bits(xp, xp.reshape(counter, x.shape), context.key, context.step)
         return xp.astype(bits >= int(self.rate * 2**32), x.dtype) * (1.0 / (1.0 - self.rate))
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:

@@ -133,16 +133,19 @@ class Model:
 
     def contexts(
         self, training: bool = False, step: Array | None = None, state: Mapping[str, Array] | None = None,
-        watch: Watch | None = None,
+        watch: Watch | None = None, first: int = 0,
     ) -> list[Context]:  # fmt: skip
-        """Return what each layer is told besides its parameters and input; `watch` is shown what passes through it."""
+        """Return what each layer is told besides its parameters and input; `watch` is shown what passes through it.
+
+        `first` is the place in its batch of the first sample.
+        """
         state = self.state if state is None else state
         own: list[dict[str, Array]] = [{} for _ in self.layers]
         for name, value in state.items():
             k, _, short = name.partition(".")
             own[int(k)][short] = value
         at_once = self.backend.at_once
-        return [Context(training, key, step, own[k], str(k), watch, at_once) for k, key in enumerate(self._keys)]
+        return [Context(training, key, step, own[k], str(k), watch, at_once, first) for k, key in enumerate(self._keys)]
 
     def objective(
         self, xp: Any, theta: Array, gradient: Array, x: Array, t: Array, weight: Array, contexts: Sequence[Context]

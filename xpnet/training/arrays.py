@@ -34,6 +34,8 @@ DATA = Kind()
 """Inputs, targets, weights, their order, the optimizer's numbers for each step: steps only read them."""
 SCRATCH = Kind(like_theta=True)
 """The gradient: written before it is read."""
+PARTS = Kind()
+"""The gradients of a batch's slices, and what goes with them: written before they are read."""
 NETWORK = Kind(carried=True)
 """The parameters and the running statistics."""
 VECTOR = Kind(carried=True, stored=True, like_theta=True)

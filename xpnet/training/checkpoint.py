@@ -65,7 +65,8 @@ class Checkpoint(Callback):
         self._written: dict[str, int] | None = None
 
     def on_begin(self, run: Run) -> None:
-        check_writable(self.path)
+        if run.leads:
+            check_writable(self.path)
         self._settings, self._written = training_settings(run.trainer, self.callbacks), None
         if self.resume and os.path.exists(self.path):
             restore_training(self.path, run, self._settings, self.callbacks)
@@ -89,6 +90,8 @@ class Checkpoint(Callback):
 
     def write(self, run: Run) -> None:
         """Write the checkpoint now."""
+        if not run.leads:
+            return
         if not divergence.state_is_finite(run.trainer):
             text = f"the training has NaN or infinities; the checkpoint {self.path!r} is kept as it was"
             warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -161,23 +161,40 @@ class Feed:
     def bring(self, a: Mapping[str, Array], backend: Backend, position: int) -> None:
         """Write what the steps from `position` on need."""
 
-    def batch(self, xp: Any, a: Mapping[str, Array], size: int) -> Batch:
-        """Return the step's samples: array operations alone, so that they become a part of the step."""
-        cursor, theta = a["cursor"], a["theta"]
+    def batch(self, xp: Any, a: Mapping[str, Array], size: int, part: slice | None = None) -> Batch:
+        """Return the step's samples: array operations alone, so that they become a part of the step.
+
+        Of a `part` of the batch there are samples and weights; these sum to 1 over the whole batch.
+        """
+        rows = self.rows(xp, a, size)
+        whole = self.weighed(xp, a, rows, size)
+        if part is not None:
+            rows = rows[part]
+        x = self.treatment(xp, self.take(xp, a, rows, part or slice(0, size)), a["theta"].dtype)
+        weight = whole.weight if part is None else whole.weight[part]
+        return whole._replace(x=x, t=xp.take(a["t"], rows, axis=0), weight=weight)
+
+    def rows(self, xp: Any, a: Mapping[str, Array], size: int) -> Array:
+        """Return which samples the step takes."""
+        cursor = a["cursor"]
         places = cursor + xp.arange(size, dtype=cursor.dtype, device=cursor.device)
         if "begin" in a:  # where the samples at hand begin, as a negative number: a sum is recorded as a selection
             places = places + a["begin"]
-        rows = xp.take(a["order"], places, axis=0)
-        x, t = self.treatment(xp, self.take(xp, a, rows, size), theta.dtype), xp.take(a["t"], rows, axis=0)
+        return xp.take(a["order"], places, axis=0)
+
+    def weighed(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Batch:
+        """Return the weights of a batch, without its samples."""
+        theta = a["theta"]
         if "weight" not in a:
             weight = xp.full((size,), 1.0 / size, dtype=theta.dtype, device=theta.device)
-            return Batch(x, t, weight, float(size), float(size))
+            return Batch(None, None, weight, float(size), float(size))
         weight = xp.take(a["weight"], rows, axis=0)
         total = xp.sum(weight)
-        return Batch(x, t, weight / xp.maximum(total, TINY), total, total if self.counts_weights else float(size))
+        share = total if self.counts_weights else float(size)
+        return Batch(None, None, weight / xp.maximum(total, TINY), total, share)
 
-    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Array:
-        """Return the step's inputs."""
+    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, part: slice) -> Array:
+        """Return the step's inputs: those `rows`, which are a part of its batch."""
         return xp.take(a["x"], rows, axis=0)
 
     def some(self, a: Mapping[str, Array], backend: Backend, rows: HostArray) -> dict[str, Array]:
@@ -217,5 +234,5 @@ class SparseRows(Feed):
         rows = self._rows[self.seen(position) :][:size]
         a["batch"][:size, ...] = backend.asarray(self.x[rows].toarray().astype(self._dtype, copy=False))
 
-    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, size: int) -> Array:
-        return a["batch"][:size, ...]
+    def take(self, xp: Any, a: Mapping[str, Array], rows: Array, part: slice) -> Array:
+        return a["batch"][part, ...]

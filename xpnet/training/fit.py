@@ -23,7 +23,8 @@ from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 from xpnet.training.samples import Validation, check_optimizer
-from xpnet.training.state import stored_window
+from xpnet.training.slices import Workers
+from xpnet.training.state import stored_window, training_facts, training_numbers
 from xpnet.training.trainer import Trainer
 from xpnet.validation import check_flag, check_size
 
@@ -35,6 +36,7 @@ def fit(
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
     checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
     memory: int | str | None = None, window: int | None = None, scale: float | None = None,
+    workers: Workers | None = None,
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
@@ -65,17 +67,25 @@ def fit(
             with explained(net.backend, "training", batch_size):
                 feed = data.feed()
                 del data, x  # in half precision the device has room for one copy, perhaps not for two
-                trainer = Trainer.of(net, optimizer, feed, objective, averaging)
+                trainer = Trainer.of(net, optimizer, feed, objective, averaging, workers)
                 begun = Run(net, trainer, epochs, history)
                 tell = partial(_tell, items, told)
                 tell("on_begin", begun)
+                if workers is not None:
+                    asked = {"epochs": epochs, "steps between calls of callbacks": sorted(_pauses(items))}
+                    workers.agree("training", training_facts(trainer) | asked)
                 run = begun
-                with Progress(verbose, epochs, trainer.steps_per_epoch) as progress:
+                with Progress(verbose if run.leads else False, epochs, trainer.steps_per_epoch) as progress:
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, validation, progress)
+                        if workers is not None:
+                            workers.agree("numbers after an epoch", training_numbers(trainer))
+                            run.stopped = workers.decide(run.stopped)
                 tell("on_end", run)
                 if "average" in trainer.arrays:
                     net.theta[...] = trainer.arrays["average"]
+                if workers is not None:
+                    workers.agree("numbers at the end", training_numbers(trainer))
                 return run.history
         except BaseException as error:
             # Whatever ended the training, what was measured until then is not lost.
@@ -96,11 +106,16 @@ def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
             getattr(item, event)(*what)
 
 
+def _pauses(items: Sequence[Callback]) -> set[int]:
+    """Return after multiples of which numbers of steps callbacks are called."""
+    return {item.every for item in items if item.every is not None}
+
+
 def _one_epoch(
     run: Run, items: list[Callback], told: Any, validation: Validation | None, progress: Progress
 ) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
-    pauses = [item.every for item in items if item.every is not None]
+    pauses = _pauses(items)
     while trainer.position < trainer.steps_per_epoch:
         trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
         progress.update(run.epoch, trainer.position)

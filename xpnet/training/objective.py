@@ -55,11 +55,9 @@ class Objective:
         params = self.net.layout.split(xp, a["theta"])
         return self.net.differentiate(xp, params, batch.x, batch.t, batch.weight, contexts)
 
-    def __call__(
-        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
-    ) -> tuple[Array, list[Any]]:
-        """Write dL/dtheta into ``a["gradient"]``; return L, penalties included, and the layers' caches."""
-        return self.net.objective(xp, a["theta"], a["gradient"], batch.x, batch.t, batch.weight, contexts)
+    def finish(self, xp: Any, a: Mapping[str, Array], batch: Batch, value: Array) -> Array:
+        """Add the penalties to the gradient in ``a["gradient"]`` and to the loss, which is returned."""
+        return self.net.penalize(xp, value, a["theta"], a["gradient"])
 
     def good(self, xp: Any, a: Mapping[str, Array]) -> Array | None:
         """Return whether the step counts, an array of no dimensions; None if every step does."""

@@ -161,15 +161,11 @@ class MixedPrecision(Objective):
         params = net.layout.split(xp, xp.astype(theta, self.dtype))
         return net.differentiate(xp, params, batch.x, batch.t, batch.weight, contexts, loss)
 
-    def __call__(
-        self, xp: Any, a: Mapping[str, Array], batch: Batch, contexts: Sequence[Context]
-    ) -> tuple[Array, list[Any]]:
-        """Equations (1) to (8)."""
+    def finish(self, xp: Any, a: Mapping[str, Array], batch: Batch, value: Array) -> Array:
+        """Equations (6) to (8)."""
         gradient = a["gradient"]
-        value, grads, caches = self.differentiate(xp, a, batch, contexts)
-        self.net.collect(xp, gradient, grads)
         gradient /= a["scaling.scale"]
-        return self.net.penalize(xp, value, a["theta"], gradient), caches
+        return super().finish(xp, a, batch, value)
 
     def good(self, xp: Any, a: Mapping[str, Array]) -> Array:
         """Equation (9): zero times infinity, or NaN, is NaN."""

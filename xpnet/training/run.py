@@ -28,6 +28,11 @@ class Run:
         self.stopped = False
 
     @property
+    def leads(self) -> bool:
+        """Whether this process is the one that prints and writes files, if several share the training."""
+        return self.trainer.workers is None or self.trainer.workers.rank == 0
+
+    @property
     def epoch(self) -> int:
         """The number of the current epoch, from 0; while `on_epoch_end` runs, that of the epoch that ended."""
         return self.trainer.epoch - (1 if self._ended else 0)

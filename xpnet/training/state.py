@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ from xpnet.training.run import Run
 from xpnet.training.trainer import Trainer
 
 COUNTS = ("epoch", "position", "step")
+BEFORE = {"precision": None, "window": None, "scale": None, "slices": 1}
+"""What holds for files that were written before there was a choice."""
 
 
 def training_counts(trainer: Trainer) -> dict[str, int]:
@@ -45,6 +49,7 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
         "precision": trainer.objective.precision,
         "data": trainer.feed.fingerprint(trainer.arrays, trainer.net.backend),
         "callbacks": [type(item).__name__ for item in callbacks],
+        "slices": 1 if trainer.workers is None else trainer.workers.slices,
     }
 
 
@@ -55,6 +60,25 @@ def stored_window(path: Any, batch_size: Any) -> int | None:
     training = read_tensors(os.fspath(path))[1].get("training")
     window = training.get("window") if isinstance(training, dict) else None
     return window if type(window) is int and window >= 2 * batch_size else None
+
+
+def training_facts(trainer: Trainer) -> dict[str, Any]:
+    """Return what must be equal on all processes that share a training, by what to call it; arrays as hashes."""
+    net = trainer.net
+    return {
+        "version of xpnet": sys.modules["xpnet"].__version__,
+        "version of NumPy": np.__version__,
+        "array library": net.backend.name.partition(":")[0],
+        **{f"network, {name}": value for name, value in network_content(net)[1].items()},
+        **training_settings(trainer, ()),
+        **training_counts(trainer),
+        **training_numbers(trainer),
+    }
+
+
+def training_numbers(trainer: Trainer) -> dict[str, str]:
+    """Return the beginning of a SHA-256 of each array that is carried from step to step."""
+    return {name: sha256(np.ascontiguousarray(a).tobytes()).hexdigest()[:16] for name, a in trainer.export()[0].items()}
 
 
 def training_content(run: Run, settings: Any, callbacks: Sequence[Callback]) -> tuple[Tensors, dict[str, Any]]:
@@ -82,8 +106,8 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
     tensors, description = read_tensors(path)
     parts = members(description, where, ("network", "training"))
     if isinstance(parts["training"], dict):
-        for name in ("precision", "window", "scale"):  # files written before there was a choice
-            parts["training"].setdefault(name, None)
+        for name, value in BEFORE.items():
+            parts["training"].setdefault(name, value)
     training = members(parts["training"], f"{where}, training", (*settings, *COUNTS, "stopped"))
     there = {"network": parts["network"]} | {name: training[name] for name in settings}
     found = differences(there, {"network": network_content(net)[1]} | settings)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpnet.errors import ConfigError
-from xpnet.layers import Watch
+from xpnet.layers import Context, Watch
+from xpnet.layers.base import joined
 from xpnet.model.core import Model
 from xpnet.optimizers import Optimizer
 from xpnet.training.arrays import statistics
-from xpnet.training.feed import Feed
+from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
 from xpnet.typing import Array, HostArray
 
@@ -28,17 +29,46 @@ def make_step(
     and lets no value decide what it does next: so it can be captured once and replayed. `watch` is shown what passes
     through the layers.
     """
-    update = make_update(net, optimizer, objective.skips)
+    finish = make_finish(net, objective, optimizer, size)
 
     def step(xp: Any, a: Mapping[str, Array]) -> None:
         batch = feed.batch(xp, a, size)
-        contexts = net.contexts(True, a["step"], statistics(a), watch)
-        value, caches = objective(xp, a, batch, contexts)
+        value, new = pass_through(xp, net, objective, a, batch, a["gradient"], watch)
+        finish(xp, a, batch, value, new)
+
+    return step
+
+
+def pass_through(
+    xp: Any, net: Model, objective: Objective, a: Mapping[str, Array], batch: Batch, gradient: Array,
+    watch: Watch | None = None, first: int = 0,
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+    """Do the first part of a step, forward and back: write dL/dtheta, return L and the new running statistics.
+
+    Neither has penalties yet, nor is it unscaled. The samples may be a slice of a batch, from its place `first` on.
+    """
+    contexts = net.contexts(True, a["step"], statistics(a), watch, first)
+    value, grads, caches = objective.differentiate(xp, a, batch, contexts)
+    net.collect(xp, gradient, grads)
+    return value, new_statistics(xp, net, contexts, caches)
+
+
+def new_statistics(xp: Any, net: Model, contexts: Sequence[Context], caches: Sequence[Any]) -> dict[str, Array]:
+    """Return the running statistics after a forward pass, by the network's names."""
+    parts = zip(net.layers, contexts, caches, strict=True)
+    return joined({context.place: layer.update_state(xp, context.state, cache) for layer, context, cache in parts})
+
+
+def make_finish(net: Model, objective: Objective, optimizer: Optimizer, size: int) -> Callable[..., None]:
+    """Return the second part of a step: given what `pass_through` gave, everything changes."""
+    update = make_update(net, optimizer, objective.skips)
+
+    def finish(xp: Any, a: Mapping[str, Array], batch: Batch, value: Array, new: Mapping[str, Array]) -> None:
+        value = objective.finish(xp, a, batch, value)
         good = objective.good(xp, a)
-        for layer, context, cache in zip(net.layers, contexts, caches, strict=True):
-            for name, new in layer.update_state(xp, context.state, cache).items():
-                old = context.state[name]
-                old[...] = new if good is None else xp.where(good, xp.astype(new, old.dtype), old)
+        for name, old in statistics(a).items():
+            if name in new:
+                old[...] = new[name] if good is None else xp.where(good, xp.astype(new[name], old.dtype), old)
         update(xp, a, good)
         objective.count(xp, a, value, batch.share, good)
         cursor, position, number = a["cursor"], a["position"], a["step"]
@@ -46,7 +76,7 @@ def make_step(
         position += 1
         number += 1
 
-    return step
+    return finish
 
 
 def make_update(net: Model, optimizer: Optimizer, skips: bool) -> Callable[[Any, Mapping[str, Array], Any], None]:

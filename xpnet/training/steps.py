@@ -15,6 +15,7 @@ from xpnet.training.arrays import (
     COUNTER,
     DATA,
     NETWORK,
+    PARTS,
     PLACE,
     SCALING,
     SCRATCH,
@@ -26,6 +27,7 @@ from xpnet.training.arrays import (
 )
 from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
+from xpnet.training.slices import SlicedStep, Workers, slice_arrays
 from xpnet.training.step import Step, make_step, rate_factors
 from xpnet.typing import HostArray
 from xpnet.validation import check_number
@@ -46,15 +48,18 @@ class Steps:
         Decay of the average of the parameters.
     arrays : Arrays
         All that a step reads or writes, at addresses that stay.
+    workers : Workers or None
+        The processes that share each step, if there are several.
     """
 
     def __init__(
         self, net: Model, optimizer: Optimizer, feed: Feed, objective: Objective, averaging: float | None,
-        step: HostArray | None = None,
+        step: HostArray | None = None, workers: Workers | None = None,
     ) -> None:  # fmt: skip
         if averaging is not None:
             check_number("averaging", averaging, 0.0, 1.0, low_open=True, high_open=True)
         self.net, self.optimizer, self.feed, self.objective, self.averaging = net, optimizer, feed, objective, averaging
+        self.workers = workers
         # Epochs done, steps done in this epoch, steps done: replaced together, so that no interrupt can part them.
         self._counts = (0, 0, 0)
         self._prepared = False
@@ -71,6 +76,8 @@ class Steps:
             declare(DATA, {"scalars": backend.asarray(np.zeros((feed.steps_per_epoch, columns), dtype=net.dtype))})
             declare(NETWORK, {"theta": net.theta} | begin_with("state", net.state))
             declare(SCRATCH, {"gradient": like(net.theta)})
+            if workers is not None:
+                declare(PARTS, slice_arrays(net, workers))
             if optimizer.factors:
                 declare(DATA, {"factors": backend.asarray(rate_factors(net, optimizer))})
             declare(VECTOR, begin_with("slot", self._slots()))
@@ -201,7 +208,10 @@ class Steps:
 
     def _program(self, size: int) -> Program:
         """Return the compiled step for this batch size."""
-        if size not in self._programs:
+        if size not in self._programs and self.workers is not None:
+            parts = (self.net, self.feed, self.objective, self.optimizer, self.arrays)
+            self._programs[size] = SlicedStep(*parts, self.workers, size)
+        elif size not in self._programs:
             step, changes = self.make_step(size), [*self.arrays.carried.values()]
             self._programs[size] = self.net.backend.compile(step, self.arrays, changes)
         return self._programs[size]

@@ -15,6 +15,7 @@ from xpnet.training.feed import Feed
 from xpnet.training.objective import Objective
 from xpnet.training.precision import objective_of
 from xpnet.training.samples import check_optimizer, check_samples, resident
+from xpnet.training.slices import Workers
 from xpnet.training.steps import Steps
 from xpnet.typing import HostArray
 from xpnet.validation import check_size
@@ -76,11 +77,12 @@ class Trainer(Steps):
 
     @classmethod
     def of(
-        cls, net: Model, optimizer: Optimizer, feed: Feed, objective: Objective, averaging: float | None = None
-    ) -> Trainer:
+        cls, net: Model, optimizer: Optimizer, feed: Feed, objective: Objective, averaging: float | None = None,
+        workers: Workers | None = None,
+    ) -> Trainer:  # fmt: skip
         """Return a trainer of the parts that a training is made of."""
         trainer = cls.__new__(cls)
-        Steps.__init__(trainer, net, optimizer, feed, objective, averaging)
+        Steps.__init__(trainer, net, optimizer, feed, objective, averaging, workers=workers)
         return trainer
 
     _pace = 0.0
@@ -92,11 +94,11 @@ class Trainer(Steps):
 
         At least 64, and more where steps are so short that a look at the numbers would take longer. On a device that
         works ahead of the host a look is a wait: there it is a second's worth, so that progress is seen and Ctrl-C
-        is heard.
+        is heard. Processes that share a training look at the same time.
         """
         program = self._programs.get(self.feed.batch_size)
         several = CHUNK if program is None else 4 * program.unroll
-        if self.net.backend.asynchronous and self._pace:
+        if self.net.backend.asynchronous and self._pace and self.workers is None:
             several = int(1.0 / self._pace)
         return min(self.feed.together(self.position), max(CHUNK, several))
 

@@ -18,14 +18,16 @@ import numpy as np
 
 from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.calls import resolved
-from xpnet.backends.cpu.chain import Chain, Piece, table
+from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
-from xpnet.backends.cpu.loops import kernel
+from xpnet.backends.cpu.loops import kernels
+from xpnet.backends.cpu.parts import parts
 from xpnet.backends.tape.fusion import same_view
 from xpnet.backends.tape.layout import layout
-from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged, steps_over
+from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged
 from xpnet.backends.tape.plan import Memory
 from xpnet.backends.tape.record import Operation
+from xpnet.backends.tape.space import steps_over
 from xpnet.typing import HostArray
 
 KIND = {np.dtype(np.float32): "f", np.dtype(np.float64): "d"}
@@ -150,7 +152,9 @@ ONE_BLOCK = 128
 
 def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> list[Piece | None]:
     """Return what NumPy would do for a product (or to add one to `out`): a call of OpenBLAS, or plain loops."""
-    if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype and a.dtype in KIND and out.flags.c_contiguous):
+    if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype and a.dtype in KIND):
+        return [None]
+    if not (out.flags.c_contiguous or (out.strides[1] == a.itemsize and min(out.shape) > 1)):
         return [None]
     if not (a.flags.aligned and b.flags.aligned) or 0 in (*a.shape, *b.shape) or address(a) == address(b):
         return [None]
@@ -170,7 +174,7 @@ def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> li
         kinds, name = f"iii{n}{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemm"
         arguments: tuple[Any, ...] = (
             ROW_MAJOR, AS_IT_IS + left[0], AS_IT_IS + right[0], rows, columns, inner, 1.0, first, left[1], second,
-            right[1], float(add), target, columns,
+            right[1], float(add), target, out.strides[0] // out.itemsize,
         )  # fmt: skip
     else:  # a vector times the columns of b, or the rows of a times a vector
         matrix, (turned, leading), vector = (second, right, first) if rows == 1 else (first, left, second)
@@ -191,16 +195,13 @@ def _outer(a: HostArray, b: HostArray, out: HostArray) -> Piece:
     first, second, target = (Place(k, s, a.dtype) for k, s in enumerate(steps))
     zero = Number(np.zeros((), a.dtype).tobytes(), a.dtype)
     sums = (Step("multiply", (0, 1), a.dtype), Step("add", (zero, 2), a.dtype))
-    return kernel(Loop(axes, (first, second), sums, ((3, target),)), (a, b, out))
+    return kernels(Loop(axes, (first, second), sums, ((3, target),)), (a, b, out))[0]
 
 
 def build(kind: str, function: Any, options: Any, operands: list[Any], out: HostArray) -> list[Piece] | None:
     """Return the pieces that do an operation on these arrays, or None where there are none."""
-    if not all(isinstance(a, np.ndarray) for a in operands):
+    if not _apart(kind, operands, out):
         return None
-    for a in operands:  # NumPy looks out for results that are written over what is still to be read
-        if np.may_share_memory(a, out) and not (kind in ("elementwise", "adding") and same_view(a, out)):
-            return None
     made: list[Piece | None] = [None]
     if kind == "elementwise":
         made = elementwise(function, operands, out)
@@ -213,59 +214,25 @@ def build(kind: str, function: Any, options: Any, operands: list[Any], out: Host
     return None if None in made else made  # type: ignore[return-value]
 
 
-def pieces(op: Operation, memory: Memory) -> list[Piece] | None:
-    """Return the pieces that do an operation, or None where there are none."""
-    operands, out = resolved(op, memory)
-    return build(op.kind, op.function, op.options, operands, out)
+def _apart(kind: str, operands: list[Any], out: HostArray) -> bool:
+    """Say whether NumPy need not look out for a result that is written over what is still to be read."""
+    by_number = kind in ("elementwise", "adding")
+    return all(
+        isinstance(a, np.ndarray) and (not np.may_share_memory(a, out) or (by_number and same_view(a, out)))
+        for a in operands
+    )
 
 
-def agree(op: Operation, memory: Memory) -> bool:
-    """Say whether these pieces give NumPy's bits, by examples that are tried once in a process."""
-    operands, out = resolved(op, memory)
-    lie = [(a.dtype.char, a.shape, a.strides) for a in (*operands, out)]
-    if op.kind in ("matmul", "adding"):  # for larger ones, which lie in the same way, the call is the same
-        most = ONE_BLOCK if op.kind == "adding" else 8 if operands[0].shape[1] > 1 else 2
-        lie = [(a.dtype.char, *_cut(a, most)) for a in (*operands, out)]
-    return op.kind == "take" or _agree(op.kind, op.function, op.options, tuple(lie))
+def build_parts(
+    kind: str, function: Any, options: Any, operands: list[Any], out: HostArray, threads: int
+) -> list[list[Piece]] | None:  # fmt: skip
+    """Return the pieces of each part of an operation, or None where there are none."""
+    if not _apart(kind, operands, out):
+        return None
+    made = [build(kind, function, options, *part) for part in parts(kind, options, operands, out, threads)]
+    return None if None in made else made  # type: ignore[return-value]
 
 
-def _cut(a: HostArray, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return shape and strides of a matrix that lies as `a` does, and is no larger than that each way."""
-    turned, leading = layout(a) or (0, a.shape[1])
-    shape = min(a.shape[0], most), min(a.shape[1], most)
-    apart = (shape[1 - turned] + 2 * (leading > a.shape[1 - turned])) * a.itemsize
-    return shape, (a.itemsize, apart) if turned else (apart, a.itemsize)
-
-
-def _example(rng: np.random.Generator, char: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> HostArray:
-    """Return an array of random numbers that lie in memory in this way."""
-    moves = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
-    below, above = -sum(m for m in moves if m < 0), sum(m for m in moves if m > 0)
-    memory = np.zeros(below + above + np.dtype(char).itemsize, np.uint8)
-    made: HostArray = np.ndarray(shape, char, memory.data, below, strides)
-    made[...] = rng.normal(size=shape)
-    return made
-
-
-TRIES = 16
-"""Results at least that are compared: of sums in two orders every third or so is the same."""
-
-
-@functools.lru_cache(maxsize=1024)
-def _agree(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, Any], ...]) -> bool:
-    """Say whether the pieces of an operation give NumPy's bits for arrays that lie like this, the last the result."""
-    rng = np.random.default_rng(0)
-    for _ in range(-(-TRIES // math.prod(lie[-1][1]))):
-        *operands, expected = (_example(rng, *one) for one in lie)
-        found = expected.copy(order="K")
-        Chain(build(kind, function, options, operands, found) or [])()
-        with np.errstate(all="ignore"):
-            if kind == "reduce":
-                function.reduce(operands[0], options[0], None, expected, options[2])
-            elif kind == "adding":
-                expected += np.matmul(*operands[:2])
-            else:
-                function(*operands, out=expected)
-        if found.tobytes() != expected.tobytes():
-            return False
-    return True
+def pieces(op: Operation, memory: Memory, threads: int) -> list[list[Piece]] | None:
+    """Return the pieces that do an operation, part by part, or None where there are none."""
+    return build_parts(op.kind, op.function, op.options, *resolved(op, memory), threads)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backends.cpu.products import cut, product
 from xpnet.backends.tape.fusion import holds
 from xpnet.backends.tape.plan import Memory, assign, inputs, without_dead, write_in_place
 from xpnet.backends.tape.record import Operation, Tape, Traced
@@ -38,14 +39,17 @@ def _short(a: HostArray) -> bool:
     return a.ndim == 2 and a.size < SMALL and (a.flags.c_contiguous or a.flags.f_contiguous)
 
 
-def call(op: Operation, memory: Memory) -> Call:
-    """Return a call without arguments that does one operation."""
+def call(op: Operation, memory: Memory, threads: int = 1) -> Call:
+    """Return a call without arguments that does one operation, a long product on several threads."""
     operands, out = resolved(op, memory)
+    if op.kind == "adding":
+        result = np.empty_like(out)
+        return partial(_add_product, _product(op, operands, result, threads), result, out)
     if op.kind == "matmul" and out.flags.c_contiguous and all(map(_short, operands)):
         return partial(np.dot, *operands, out)  # the same product, called in half the time
-    if op.kind == "adding":
-        return partial(_add_product, operands[0], operands[1], np.empty_like(out), out)
-    if op.kind in ("elementwise", "matmul"):
+    if op.kind == "matmul":
+        return _product(op, operands, out, threads)
+    if op.kind == "elementwise":
         return partial(op.function, *operands, out=out)
     if op.kind == "reduce":
         axis, dtype, keepdims = op.options
@@ -60,16 +64,23 @@ def call(op: Operation, memory: Memory) -> Call:
     return partial(_store, np.where if op.kind == "where" else op.function, operands, out)
 
 
+def _product(op: Operation, operands: list[Any], out: HostArray, threads: int) -> Call:
+    a, b = operands[:2]
+    in_tiles = "tiles" in op.options and cut(a, b)
+    return product(a, b, out, threads) if in_tiles else partial(op.function, a, b, out=out)
+
+
 def _store(function: Any, operands: list[Any], out: HostArray) -> None:
     out[...] = function(*operands)
 
 
-def _add_product(a: HostArray, b: HostArray, product: HostArray, out: HostArray) -> None:
-    np.add(out, np.matmul(a, b, out=product), out=out)
+def _add_product(make: Call, product: HostArray, out: HostArray) -> None:
+    make()
+    np.add(out, product, out=out)
 
 
-def calls(tape: Tape) -> list[Call]:
+def calls(tape: Tape, threads: int = 1) -> list[Call]:
     """Return the calls that replay a tape, one for each operation."""
     operations, places = write_in_place(without_dead(tape.operations))
     memory = assign([[op] for op in operations], places, set())
-    return [call(op, memory) for op in operations]
+    return [call(op, memory, threads) for op in operations]

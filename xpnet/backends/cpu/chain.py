@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from xpnet.backends.cpu.compiler import compiled
-from xpnet.backends.cpu.functions import Code, Driver
+from xpnet.backends.cpu.compiler import Function, compiled
+from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, sleeping
+from xpnet.backends.cpu.functions import Code
+from xpnet.backends.cpu.openblas import single
+from xpnet.backends.cpu.pace import Pace
+from xpnet.backends.cpu.threads import helpers
 
-SLOTS = {"i": "i4x", "l": "q", "f": "f4x", "d": "d", "p": "q"}
+OF_KIND = {"i": "i4x", "l": "q", "f": "f4x", "d": "d", "p": "q"}
 """How C arguments lie in a table's slots of eight bytes."""
+WORTH = 1 << 24
+"""Multiplications for which help is asked, which takes some ten microseconds."""
 
 
 @dataclass(frozen=True)
@@ -24,26 +32,63 @@ class Piece:
     keep: tuple[Any, ...]
 
 
+class Task(NamedTuple):
+    """Pieces that one thread does in order, after so many earlier tasks are done; and about how long that takes."""
+
+    pieces: list[Piece]
+    after: int = 0
+    weight: int = 0
+    """In multiplications."""
+
+
 def table(kinds: str, *values: Any) -> Any:
     """Return memory that holds `values` in slots of eight bytes."""
-    packed = struct.pack("=" + "".join(SLOTS[kind] for kind in kinds), *values)
+    packed = struct.pack("=" + "".join(OF_KIND[kind] for kind in kinds), *values)
     return ctypes.create_string_buffer(packed, len(packed))
 
 
-class Chain:
-    """Pieces that are run one after another, as often as one asks for; `pieces` keeps their tables alive."""
+def words(*numbers: int) -> Any:
+    """Return a table of whole numbers."""
+    return (ctypes.c_int64 * len(numbers))(*numbers)
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
-        driver, *functions = compiled([Driver(), *(piece.code for piece in pieces)])
-        tables = (ctypes.addressof(piece.table) for piece in pieces)
-        pairs = [x for pair in zip((f.address for f in functions), tables, strict=True) for x in pair]
-        self._table = (ctypes.c_int64 * (2 + len(pairs)))(1, len(pieces), *pairs)
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver.address)
-        self._at = ctypes.addressof(self._table)
-        self.pieces = pieces
-        self._keep = driver, functions
+
+@functools.cache
+def driver() -> Function:
+    """Return the loop that runs through plans, which all have in common."""
+    return compiled([Driver()])[0]
+
+
+class Chain:
+    """Tasks that are done as often as one asks for, by up to so many threads; `pieces` keeps their tables alive."""
+
+    def __init__(self, tasks: Sequence[Task], threads: int = 1) -> None:
+        self.pieces = [piece for task in tasks for piece in task.pieces]
+        functions = compiled([piece.code for piece in self.pieces])
+        addresses = {piece.code: function.address for piece, function in zip(self.pieces, functions, strict=True)}
+        lists = [words(*(x for p in t.pieces for x in (addresses[p.code], ctypes.addressof(p.table)))) for t in tasks]
+        described = ((t.after, ctypes.addressof(a), len(t.pieces)) for t, a in zip(tasks, lists, strict=True))
+        self._plan = words(*sleeping(), len(tasks), *(x for task in described for x in task))
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
+        self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads
+        self._pace = Pace()
+        self._keep = functions, lists
 
     def __call__(self, steps: int = 1) -> None:
-        """Run all pieces in order, `steps` times."""
-        self._table[0] = steps
-        self._run(self._at)
+        """Do all tasks `steps` times."""
+        run = (ctypes.c_int64 * SLOTS)()  # of this call alone: a thread that comes late finds all done
+        alone = self._tasks == 1
+        run[TOTAL], run[TURNS] = (1, steps) if alone else (steps * self._tasks, 1)
+        run[PLAN] = ctypes.addressof(self._plan)
+        if self._threads == 1 or alone or steps * self._weight < WORTH:
+            with single():
+                self._work(run)
+            return
+        began = time.perf_counter()
+        with single():
+            if self._pace.helped():
+                helpers.invite(functools.partial(self._work, run), self._threads - 1)
+            self._work(run)
+        self._pace.took((time.perf_counter() - began) / steps)
+
+    def _work(self, run: Any) -> None:
+        self._run(ctypes.addressof(run))

@@ -48,13 +48,15 @@ class Compiler:
         """Return the function of each code. New ones are compiled together, which takes half the time."""
         with self._lock:
             found = {code: self._functions.get(code) for code in codes}
+            missing = [code for code, function in found.items() if function is None]
             for wide in (True, False):
-                new = [code for code, function in found.items() if function is None and code.wide == wide]
-                if new:
-                    self._recent.append(self._compile(new, wide))
-                    found |= zip(new, self._recent[-1], strict=True)
-            self._functions.update(found)  # type: ignore[arg-type]
-        return [found[code] for code in codes]  # type: ignore[misc]
+                new = [code for code in missing if code.wide == wide]
+                found |= zip(new, self._compile(new, wide) if new else [], strict=True)
+            functions: list[Function] = [found[code] for code in codes]  # type: ignore[misc]
+            self._functions.update(zip(codes, functions, strict=True))
+            if missing:
+                self._recent.append(functions)
+        return functions
 
     def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
         written, names = ir.Module(context=ir.Context()), [f"run{k}" for k in range(len(codes))]

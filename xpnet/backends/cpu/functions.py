@@ -32,9 +32,9 @@ class Table:
         """Return what lies in the slots from the one numbered `first` on."""
         return [self.builder.load(self.at(first + k), typ=TYPES[kind]) for k, kind in enumerate(kinds)]
 
-    def call(self, address: Any, arguments: list[Any]) -> None:
+    def call(self, address: Any, arguments: list[Any], result: Any = NOTHING) -> None:
         """Call the function whose address lies at `address`."""
-        kind = ir.FunctionType(NOTHING, [a.type for a in arguments])
+        kind = ir.FunctionType(result, [a.type for a in arguments])
         self.builder.call(self.builder.load(address, typ=kind.as_pointer()), arguments)
 
 
@@ -151,14 +151,3 @@ class Rows(Code):
                 ask(later)
             rest = [further(b, end, WORD(64 * lines)) for end in (to, origin)]
             b.call(copy, [*rest, WORD(self.size - 64 * lines), BIT(0)])
-
-
-@dataclass(frozen=True)
-class Driver(Code):
-    """Runs through a table: how many steps, how many pieces, and each piece's function and table."""
-
-    def write(self, table: Table, b: Any) -> None:
-        steps, count = table.load("ll")
-        with counted(b, steps), counted(b, count) as k:
-            piece = b.gep(table.at(2), [b.mul(k, WORD(2))], source_etype=WORD)
-            table.call(piece, [b.load(b.gep(piece, [WORD(1)], source_etype=WORD), typ=POINTER)])

@@ -7,6 +7,7 @@ the bits that NumPy gives. Exponentials and the like stay with NumPy, which has 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ from llvmlite import ir
 
 from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import BIT, BYTE, NOTHING, TYPES, WORD, Code, Table, counted, further
+from xpnet.backends.cpu.parts import TOGETHER, count
+from xpnet.backends.cpu.products import edges
 from xpnet.backends.tape.fusion import loop_dtype
 from xpnet.backends.tape.loop import COMPARISONS, DType, Loop, Number, Place, Step
 from xpnet.backends.tape.plan import inputs
@@ -62,12 +65,14 @@ def _type(dtype: DType) -> Any:
 class Kernel(Code):
     """A loop's code.
 
-    The table: the addresses of the arguments; and, unless they are `fixed` in the code, how many turns for each axis,
+    The table: the addresses of the arguments; unless it is the `whole`, where the outermost axis begins, and how many
+    turns it has; and, unless they are `fixed` in the code, how many turns the axes have (all of them, or the others),
     and the steps of each place along all axes but the innermost.
     """
 
     loop: Loop
     fixed: bool = True
+    whole: bool = True
 
     @property
     def wide(self) -> bool:  # type: ignore[override]
@@ -77,15 +82,17 @@ class Kernel(Code):
     def write(self, table: Table, b: Any) -> None:
         # The addresses are taken out of the table first, and given to a function that may trust them not to overlap.
         sizes, count = counts(self.loop), 1 + max(place.argument for place in self.loop.places)
-        kinds = "p" * count + ("" if self.fixed else "l" * len(sizes))
+        free = 0 if self.whole else 1
+        kinds = "p" * count + "l" * (2 * free + (0 if self.fixed else len(sizes) - free))
         name, kind = table.module.get_unique_name("body"), ir.FunctionType(NOTHING, [TYPES[k] for k in kinds])
         body = ir.Function(table.module, kind, name)
         body.linkage = "internal"
         body.attributes.add("alwaysinline")
         for argument in body.args[:count]:
             argument.add_attribute("noalias")
-        given = [WORD(n) for n in sizes] if self.fixed else body.args[count:]
-        Body(table.module, ir.IRBuilder(body.append_basic_block()), self.loop).write(body.args[:count], given)
+        start, *given = (*([WORD(0)] if self.whole else []), *list(body.args)[count:])
+        given += [WORD(n) for n in sizes[len(given) :]]
+        Body(table.module, ir.IRBuilder(body.append_basic_block()), self.loop).write(body.args[:count], given, start)
         b.call(body, table.load(kinds))
 
 
@@ -94,18 +101,27 @@ def counts(loop: Loop) -> tuple[int, ...]:
     return (*loop.axes, *(step for place in loop.places for step in place.steps[:-1]))
 
 
-def kernel(loop: Loop, arrays: Sequence[HostArray], fixed: bool = True) -> Piece:
-    """Return a loop over arrays; one that is not `fixed` has the code of loops of other sizes."""
+def kernels(loop: Loop, arrays: Sequence[HostArray], fixed: bool = True, threads: int = 1) -> list[Piece]:
+    """Return a loop over arrays, in parts; one that is not `fixed` has the code of loops of other sizes."""
 
     def without_sizes(place: Place) -> Place:
         return replace(place, steps=(*(0 for _ in place.steps[:-1]), *place.steps[-1:]))
 
-    sizes = () if fixed else counts(loop)
+    sizes, several = counts(loop), count(math.prod(loop.axes), threads)
+    rows = edges(loop.axes[0], several, TOGETHER if len(loop.axes) == 1 else 1) if several > 1 else [None]
+    whole = len(rows) == 1
     if not fixed:
         stores = tuple((value, without_sizes(place)) for value, place in loop.stores)
         loop = Loop((0,) * len(loop.axes), tuple(map(without_sizes, loop.loads)), loop.operations, stores)
-    slots = table("p" * len(arrays) + "l" * len(sizes), *(a.ctypes.data for a in arrays), *sizes)
-    return Piece(Kernel(loop, fixed), slots, tuple(arrays))
+    elif not whole:
+        loop = replace(loop, axes=(0, *loop.axes[1:]))
+    code, addresses = Kernel(loop, fixed, whole), [a.ctypes.data for a in arrays]
+    made = []
+    for part in rows:
+        first = () if whole or part is None else (part.start, part.stop - part.start)
+        given = (*first, *(() if fixed else sizes[0 if whole else 1 :]))
+        made.append(Piece(code, table("p" * len(arrays) + "l" * len(given), *addresses, *given), tuple(arrays)))
+    return made
 
 
 class Body:
@@ -115,12 +131,13 @@ class Body:
         self._module, self._b, self._loop = module, builder, loop
         self._values: list[Any] = []
 
-    def write(self, pointers: Any, sizes: Any) -> None:
-        """Write all, for arguments at `pointers` and sizes as `counts` lists them."""
+    def write(self, pointers: Any, sizes: Any, start: Any) -> None:
+        """Write all, for arguments at `pointers`, sizes as `counts` lists them, and the outermost axis's `start`."""
         loop, b = self._loop, self._b
         outer = iter(sizes[len(loop.axes) :])
         with contextlib.ExitStack() as stack:
             indices = [stack.enter_context(counted(b, n)) for n in sizes[: len(loop.axes)]]
+            indices[:1] = [b.add(index, start, flags=["nuw", "nsw"]) for index in indices[:1]]
 
             def address(place: Place) -> Any:
                 steps = [*(next(outer) for _ in place.steps[:-1]), *map(WORD, place.steps[-1:])]

@@ -38,7 +38,7 @@ def _need(size: int) -> None:
         raise CannotCompile(f"there are no {size >> 20} MiB of memory left for LLVM") from None
 
 
-def _load() -> Callable[[Tape], Generator[None, None, list[Call]]]:
+def _load() -> Callable[[Tape, int], Generator[None, None, list[Call]]]:
     """Load LLVM, and return what compiles a tape, in parts."""
     if "llvmlite.binding" not in sys.modules:
         _need(ROOM_TO_LOAD)
@@ -70,9 +70,13 @@ class Replay:
     """Seconds after which compiling makes room for some steps; what is begun is brought to its end."""
     at_once = 0.005
     """Seconds of steps that are asked for in one call, between which Python sees to other things."""
+    at_once_shared = 0.02
+    """The same on several threads, which begin and end together."""
 
-    def __init__(self, tape: Tape) -> None:
-        self._calls = calls(tape)
+    def __init__(self, tape: Tape, threads: int = 1) -> None:
+        self._calls, self._threads = calls(tape, threads), threads
+        if threads > 1:
+            self.at_once = self.at_once_shared
         self._tape = tape if importlib.util.find_spec("llvmlite") else None
         self._parts: Generator[None, None, list[Call]] | None = None
         self._whole: Callable[..., Any] | None = None
@@ -109,7 +113,7 @@ class Replay:
         """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""
         end = time.perf_counter() + most
         try:
-            self._parts = self._parts or _load()(tape)
+            self._parts = self._parts or _load()(tape, self._threads)
             while True:
                 _need(ROOM)
                 next(self._parts)

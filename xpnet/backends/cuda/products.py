@@ -122,14 +122,14 @@ class Product:
         self._compute = COMPUTE_TYPES | ({"float32": COMPUTE_TF32} if tf32 else {})
         self._lanes, self._own = threading.local(), threading.local()
 
-    def lane(self) -> Lane:
-        """Return the lane on which this thread captures and launches graphs: one for all of them."""
+    def lane(self, name: str = "main") -> Lane:
+        """Return the lane on which this thread captures and launches graphs, one for all; or one "beside" it."""
         lanes = self._own.__dict__
-        if "lane" not in lanes:
+        if name not in lanes:
             # The legacy default stream cannot capture, and a blocking stream would clash with it.
             stream = self._cupy.cuda.Stream(non_blocking=True)
-            lanes["lane"] = Lane(self._cupy, self._library, stream, self._lanes)
-        return lanes["lane"]  # type: ignore[no-any-return]
+            lanes[name] = Lane(self._cupy, self._library, stream, self._lanes)
+        return lanes[name]  # type: ignore[no-any-return]
 
     def _handle(self) -> Any:
         """Return this thread's handle for the current stream; making one is not allowed during capture."""

@@ -9,8 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from xpnet.backends.base import Step
-from xpnet.backends.cuda.kernels import PRELUDE, THREADS, Kernel, known, write
-from xpnet.backends.tape.fusion import fits, group, within
+from xpnet.backends.cuda.formulas import known, whole
+from xpnet.backends.cuda.kernels import Kernel, write
+from xpnet.backends.cuda.launches import beside, launches
+from xpnet.backends.cuda.rewrites import sums
+from xpnet.backends.cuda.writer import THREADS
+from xpnet.backends.tape.fusion import NUMBER_BY_NUMBER, within
 from xpnet.backends.tape.plan import Memory, assign, inputs, is_result, outermost_first, without_dead, write_in_place
 from xpnet.backends.tape.record import Buffer, Operation, record
 from xpnet.typing import Array
@@ -75,10 +79,18 @@ class FusedStep:
     ----------
     tape : Tape
         The recording.
+    launches : list of Launch
+        What is started, in order.
     units : list of lists of operations
-        What is done by one call each.
+        What each of them does.
     kernels : dict
         The kernels among these, by their place in `units`.
+    positions : dict
+        The place on the tape of each operation, by its identity.
+    beside : dict
+        Products that may be done beside what follows them, and what has to wait for each.
+    branch : Lane, optional
+        Where these are done.
     changes : list of arrays
         Those among `arrays` that the program writes.
     """
@@ -97,35 +109,38 @@ class FusedStep:
         self.tape = record(step, xp, arrays, cupy.ndarray)
         given = self.tape.given
         operations, self.places = write_in_place(without_dead(self.tape.operations))
-        alone = {id(self.tape.operations[position]) for position in apart}
+        positions = {id(op): position for position, op in enumerate(self.tape.operations)}
 
         def suits(op: Operation) -> bool:
-            return id(op) not in alone and known(op)
+            return positions.get(id(op)) not in apart and known(op)
 
-        self.units = group(operations, self.places, suits)
-        self.inner = within(self.units, self.places)
-        self._loose = self._results_of_reductions(operations, suits)
+        instead = sums(self.tape, operations, self.places, suits)
+        positions |= {id(own): positions[id(op)] for op, made in zip(operations, instead, strict=True) for own in made}
+        self.positions = positions
+        made, links = launches([op for own in instead for op in own], self.places, suits)
+        self.launches, self.beside = beside(made, self.places, links)
+        self.branch: Any = None
+        self.units = [launch.operations for launch in self.launches]
+        self.inner = within(self.units, self.places) | links
+        self._loose = self._results_of_reductions()
         self.memory = self._memory(operations, {id(given[name].buffer): array for name, array in arrays.items()})
         written = [self.places.get(id(op.target.buffer), op.target).buffer for op in operations]
         self.changes = [arrays[name] for name, a in given.items() if a.buffer in written]
         self.kernels = {
-            k: write(unit, self.places, self.inner)
-            for k, unit in enumerate(self.units)
-            if fits(unit[0], self.places, suits)
+            k: write(launch.parts, self.places, self.inner) for k, launch in enumerate(self.launches) if launch.parts
         }
         sources = {kernel.name: kernel.source for kernel in self.kernels.values()}
-        module = cupy.RawModule(code=PRELUDE + "".join(sources.values()))
+        module = cupy.RawModule(code=whole("".join(sources.values())))
         functions = {name: module.get_function(name) for name in sources}
         self.calls = [
             self._launch(self.kernels[k], functions[self.kernels[k].name]) if k in self.kernels else self._call(unit[0])
             for k, unit in enumerate(self.units)
         ]
 
-    def _results_of_reductions(self, operations: list[Operation], suits: Callable[[Operation], bool]) -> set[int]:
+    def _results_of_reductions(self) -> set[int]:
         """Return the buffers that are not placed by the plan."""
-        found = (
-            op for op in operations if op.kind in LOOSE and is_result(op.target) and not fits(op, self.places, suits)
-        )
+        alone = (op for launch in self.launches for op in launch.alone)
+        found = (op for op in alone if op.kind in LOOSE and is_result(op.target))
         return {id(op.target.buffer) for op in found} - set(self.places)
 
     def _memory(self, operations: list[Operation], given: dict[int, Array]) -> DeviceMemory:
@@ -136,18 +151,39 @@ class FusedStep:
             for a in inputs(op):
                 if a.buffer.kind == "constant" and id(a.buffer) not in memory.arrays:
                     memory.arrays[id(a.buffer)] = self._cupy.asarray(a.buffer.array)
-        assign(self.units, self.places, self.inner | self._loose, memory)
+        assign(self.units, self.places, self.inner | self._loose, memory, self._in_place, self.beside)
         return memory
+
+    def _in_place(self, number: int) -> bool:
+        """Say whether a launch reads each number only in the thread that writes there, and before it does."""
+        parts = self.launches[number].parts
+        return not parts or (len(parts) == 1 and all(op.kind in NUMBER_BY_NUMBER for op in parts[0].operations))
 
     def __call__(self) -> None:
         """Do one step."""
-        for call in self.calls:
-            call()
+        if self.branch is None:
+            for call in self.calls:
+                call()
+            return
+        main, side = self._cupy.cuda.get_current_stream(), self.branch.stream
+        waiting = {*self.beside.values()}
+        for k, call in enumerate(self.calls):
+            if k in waiting:
+                main.wait_event(side.record())
+            if k not in self.beside:
+                call()
+                continue
+            side.wait_event(main.record())
+            with self.branch:
+                call()
 
     def describe(self) -> str:
         """Return what a step consists of, in one line."""
         kinds = Counter("kernels" if k in self.kernels else CALLS[unit[0].kind] for k, unit in enumerate(self.units))
-        operations, parts = sum(map(len, self.units)), ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        operations, parts = (
+            len({id(op) for unit in self.units for op in unit}),
+            ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
+        )
         return "; not used: ".join([f"{operations} operations in {len(self.units)} calls: {parts}", *self._reasons])
 
     def _launch(self, kernel: Kernel, function: Any) -> Callable[[], None]:

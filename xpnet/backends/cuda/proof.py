@@ -1,94 +1,91 @@
 """The proof, on the device, that a program does what its step does.
 
 Nothing is trusted: before a program is used it does one step, and each kernel is compared, to the bit, with CuPy's own
-functions on the same numbers. A kernel that differs is not used. Then the step is done as it is written. Its products,
-which cuBLAS may sum up in another order, since it chooses its way by the alignment of what it is given, are compared
-with those of the program by what rounding can make of them, and are replaced by them: so all else is equal to the bit.
+functions on the same numbers, which add up in the order of the kernel where that adds up. A kernel that differs is not
+used. Then the step is done as it is written. Its products and sums are done in another order there (cuBLAS chooses its
+way by the alignment of what it is given, and CuPy's sums have an order of their own). So they are compared with those
+of the program by what rounding can make of them, and are replaced by them: so all else is equal to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from xpnet.backends.base import Step
+from xpnet.backends.cuda.compare import Counts, differs, in_order
 from xpnet.backends.cuda.program import DeviceMemory, FusedStep, Rejected
-from xpnet.backends.tape.plan import Unit, inputs
+from xpnet.backends.cuda.units import Part
+from xpnet.backends.cuda.written import SUMS, Written
+from xpnet.backends.tape.fusion import NUMBER_BY_NUMBER
+from xpnet.backends.tape.plan import Unit, inputs, is_result
 from xpnet.backends.tape.record import Buffer, Operation, Traced
 from xpnet.typing import Array
 
-TF32_ROUNDING, FLOAT32_ROUNDING, FLOAT64_ROUNDING = 2.0**-10, 2.0**-23, 2.0**-52
+WINDOW = 2**20
+"""Numbers of a vector that are compared at once."""
 
 
-class Counts:
-    """Numbers of places, on the device, at which arrays differ; looked at once, since the host waits for that."""
+class Seen(DeviceMemory):
+    """Memory of which a window of each long vector is seen, if there is a window."""
 
-    def __init__(self, cupy: Any) -> None:
-        self._cupy, self._added = cupy, list[tuple[Any, int, Array]]()
+    def __init__(self, cupy: Any, arrays: Mapping[int, Array], window: tuple[int, slice] | None) -> None:
+        super().__init__(cupy)
+        self.arrays.update(arrays)
+        self._window = window
 
-    def add(self, name: Any, wrong: Array) -> None:
-        # Sums of integers over a whole array are in CuPy as it is installed; any() and all() would be compiled first.
-        self._added.append((name, wrong.size, self._cupy.sum(wrong.astype(np.int64))))
+    def cut(self, array: Array) -> Array:
+        """Return what is seen of an array."""
+        return array[self._window[1]] if self._window and array.shape == (self._window[0],) else array
 
-    def found(self) -> dict[Any, str]:
-        """Return the names whose arrays differ, and at how many places."""
-        if not self._added:
-            return {}
-        counts = self._cupy.asnumpy(self._cupy.stack([count for _, _, count in self._added])).tolist()
-        pairs = zip(self._added, counts, strict=True)
-        return {name: f"at {count} of {size} places" for (name, size, _), count in pairs if count}
+    def resolve(self, a: Any) -> Any:
+        array = super().resolve(a)
+        return self.cut(array) if isinstance(a, Traced) else array
 
-
-def differs(a: Array, b: Array) -> Array:
-    """Say of each number whether its bits differ; NaN is NaN, whatever its bits."""
-    if a.dtype.kind in "biu":
-        return a != b
-    bits = f"u{a.dtype.itemsize}"
-    return (a.view(bits) != b.view(bits)) & ((a == a) | (b == b))
+    def empty(self, like: Array) -> Array:
+        """Return room for what is seen of an array like `like`."""
+        shape = like.shape
+        if self._window and shape == (self._window[0],):
+            shape = (len(range(*self._window[1].indices(shape[0]))),)
+        return self._cupy.empty(shape, like.dtype)
 
 
-def differs_in_product(found: Array, own: Array, a: Array, b: Array, tf32: bool) -> Array:
-    """Say of each number of two products of `a` and `b` whether they differ by more than rounding.
-
-    Sums of K products of numbers up to A and B, in whatever order, are apart by less than 2 K A B roundings; and each
-    is rounded to the data type of the result.
-    """
-    terms, name = a.shape[-1], found.dtype.name
-    summed = terms * (FLOAT64_ROUNDING if name == "float64" else FLOAT32_ROUNDING)
-    if tf32 and name == "float32":  # in case that only one of them rounded the factors
-        summed = max(summed, sqrt(terms) * TF32_ROUNDING)
-    wide = np.float64 if name == "float64" else np.float32
-    x, y = found.astype(wide), own.astype(wide)
-    rounded = {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(name, summed)
-    bound = 2.0 * summed * abs(a).max().astype(wide) * abs(b).max().astype(wide) + 2.0 * rounded * abs(y)
-    return differs(found, own) & ~(abs(x - y) <= bound)  # a NaN is never below a bound
+def _windows(part: Part, program: FusedStep) -> list[tuple[int, slice] | None]:
+    """Return the windows in which a long vector is looked at, so that intermediate results take little memory."""
+    operations, shape = part.operations, part.space.shape
+    if len(shape) != 1 or shape[0] <= WINDOW or any(op.kind not in NUMBER_BY_NUMBER for op in operations):
+        return [None]
+    results = [a for op in operations for a in (*inputs(op), op.target) if is_result(a) and a.shape == shape]
+    if any(a.path or id(a.buffer) in program.places for a in results):
+        return [None]
+    return [(shape[0], slice(start, start + WINDOW)) for start in range(0, shape[0], WINDOW)]
 
 
-def check(program: FusedStep, cupy: Any) -> tuple[dict[int, Array], dict[int, str]]:
-    """Do one step, and compare each kernel with CuPy's functions.
+def check(program: FusedStep, cupy: Any) -> tuple[dict[int, Array], dict[tuple[int, int], str]]:
+    """Do one step, and compare each part of each kernel with CuPy's functions.
 
     Returns
     -------
-    products : dict
-        The results of the matrix products, by the identity of their operation.
+    sums : dict
+        The results of matrix products, and of reductions in kernels, by the identity of their buffer.
     wrong : dict
-        Why a kernel cannot be used, by its number; empty if all are right.
+        Why a part cannot be used, by the numbers of its kernel and its own; empty if all are right.
     """
-    products, counts = {}, Counts(cupy)
+    sums, counts = dict[int, Array](), Counts(cupy)
     for k, (unit, call) in enumerate(zip(program.units, program.calls, strict=True)):
         own = _surroundings(program, cupy, unit) if k in program.kernels else None
         call()
         if own is not None:
-            for op, value in _by_cupy(program, cupy, unit, own):
-                counts.add(k, differs(program.memory.resolve(op.target), value))
+            for p, part in enumerate(program.launches[k].parts):
+                for window in _windows(part, program):
+                    seen = Seen(cupy, own.arrays, window)
+                    for op, value in _by_cupy(program, cupy, part.operations, seen, sums):
+                        counts.add((k, p), differs(seen.cut(program.memory.resolve(op.target)), value))
         elif unit[0].kind == "matmul":
-            products[id(unit[0])] = program.memory.resolve(unit[0].target).copy()
-    names = {k: f"kernel {kernel.name} and CuPy's functions differ" for k, kernel in program.kernels.items()}
-    return products, {k: f"{names[k]} {places}" for k, places in counts.found().items()}
+            sums[id(unit[0].target.buffer)] = program.memory.resolve(unit[0].target).copy()
+    found = counts.found()
+    names = {key: f"kernel {program.kernels[key[0]].name} and CuPy's functions differ" for key in found}
+    return sums, {key: f"{names[key]} {places}" for key, places in found.items()}
 
 
 def _home(program: FusedStep, a: Traced) -> Buffer:
@@ -110,43 +107,31 @@ def _surroundings(program: FusedStep, cupy: Any, unit: Unit) -> DeviceMemory:
     return own
 
 
-def _by_cupy(program: FusedStep, cupy: Any, unit: Unit, own: DeviceMemory) -> list[tuple[Operation, Array]]:
-    """Return what a kernel should have written, computed one operation at a time; what is done with is given back."""
+def _by_cupy(
+    program: FusedStep, cupy: Any, unit: Unit, own: Seen, sums: dict[int, Array]
+) -> list[tuple[Operation, Array]]:  # fmt: skip
+    """Return what a part should have written, computed one operation at a time; what is done with is given back.
+
+    What it adds up, which is not what CuPy's own function would give to the bit, is kept in `sums`, too.
+    """
     last = {id(a.buffer): k for k, op in enumerate(unit) for a in (*inputs(op), op.target)}
     for k, op in enumerate(unit):
         for a in (*inputs(op), op.target):
             if id(a.buffer) not in own.arrays:
                 place, like = program.places.get(id(a.buffer)), a.buffer.array
-                array = cupy.empty(like.shape, like.dtype) if place is None else own.resolve(place).reshape(like.shape)
+                array = own.empty(like) if place is None else own.resolve(place).reshape(like.shape)
                 own.arrays[id(a.buffer)] = array
-        own.resolve(op.target)[...] = program.compute(op, own)
+        if op.kind in SUMS:
+            own.resolve(op.target)[...] = in_order(cupy, op, *map(own.resolve, inputs(op)))
+            sums[id(op.target.buffer)] = own.resolve(op.target).copy()
+        else:
+            own.resolve(op.target)[...] = program.compute(op, own)
         for a in (*inputs(op), op.target):
             if id(a.buffer) in program.inner and last[id(a.buffer)] == k:
                 own.arrays.pop(id(a.buffer), None)
-    return [(op, own.resolve(op.target)) for op in unit if id(op.target.buffer) not in program.inner]
-
-
-class Written:
-    """The namespace of a step as it is written, in which the products are those of its program, once compared.
-
-    It is another namespace of the same functions: a step takes it for one that is not to fuse anything by itself.
-    """
-
-    def __init__(self, program: FusedStep, xp: Any, products: dict[int, Array], counts: Counts) -> None:
-        self._program, self._xp, self._products, self._counts = program, xp, products, counts
-        self._asked = [op for op in program.tape.operations if op.kind == "matmul"]
-        self.namespace = SimpleNamespace(**vars(xp) | {"matmul": self._matmul})
-
-    def _matmul(self, a: Array, b: Array) -> Array:
-        own = self._xp.matmul(a, b)
-        while self._asked:  # those that the step does not ask its namespace for, but an operator, are passed over
-            op = self._asked.pop(0)
-            if (op.target.shape, op.target.dtype) == (own.shape, own.dtype):
-                found = self._products.get(id(op), own)  # a product that is not needed is not in the program
-                name = f"a product of {a.shape} and {b.shape}"
-                self._counts.add(name, differs_in_product(found, own, a, b, self._xp.matmul.tf32))
-                return found
-        return own
+    kept = (op for op in unit if id(op.target.buffer) not in program.inner)
+    written = {(id(op.target.buffer), op.target.array.ctypes.data, op.target.shape): op for op in kept}
+    return [(op, own.resolve(op.target)) for op in written.values()]
 
 
 def proven(cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array], changes: Sequence[Array]) -> FusedStep:
@@ -165,14 +150,16 @@ def proven(cupy: Any, xp: Any, step: Step, arrays: Mapping[str, Array], changes:
         wrong = _prove(cupy, xp, fused, step, arrays, changes)
         if not wrong:
             return fused
-        places = {id(op): position for position, op in enumerate(fused.tape.operations)}
-        apart |= {places[id(op)]: reason for k, reason in wrong.items() for op in fused.units[k]}
+        for (k, p), reason in wrong.items():
+            operations = fused.launches[k].parts[p].operations
+            others = [op for op in operations if op.kind not in SUMS]  # first, so that sums stay in their order
+            apart |= {fused.positions[id(op)]: reason for op in others or operations}
 
 
 def _prove(
     cupy: Any, xp: Any, fused: FusedStep, step: Step, arrays: Mapping[str, Array], changes: Sequence[Array]
-) -> dict[int, str]:  # fmt: skip
-    """Do one step by the program and one as it is written; return which kernels are wrong, and why."""
+) -> dict[tuple[int, int], str]:  # fmt: skip
+    """Do one step by the program and one as it is written; return which parts of kernels are wrong, and why."""
     names = {id(a): name for name, a in arrays.items()}
     touched = list({id(a): a for a in (*changes, *fused.changes)}.values())
     before = [a.copy() for a in touched]
@@ -182,15 +169,17 @@ def _prove(
             array[...] = value
 
     try:
-        products, wrong = check(fused, cupy)
+        sums, wrong = check(fused, cupy)
         if wrong:
             return wrong
         found = [a.copy() for a in touched]
         restore()
         counts = Counts(cupy)
-        step(Written(fused, xp, products, counts).namespace, arrays)
+        step(Written(fused, xp, sums, counts).namespace, arrays)
         for array, outcome in zip(touched, found, strict=True):
-            counts.add(f"'{names.get(id(array))}'", differs(outcome, array))
+            for start in range(0, array.size, WINDOW):
+                one, other = (a.reshape(-1)[start : start + WINDOW] for a in (outcome, array))
+                counts.add(f"'{names.get(id(array))}'", differs(one, other))
         for name, places in counts.found().items():
             raise Rejected(f"after one step {name} differs {places}")
     finally:

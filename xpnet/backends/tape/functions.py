@@ -84,8 +84,8 @@ def asarray(tape: Tape, x: Traced, /, *, dtype: Any = None, device: Any = None, 
 def matmul(tape: Tape, a: Traced, b: Traced, /) -> Traced:
     """Record the backend's matrix product: on the host that of half precision goes by way of float32."""
     if tape.on_host and a.dtype == b.dtype == np.float16:
-        return tape.copy(tape.product(tape.copy(a, np.float32), tape.copy(b, np.float32)), np.float16)
-    return tape.product(a, b)
+        return tape.copy(matmul(tape, tape.copy(a, np.float32), tape.copy(b, np.float32)), np.float16)
+    return tape.product(a, b, "tiles")
 
 
 def take(tape: Tape, x: Traced, indices: Any, /, *, axis: int | None = None) -> Traced:
@@ -185,7 +185,7 @@ EXACT = 2**24
 """Up to here float32 has all whole numbers."""
 
 
-def _divides(x: Traced, count: float) -> bool:
+def divides(x: Traced, count: float) -> bool:
     """Say whether a division by `count` is rounded as NumPy does it, which divides float32 by float64 numbers."""
     return bool(x.dtype == np.float64 or (x.dtype == np.float32 and float(np.float32(count)) == count <= EXACT))
 
@@ -193,7 +193,7 @@ def _divides(x: Traced, count: float) -> bool:
 def mean(tape: Tape, x: Traced, /, axis: Any = None, *, keepdims: bool = False) -> Traced | None:
     """Record a mean as NumPy computes it, a sum and a division; None if it has other rules for these numbers."""
     count = prod(x.shape[k] for k in axes_of(x, axis))
-    if not count or not _divides(x, count):
+    if not count or not divides(x, count):
         return None
     return tape.elementwise(np.true_divide, total(tape, x, axis, keepdims=keepdims), count)
 
@@ -203,7 +203,7 @@ def var(
 ) -> Traced | None:
     """Record a variance as NumPy computes it, from the squares of the distances to the mean; None as for `mean`."""
     freedom = max(prod(x.shape[k] for k in axes_of(x, axis)) - correction, 0.0)
-    centre = mean(tape, x, axis, keepdims=True) if _divides(x, freedom) else None
+    centre = mean(tape, x, axis, keepdims=True) if divides(x, freedom) else None
     if centre is None:
         return None
     difference = x - centre

@@ -22,6 +22,8 @@ def loop_dtype(op: Operation) -> np.dtype[Any]:
     if op.kind in ("copy", "where"):
         target: np.dtype[Any] = op.target.array.dtype
         return target
+    if any(a.dtype.name == "bfloat16" for a in inputs(op)) and len(inputs(op)) < len(op.operands):
+        return np.dtype(np.float32)  # ml_dtypes' type knows no Python numbers that take the array's type
     dtype: np.dtype[Any] = np.result_type(*(o.dtype if isinstance(o, Traced) else o for o in op.operands))
     return dtype
 
@@ -137,6 +139,7 @@ def adding(
             if any(np.may_share_memory(home(a, places), b) for a in factors for b in written):
                 continue
             if same_view(home(y, places), target) and suits(*(home(a, places) for a in (*factors, y))):
-                made |= {maker: None, i: Operation("adding", np.matmul, [*factors, y], op.target)}
+                options = operations[maker].options
+                made |= {maker: None, i: Operation("adding", np.matmul, [*factors, y], op.target, options)}
     left = (made.get(i, op) for i, op in enumerate(operations))
     return [op for op in left if op is not None]

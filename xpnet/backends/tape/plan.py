@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -134,20 +136,29 @@ class Memory:
 
 
 def assign(
-    units: list[Unit], places: dict[int, Traced], inner: set[int], memory: Memory | None = None
+    units: list[Unit], places: dict[int, Traced], inner: set[int], memory: Memory | None = None,
+    in_place: Callable[[int], bool] = lambda unit: True, until: Mapping[int, int] = MappingProxyType({}),
 ) -> Memory:  # fmt: skip
-    """Place every intermediate result, except those that live within one kernel (`inner`)."""
+    """Place every intermediate result, except those that live within one kernel (`inner`).
+
+    `in_place` says of a unit, by its number, whether it may write over what it reads for the last time. A unit that is
+    done beside others may not be done before the unit of the number `until` says.
+    """
     memory = Memory() if memory is None else memory
     last: dict[int, int] = {}
     for i, unit in enumerate(units):
         for op in unit:
             for a in (*inputs(op), op.target):
-                last[id(a.buffer)] = i
+                last[id(a.buffer)] = max(last.get(id(a.buffer), 0), until.get(i, i))
+    later: dict[int, dict[int, Buffer]] = {}  # what units beside others read, by the unit that waits for them
     for i, unit in enumerate(units):
         reads = {id(a.buffer): a.buffer for op in unit for a in inputs(op) if is_result(a)}
+        if i in until:
+            later.setdefault(until[i], {}).update(reads)
+        reads |= later.get(i, {})
         ending = {key: b for key, b in reads.items() if last[key] == i and key in memory._owner}
         targets = {id(op.target.buffer): op.target.buffer for op in unit if is_result(op.target)}
-        early = ending if _number_by_number(unit, ending) else {}
+        early = ending if in_place(i) and _number_by_number(unit, ending) else {}
         for buffer in early.values():
             memory.release(buffer)
         for key, buffer in targets.items():

@@ -213,14 +213,19 @@ class Tape:
         shape = shapes.pop() if len(shapes) == 1 else np.broadcast_shapes(*shapes)
         return self.record("elementwise", ufunc, own, ufunc, shape)
 
-    def product(self, a: Any, b: Any) -> Traced:
-        """Record NumPy's matrix product."""
+    def product(self, a: Any, b: Any, *options: str) -> Traced:
+        """Record NumPy's matrix product, or, with the option "tiles", the backend's, which is one of parts."""
         operands = self.operand(a), self.operand(b)
         first, second = (o.array.shape for o in operands)
         if first[-1] != second[-2 if len(second) > 1 else 0]:
             raise ValueError(f"matmul: arrays of shapes {first} and {second} do not fit together")
         shape = np.broadcast_shapes(first[:-2], second[:-2]) + first[-2:-1] + second[max(1, len(second) - 1) :]
-        return self.record("matmul", np.matmul, [*operands], np.matmul, shape)
+
+        def product(a: HostArray, b: HostArray) -> Any:  # of bfloat16 NumPy makes float32
+            made = np.matmul(a, b)
+            return made if a.dtype.kind != "V" else made.astype(np.result_type(a, b))
+
+        return self.record("matmul", np.matmul, [*operands], product, shape, options)
 
     def copy(self, x: Traced, dtype: Any, order: Any = "K", single: bool = False) -> Traced:
         """Record a copy, perhaps of another data type."""

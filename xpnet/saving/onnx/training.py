@@ -31,7 +31,7 @@ from xpnet.validation import check_size
 class Handed(Feed):
     """The one batch of samples that a step is handed, as it is."""
 
-    def batch(self, xp: Any, a: Mapping[str, Array], size: int) -> Batch:
+    def batch(self, xp: Any, a: Mapping[str, Array], size: int, part: slice | None = None) -> Batch:
         weight = xp.full((size,), 1.0 / size, dtype=a["theta"].dtype, device=a["theta"].device)
         return Batch(a["x"], a["t"], weight, 1.0, 1.0)
 

@@ -16,46 +16,26 @@ from typing import Any
 
 import numpy as np
 
-from xpnet import backends, layers, optimizers
+from xpnet import backends, layers, losses, optimizers
 from xpnet.backends.base import Backend
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape.record import record
-from xpnet.errors import BackendUnavailableError, DTypeError
+from xpnet.errors import BackendUnavailableError, DTypeError, OutOfMemoryError
 from xpnet.network import Network, load
+from xpnet.prove.cases import LAYERS, LOSSES, OPTIMIZERS, ROWS
 from xpnet.training.trainer import Trainer
 from xpnet.typing import HostArray
 
-ROWS, BATCH, STEPS = 27, 8, 35  # an epoch ends with a ragged batch
+BATCH, STEPS = 8, 35  # an epoch ends with a ragged batch
 AGREEMENT = {"float64": 1e-12, "float32": 5e-6}
 """By how much gradients may differ from NumPy's, by the largest number of each array."""
 PRODUCTS = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3}
 """By how much products may differ from NumPy's in float64."""
 SIZES = ((128, 784, 512), (784, 128, 512), (1, 128, 10), (7, 3, 5), (33, 1, 9), (1, 1, 1))
 """Rows, terms and columns of the products."""
-LAYERS: tuple[tuple[layers.Layer, tuple[int, ...]], ...] = (
-    *((layers.Linear(3, size), (3,)) for size in (4, 1)),
-    *((layer(), (3,)) for layer in (
-        layers.Identity, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Sigmoid, layers.Tanh, layers.Softplus,
-        layers.SiLU, layers.GELU, layers.Softmax,
-    )),
-    *((layer(3), (3,)) for layer in (layers.BatchNorm, layers.LayerNorm, layers.RMSNorm)),
-    *((layer(), (4, 4, 2)) for layer in (
-        layers.RandomFlip, layers.Flatten, layers.MaxPool2D, layers.AveragePool2D, layers.GlobalAveragePool2D,
-    )),
-    *((layer(), (4, 2)) for layer in (layers.MaxPool1D, layers.AveragePool1D, layers.GlobalAveragePool1D)),
-    (layers.GroupNorm(2, 4), (3, 4)), (layers.BatchNorm(2), (3, 4, 2)), (layers.Dropout(0.4), (3,)),
-    (layers.GELU("tanh"), (3,)), (layers.Reshape((3, 1)), (3,)), (layers.Conv1D(2, 3, size=3, stride=2), (7, 2)),
-    (layers.Conv2D(2, 3), (5, 4, 2)), (layers.RandomShift(2), (4, 4, 2)), (layers.RandomCutout(2), (4, 4, 2)),
-    (layers.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine"), (3,)),
-    (layers.Sequence([layers.Linear(3, 4), layers.Tanh()]), (3,)),
-    (layers.Residual([layers.Linear(3, 4), layers.ReLU()], [layers.Linear(3, 4)]), (3,)),
-)  # fmt: skip
-"""Layers, and the shape of a sample that they are given."""
-OPTIMIZERS = (
-    optimizers.SGD(0.1), optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1, clip_norm=0.2),
-    optimizers.Adagrad(0.1), optimizers.RMSProp(0.01), optimizers.Adam(0.01), optimizers.AdamW(0.01),
-)  # fmt: skip
+TOO_MANY = 2**46
+"""More numbers than any machine's memory has addresses for."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +48,25 @@ class Outcome:
     found: str
 
 
-def _network(layer: layers.Layer, shape: tuple[int, ...], backend: Backend, dtype: str) -> Network:
+def _network(
+    layer: layers.Layer, shape: tuple[int, ...], backend: Backend, dtype: str, loss: losses.Loss | str = "huber"
+) -> Network:  # fmt: skip
     """Return a network with `layer` between two others."""
     before = [layers.Linear(3, math.prod(shape)), layers.Reshape(shape)]
     after = [layers.Flatten(), layers.Linear(math.prod(layer.output_shape(shape)), 2)]
-    return Network([*before, layer, *after], "huber", backend, dtype, seed=3)
+    return Network([*before, layer, *after], loss, backend, dtype, seed=3)
 
 
-def _data(dtype: str) -> tuple[HostArray, HostArray]:
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(ROWS, 3)).astype(dtype), rng.normal(size=(ROWS, 2)).astype(dtype)
+def _data(net: Network) -> tuple[HostArray, HostArray]:
+    """Return inputs, and targets for the network's loss."""
+    rng, draw = np.random.default_rng(0), dict(LOSSES).get(net.loss, LOSSES[0][1])
+    x, t = rng.normal(size=(ROWS, 3)).astype(net.dtype), draw(rng)
+    return x, t if t.dtype.kind == "i" else t.astype(net.dtype)
 
 
 def _trained(net: Network, optimizer: Any, precision: str | None = None) -> dict[str, HostArray]:
     """Return every array that a training carries on, on the host."""
-    trainer = Trainer(net, optimizer, *_data(net.dtype), batch_size=BATCH, precision=precision)
+    trainer = Trainer(net, optimizer, *_data(net), batch_size=BATCH, precision=precision)
     trainer.run(STEPS)
     return {name: net.backend.to_numpy(a) for name, a in trainer.arrays.carried.items()}
 
@@ -105,7 +89,7 @@ def _both_ways(backend: Backend) -> tuple[Any, Any]:
 
         def now(step: Any, arrays: Any, changes: Any) -> Replay:
             tape = record(step, backend.xp, arrays)
-            program = Replay(tape)
+            program = Replay(tape, backend.threads)
             program.compile(tape)
             return program
 
@@ -132,10 +116,12 @@ def _apart(found: Mapping[str, HostArray], expected: Mapping[str, HostArray]) ->
 
 def _compiled(
     backend: Backend, layer: layers.Layer, shape: tuple[int, ...], optimizer: Any, dtype: str,
-    precision: str | None = None,
+    precision: str | None = None, loss: losses.Loss | str = "huber",
 ) -> str:  # fmt: skip
     compiled, written = _both_ways(backend)
-    found, expected = (_trained(_network(layer, shape, on, dtype), optimizer, precision) for on in (compiled, written))
+    found, expected = (
+        _trained(_network(layer, shape, on, dtype, loss), optimizer, precision) for on in (compiled, written)
+    )
     said = getattr(compiled, "compiled", "")
     if isinstance(backend, NumpyBackend):
         equal = all(np.array_equal(found[name], value, equal_nan=True) for name, value in expected.items())
@@ -150,13 +136,16 @@ def _compiled(
     return f"within {apart:.1e}; {said}"
 
 
-def _like_numpy(backend: Backend, layer: layers.Layer, shape: tuple[int, ...], dtype: str) -> str:
+def _like_numpy(
+    backend: Backend, layer: layers.Layer, shape: tuple[int, ...], dtype: str, loss: losses.Loss | str = "huber"
+) -> str:  # fmt: skip
     answers = []
     for on in (backend, backends.get("numpy")):
-        net, (x, t) = _network(layer, shape, on, dtype), _data(dtype)
-        loss, gradients = net.gradients(x, t, training=True)
+        net = _network(layer, shape, on, dtype, loss)
+        x, t = _data(net)
+        value, gradients = net.gradients(x, t, training=True)
         arrays = {name: on.to_numpy(a) for name, a in gradients.items()}
-        answers.append(arrays | {"y": on.to_numpy(net.forward(x)), "loss": np.asarray(loss)})
+        answers.append(arrays | {"y": on.to_numpy(net.forward(x)), "loss": np.asarray(value)})
     apart = _apart(*answers)
     assert apart <= AGREEMENT[dtype], f"differs from NumPy by {apart:.1e}"
     return f"within {apart:.1e}"
@@ -220,19 +209,44 @@ def _computes_in(backend: Backend, dtype: str) -> bool:
     return True
 
 
+def _memory(backend: Backend) -> str:
+    """A step that needs more memory than there is says so, leaves the network as it was, and the next one works."""
+    own = _like(backend)
+
+    def greedy(xp: Any, x: Any) -> Any:
+        return x + (xp.broadcast_to(x[:, :1], (x.shape[0], TOO_MANY)) * 2.0)[:, : x.shape[1]]
+
+    net = _network(layers.Activation(greedy, lambda xp, x: xp.ones_like(x)), (3,), own, "float32")
+    before = own.to_numpy(net.theta).copy()
+    try:
+        _trained(net, optimizers.SGD(0.1))
+    except OutOfMemoryError as error:
+        said = str(error)
+    else:
+        raise AssertionError("nothing was said")
+    assert np.array_equal(own.to_numpy(net.theta), before), "the network is another one"
+    assert f"Try batch_size={BATCH // 2}" in said, said
+    _trained(_network(layers.ReLU(), (3,), own, "float32"), optimizers.SGD(0.1))
+    return said
+
+
 def proofs(backend: Backend) -> Iterator[tuple[str, str, Callable[[], str]]]:
     """Name all proofs: what is proven, in which case, and the function that returns what was found, or raises."""
     middle, compiles = (layers.ReLU(), (4,)), type(backend).compile is not Backend.compile
     for dtype in (dtype for dtype in AGREEMENT if _computes_in(backend, dtype)):
         if compiles:
+            name = f"compiled, {dtype}"
             for layer, shape in LAYERS:
-                attempt = partial(_compiled, backend, layer, shape, optimizers.SGD(0.05), dtype)
-                yield f"compiled, {dtype}", str(layer), attempt
+                yield name, str(layer), partial(_compiled, backend, layer, shape, optimizers.SGD(0.05), dtype)
             for optimizer in OPTIMIZERS:
-                yield f"compiled, {dtype}", str(optimizer), partial(_compiled, backend, *middle, optimizer, dtype)
+                yield name, str(optimizer), partial(_compiled, backend, *middle, optimizer, dtype)
+            for loss, _ in LOSSES:
+                yield name, str(loss), partial(_compiled, backend, *middle, optimizers.SGD(0.01), dtype, loss=loss)
         if not isinstance(backend, NumpyBackend):
             for layer, shape in LAYERS:
                 yield f"like NumPy, {dtype}", str(layer), partial(_like_numpy, backend, layer, shape, dtype)
+            for loss, _ in LOSSES:
+                yield f"like NumPy, {dtype}", str(loss), partial(_like_numpy, backend, *middle, dtype, loss)
     if compiles:
         halves = partial(_compiled, backend, *middle, optimizers.Adam(0.01), "float32", "float16")
         yield "half precision", "compiled", halves
@@ -242,6 +256,7 @@ def proofs(backend: Backend) -> Iterator[tuple[str, str, Callable[[], str]]]:
         yield "half precision", "like NumPy", partial(_half, backend)
     yield "files", "read by NumPy", partial(_file, backend)
     yield "way back", "a layer that looks at a value", partial(_way_back, backend)
+    yield "memory", "that runs out", partial(_memory, backend)
 
 
 def prove(backend: Backend) -> list[Outcome]:

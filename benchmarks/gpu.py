@@ -1,0 +1,168 @@
+"""What a training step costs on this GPU, and against whom: `python benchmarks/gpu.py` writes one JSON.
+
+The time of every unit of a step, fused; of whole steps fused, as written, in float32, TF32 and halves; samples per
+second over width and batch size beside the CPU; and the same step by PyTorch (eager, compiled, whole in one CUDA graph)
+and JAX (jit, scan). It needs an NVIDIA GPU. First let `python -m xpnet prove --backend cupy` say that the numbers are
+right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import crossover
+import machine
+import numpy as np
+from pool import HERE
+from workloads import STEPS
+
+import xpnet
+from xpnet.backends.cuda.program import FusedStep
+
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "float32": {}, "tf32": {"tf32": True}, "float16": {"precision": "float16"}, "bfloat16": {"precision": "bfloat16"},
+}  # fmt: skip
+NETWORKS = {
+    "mlp": ((784, 512, 512, 10), 128), "wide": ((784, 2048, 2048, 10), 1024), "huge": ((784, 4096, 4096, 10), 8192),
+}  # fmt: skip
+"""Sizes of the layers, and of a batch; all with ReLU, cross-entropy and Adam."""
+PEERS = (
+    "xpnet-cupy", "torch-eager-cuda", "torch-compiled-cuda", "torch-graph-cuda", "jax-jit-cuda", "jax-scan-cuda",
+)  # fmt: skip
+REPEATS = 200
+"""Launches of one unit in a graph: the time of one launch is less than a clock's tick."""
+
+
+def microseconds(cupy: Any, f: Callable[[], Any], times: int = 20) -> float:
+    """Microseconds that the device needs for what `f` starts on the current stream: the median of several times."""
+    f()
+    found = []
+    for _ in range(times):
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record()
+        f()
+        end.record()
+        end.synchronize()
+        found.append(1e3 * cupy.cuda.get_elapsed_time(start, end))
+    return median(found)
+
+
+def trainer(sizes: tuple[int, ...], batch: int, backend: Any, precision: str | None = None) -> xpnet.Trainer:
+    """A training of a network with random data, a few batches of it."""
+    rng = np.random.default_rng(0)
+    x, t = rng.random((4 * batch, sizes[0])).astype(np.float32), rng.integers(0, sizes[-1], 4 * batch)
+    net = xpnet.mlp(list(sizes), backend=backend, seed=0)
+    return xpnet.Trainer(net, xpnet.Adam(), x, t, batch_size=batch, precision=precision)
+
+
+def units(
+    backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None = None, fused: bool = True,
+    repeats: int = REPEATS,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What each unit of a step does, fused or one operation each, and how many microseconds it takes by itself."""
+    cupy, made = backend._cupy, trainer(sizes, batch, backend, precision)
+    apart: dict[int, str] = {} if fused else dict.fromkeys(range(100_000), "as it is written")
+    with backend.active():
+        program = FusedStep(cupy, backend.xp, made.make_step(batch), made.arrays, apart)
+        lane, pool = backend.xp.matmul.lane(), cupy.cuda.MemoryPool()
+        found = []
+        for k, (unit, call) in enumerate(zip(program.units, program.calls, strict=True)):
+            with lane, cupy.cuda.using_allocator(pool.malloc):
+                call()
+                lane.stream.synchronize()
+                lane.stream.begin_capture()
+                for _ in range(repeats):
+                    call()
+                graph = lane.stream.end_capture()
+                taken = microseconds(cupy, lambda graph=graph: graph.launch(lane.stream)) / repeats
+            what = program.kernels[k].name if k in program.kernels else unit[0].kind
+            shapes = [list(op.target.shape) for op in unit][-1]
+            found.append({"unit": what, "operations": len(unit), "last shape": shapes, "microseconds": taken})
+    return found
+
+
+def step(backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None = None) -> dict[str, Any]:
+    """Microseconds of a step, one at a time and as many in a launch as the program likes, and what it consists of."""
+    made = trainer(sizes, batch, backend, precision)
+    with backend.active():
+        made._begin_epoch()
+        program = made._program(batch)
+        many = microseconds(backend._cupy, lambda: program(program.unroll), 8) / program.unroll
+        return {"microseconds": many, "alone": microseconds(backend._cupy, program, 8), "step": backend.compiled}
+
+
+def steps(get: Callable[..., Any], networks: Mapping[str, tuple[tuple[int, ...], int]] = NETWORKS) -> dict[str, Any]:
+    """Every network in every precision, fused and as it is written; where one cannot be had, why."""
+    found: dict[str, Any] = {}
+    for name, (sizes, batch) in networks.items():
+        for label, options in PRECISIONS.items():
+            for fusion in (True, False):
+                backend = get("cupy", tf32=options.get("tf32", False))
+                backend.fusion = fusion
+                key = f"{name}, {label}, {'fused' if fusion else 'as written'}"
+                try:
+                    found[key] = step(backend, sizes, batch, options.get("precision"))
+                except Exception as error:  # one that fails does not end the others, and belongs in the report
+                    found[key] = {"failed": f"{type(error).__name__}: {error}"}
+                finally:
+                    backend.fusion = True
+                    gc.collect()
+                    backend.release_memory()
+    return found
+
+
+def main(given: list[str] | None = None) -> int:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", default=["units", "steps", "crossover", "peers"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="at least this long a sample")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "gpu.json")
+    o = parser.parse_args(given)
+    reason = xpnet.backends.available()["cupy"]
+    if reason is not None:
+        print(f"benchmarks/gpu.py measures on an NVIDIA GPU, and there is none that can be used here: {reason}")
+        return 1
+    get = xpnet.backends.get
+    found: dict[str, Any] = {
+        "machine": machine.describe(),
+        "device": get("cupy").describe(),
+        "xpnet": xpnet.__version__,
+    }
+    parts: dict[str, Callable[[], Any]] = {
+        "units": lambda: {
+            f"{name}, {label}, {'fused' if fused else 'as written'}": units(
+                get("cupy", tf32=options.get("tf32", False)), *network, options.get("precision"), fused
+            )
+            for name, network in NETWORKS.items()
+            for label, options in PRECISIONS.items()
+            for fused in (True, False)
+        },
+        "steps": lambda: steps(get),
+        "crossover": lambda: crossover.measure(
+            [crossover.workload(w, b) for w in crossover.WIDTHS for b in crossover.BATCHES],
+            (crossover.CPU, crossover.GPU), 2, o.rounds, o.seconds, False,
+        ),
+        "peers": lambda: {
+            label: crossover.measure([STEPS[name] for name in NETWORKS], PEERS, 2, o.rounds, o.seconds, tf32)
+            for label, tf32 in (("float32", False), ("tf32", True))
+        },
+    }  # fmt: skip
+    for name in o.parts:
+        print(name, file=sys.stderr, flush=True)
+        found[name] = parts[name]()
+        o.output.parent.mkdir(parents=True, exist_ok=True)
+        o.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {o.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""What processes do that share a training, with threads in their place."""
+
+import signal
+import sys
+import types
+
+import numpy as np
+import pytest
+import shared_faults
+from shared_threads import Aborted, DeviceArray, nccl, together
+
+import xpnet
+from xpnet.errors import ConfigError, DataError, NonFiniteError
+from xpnet.parallel import MPI
+from xpnet.training.slices import tree_sum
+
+NUMPY = xpnet.backends.get("numpy")
+
+
+def trained(workers):
+    return shared_faults.train(shared_faults.network(), None, workers)
+
+
+def test_a_training_has_the_same_bits_on_1_2_and_4():
+    (alone,) = together(1, trained)
+    assert isinstance(alone, str)
+    assert together(2, trained) == [alone] * 2
+    assert together(4, trained) == [alone] * 4
+
+
+def test_a_training_by_slices_is_the_ordinary_one_up_to_rounding():
+    def train(workers):
+        net = xpnet.mlp([6, 12, 3], dropout=0.2, l2=1e-3, dtype="float64", seed=0)
+        net.fit(shared_faults.X, shared_faults.T, epochs=2, batch_size=30, verbose=False, parallel=workers)
+        return net.theta
+
+    (alone,) = together(1, train)
+    np.testing.assert_allclose(alone, train(None), rtol=1e-9)
+    assert not np.array_equal(alone, train(None))
+
+
+@pytest.mark.parametrize("length", [1, 7, 64])
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_the_sum_over_processes_is_that_of_the_tree(size, length):
+    parts = np.random.default_rng(length).normal(size=(size, length)).astype(np.float32)
+
+    def work(workers):
+        first = workers.total(parts[workers.rank], NUMPY).copy()
+        again = workers.total(2 * parts[workers.rank], NUMPY)
+        return first, again, workers._comm.sent
+
+    for first, again, sent in together(size, work, slices=8):
+        assert first.tobytes() == tree_sum([*parts]).tobytes()
+        assert again.tobytes() == tree_sum([*(2 * parts)]).tobytes()
+        assert sent == 2 * 2 * (size - 1) * -(-length // size) * 4  # two calls of 2 N (P - 1) / P numbers
+
+
+def test_a_process_that_does_not_come_is_named(capsys):
+    def work(workers):
+        return workers.decide(3) if workers.rank != 2 else None
+
+    results = together(4, work, timeout=0.2)
+    assert sorted(type(result).__name__ for result in results) == ["Aborted", "Aborted", "Aborted", "NoneType"]
+    assert "waited 0.2 s for process 2" in capsys.readouterr().err
+
+
+def test_what_one_process_raises_ends_all_and_is_told(capsys):
+    def work(workers):
+        x = shared_faults.X.copy()
+        x[3, 1] = np.nan if workers.rank else 0.0
+        return shared_faults.train(shared_faults.network(), None, workers, x=x)
+
+    results = together(2, work, timeout=1.0)
+    assert all(isinstance(result, Aborted) for result in results)
+    assert "process 1 of 2 on" in (said := capsys.readouterr().err)
+    assert f"{DataError.__name__}: x contains NaN: x[3, 1]" in said
+
+
+def test_what_all_raise_is_raised_on_all():
+    def work(workers):
+        net = shared_faults.network()
+        shared_faults.train(net, None, workers, optimizer=xpnet.SGD(1e38))
+
+    assert [type(result) for result in together(2, work)] == [NonFiniteError] * 2
+
+
+def test_facts_of_which_one_process_has_more_are_an_error_on_both():
+    def work(workers):
+        workers.agree("training", {"a": 1} | ({"b": 2} if workers.rank == 0 else {}))
+
+    results = together(2, work)
+    assert [type(result) for result in results] == [ConfigError] * 2
+    assert all("b: 2 on process 0, None on process 1" in str(result) for result in results)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_to_one_process_ends_all_after_the_same_step(number, expected):
+    steps = []
+
+    def work(workers):
+        def ask(run):
+            if workers.rank == 1:
+                workers._signal = number
+
+        try:
+            shared_faults.train(net := shared_faults.network(), None, workers, callbacks=[ask])
+        finally:
+            steps.append(net.theta.tobytes())
+
+    assert [type(result) for result in together(2, work)] == [expected] * 2
+    assert steps[0] == steps[1]
+
+
+def test_process_0_decides_when_to_stop():
+    def work(workers):
+        def stop(run):
+            if workers.rank == 0 and run.epoch == 1:
+                run.stop()
+
+        net = shared_faults.network()
+        history = net.fit(shared_faults.X, shared_faults.T, epochs=9, verbose=False, callbacks=stop, parallel=workers)
+        return len(history["loss"])
+
+    assert together(2, work) == [2, 2]
+
+
+@pytest.mark.parametrize(("size", "slices"), [(3, 4), (4, 2), (1, 3), (2, 6)])
+def test_numbers_of_processes_and_slices_that_do_not_go_together_are_refused(size, slices):
+    results = together(size, lambda workers: None, slices=slices)
+    assert all(isinstance(result, ConfigError) for result in results)
+    assert f"{size} processes cannot share {slices} slices" in str(results[0])
+
+
+def test_without_mpi4py_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ConfigError, match=r"pip install .*xpnet\[mpi\]"):
+        shared_faults.network().fit(shared_faults.X, shared_faults.T, parallel="mpi")
+    with pytest.raises(ConfigError, match="unknown parallel 'mpj'"):
+        shared_faults.network().fit(shared_faults.X, shared_faults.T, parallel="mpj")
+
+
+class Devices(xpnet.backends.Backend):
+    """A backend of CuPy's name whose arrays are `DeviceArray`."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def asarray(self, a, dtype=None):
+        return DeviceArray(a)
+
+    def to_numpy(self, a):
+        return a.host
+
+
+@pytest.mark.parametrize("by_nccl", [True, False])
+def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, monkeypatch):
+    groups = []
+    cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=99))
+    if by_nccl:
+        cuda.nccl = nccl(2, groups)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=cuda))
+    parts = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
+
+    def work(workers):
+        backend = Devices(("cupy", "cupy:1")[workers.rank])
+        return workers.total(DeviceArray(parts[workers.rank]), backend).host
+
+    if by_nccl:
+        results = together(2, work)
+    else:
+        with pytest.warns(RuntimeWarning, match="by way of the host"):
+            results = together(2, work)
+    assert all(result.tobytes() == (parts[0] + parts[1]).tobytes() for result in results)
+    assert sorted(groups) == ([(0, 1, 5), (0, 1, 5), (1, 0, 5), (1, 0, 5)] if by_nccl else [])
+
+
+def test_two_processes_on_one_device_are_an_error_on_both(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace()))
+
+    def work(workers):
+        workers.total(DeviceArray(np.zeros(3, np.float32)), Devices("cupy"))
+
+    results = together(2, work)
+    assert all(isinstance(result, ConfigError) for result in results)
+    assert "processes 0 and 1 both compute on 'cupy'" in str(results[0])
+
+
+def test_processes_of_one_machine_are_numbered():
+    assert together(4, lambda workers: workers.local_rank) == [0, 1, 2, 3]
+
+
+def test_what_is_said_of_an_mpi_is_kept_in_a_copy():
+    def work(workers):
+        twin = MPI(*workers.__reduce__()[1])
+        return twin.slices, twin.timeout, twin.size
+
+    assert together(2, work, slices=8) == [(8, 20.0, 2)] * 2

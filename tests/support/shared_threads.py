@@ -1,0 +1,117 @@
+"""Processes that share a training, as threads of this one: what is needed of mpi4py's communicator and of NCCL."""
+
+import queue
+import threading
+import types
+
+import numpy as np
+
+from xpnet.parallel import MPI
+
+
+class Request:
+    """Something that is on its way; `Test` says whether it has come."""
+
+    def __init__(self, take=None):
+        self._take, self._done = take, take is None
+
+    def Test(self):
+        self._done = self._done or self._take()
+        return self._done
+
+
+class Aborted(BaseException):
+    """What ends a thread where a process would be ended."""
+
+
+class Communicator:
+    """One of the ends between which arrays go; `boxes` are shared by all."""
+
+    def __init__(self, rank, boxes):
+        self.rank, self.boxes, self.sent = rank, boxes, 0
+
+    def Get_rank(self):
+        return self.rank
+
+    def Get_size(self):
+        return len(self.boxes)
+
+    def Isend(self, array, to):
+        assert array.flags.c_contiguous
+        self.sent += array.nbytes
+        self.boxes[self.rank][to].put(array.tobytes())
+        return Request()
+
+    def Irecv(self, array, of):
+        assert array.flags.c_contiguous
+
+        def take():
+            try:
+                array.view(np.uint8)[...] = np.frombuffer(self.boxes[of][self.rank].get_nowait(), np.uint8)
+            except queue.Empty:
+                return False
+            return True
+
+        return Request(take)
+
+    def Abort(self, code):
+        raise Aborted(code)
+
+
+def together(size, work, **options):
+    """Return what ``work(workers)`` returns on each of `size` threads, or what it raises."""
+    boxes = [[queue.SimpleQueue() for _ in range(size)] for _ in range(size)]
+    results = [None] * size
+
+    def run(rank):
+        try:
+            results[rank] = work(MPI(communicator=Communicator(rank, boxes), **{"timeout": 20.0} | options))
+        except BaseException as error:
+            results[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+class DeviceArray:
+    """A vector on a device: its address is a memory of NumPy's."""
+
+    def __init__(self, host):
+        self.host, self.dtype, self.size, self.shape = host, host.dtype, host.size, host.shape
+        self.data = types.SimpleNamespace(ptr=host)
+
+    def __getitem__(self, place):
+        return DeviceArray(self.host[place])
+
+    def __setitem__(self, place, value):
+        self.host[place] = value.host
+
+    def __add__(self, other):
+        return DeviceArray(self.host + other.host)
+
+
+def nccl(size, groups):
+    """Return a module like CuPy's for NCCL, whose arrays travel when a group ends, and notes the groups in a list."""
+    boxes = [[queue.SimpleQueue() for _ in range(size)] for _ in range(size)]
+
+    class NcclCommunicator:
+        def __init__(self, count, identity, rank):
+            assert (count, identity) == (size, (1, 2, 3))
+            self.rank = rank
+
+        def send(self, pointer, count, kind, to, stream):
+            assert (kind, stream, pointer.size) == (7, 99, count)
+            groups.append((self.rank, to, count))
+            boxes[self.rank][to].put(pointer.copy())
+
+        def recv(self, pointer, count, kind, of, stream):
+            pointer[...] = boxes[of][self.rank].get(timeout=20)
+
+    return types.SimpleNamespace(
+        available=True, NCCL_FLOAT32=7, NCCL_FLOAT64=8, get_unique_id=lambda: (1, 2, 3),
+        NcclCommunicator=NcclCommunicator, groupStart=lambda: None, groupEnd=lambda: None,
+    )  # fmt: skip

@@ -1,0 +1,102 @@
+"""Threads that help with what one thread does: they wait for work, which any number of them may do together."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+import numpy as np
+
+Work = Callable[[], object]
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Helpers:
+    """The helping threads of this process, started when they are first asked for.
+
+    Whoever asks does the work, too, and never needs their help: so they may be busy, not there, or late. A process that
+    is made by a fork begins without any.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Work] = SimpleQueue()
+        self._started = 0
+
+    def invite(self, work: Work, count: int) -> None:
+        """Let up to `count` threads call `work`, which must not raise, and which has nothing to do once all is done."""
+        while self._started < count:
+            try:
+                threading.Thread(target=_help, args=(self._queue,), name="xpnet helper", daemon=True).start()
+            except RuntimeError:  # the system has no more threads, or Python is about to end
+                break
+            self._started += 1
+        for _ in range(min(count, self._started) - self._queue.qsize()):
+            self._queue.put(work)
+
+    def share(self, parts: Sequence[Work], count: int) -> None:
+        """Call all `parts`, in any order, with the help of up to `count` threads; raise what one of them raises."""
+        shared = _Shared(parts)
+        self.invite(shared.help, count)
+        shared()
+
+
+def _help(queue: SimpleQueue[Work]) -> None:
+    while True:
+        queue.get()()  # and nothing is kept while there is nothing to do
+
+
+class _Shared:
+    """Calls that several threads take one by one."""
+
+    def __init__(self, parts: Sequence[Work]) -> None:
+        self._left = iter(parts)
+        self._helped: list[threading.Event] = []
+        self._floating = np.geterr()
+        self._failures: list[BaseException] = []
+
+    def help(self) -> None:
+        """Take calls until none is left."""
+        done = threading.Event()
+        self._helped.append(done)  # before the first call is taken
+        try:
+            with np.errstate(**self._floating):
+                self._take()
+        except BaseException as failure:  # for whoever has shared them out
+            self._failures.append(failure)
+        finally:
+            done.set()
+
+    def _take(self) -> None:
+        for part in self._left:
+            part()
+
+    def __call__(self) -> None:
+        """Take calls until none is left and none is being done, also after an interrupt: nothing is written later."""
+        try:
+            try:
+                self._take()
+            finally:
+                self._end()
+        finally:
+            self._end()  # for an interrupt that came while the others were waited for
+        if self._failures:
+            raise self._failures[0]
+
+    def _end(self) -> None:
+        for _ in self._left:  # which nobody takes any more
+            pass
+        for done in [*self._helped]:
+            done.wait()
+
+
+helpers = Helpers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=helpers.__init__)  # type: ignore[misc]

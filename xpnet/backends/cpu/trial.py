@@ -1,0 +1,70 @@
+"""Whether borrowed pieces give NumPy's bits, by examples that are tried once in a process."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends.cpu.borrowed import ONE_BLOCK, build_parts
+from xpnet.backends.cpu.calls import resolved
+from xpnet.backends.cpu.chain import Chain, Task
+from xpnet.backends.tape.layout import layout
+from xpnet.backends.tape.plan import Memory
+from xpnet.backends.tape.record import Operation
+from xpnet.typing import HostArray
+
+
+def agree(op: Operation, memory: Memory, threads: int) -> bool:
+    """Say whether the pieces of an operation give NumPy's bits."""
+    operands, out = resolved(op, memory)
+    lie = [(a.dtype.char, a.shape, a.strides) for a in (*operands, out)]
+    if op.kind in ("matmul", "adding"):  # for larger ones, which lie in the same way, the call is the same
+        most = ONE_BLOCK if op.kind == "adding" else 8 if operands[0].shape[1] > 1 else 2
+        lie = [(a.dtype.char, *_cut(a, most)) for a in (*operands, out)]
+    return op.kind == "take" or _agree(op.kind, op.function, op.options, tuple(lie), threads)
+
+
+def _cut(a: HostArray, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return shape and strides of a matrix that lies as `a` does, and is no larger than that each way."""
+    turned, leading = layout(a) or (0, a.shape[1])
+    shape = min(a.shape[0], most), min(a.shape[1], most)
+    apart = (shape[1 - turned] + 2 * (leading > a.shape[1 - turned])) * a.itemsize
+    return shape, (a.itemsize, apart) if turned else (apart, a.itemsize)
+
+
+def _example(rng: np.random.Generator, char: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> HostArray:
+    """Return an array of random numbers that lie in memory in this way."""
+    moves = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    below, above = -sum(m for m in moves if m < 0), sum(m for m in moves if m > 0)
+    memory = np.zeros(below + above + np.dtype(char).itemsize, np.uint8)
+    made: HostArray = np.ndarray(shape, char, memory.data, below, strides)
+    made[...] = rng.normal(size=shape)
+    return made
+
+
+TRIES = 16
+"""Results at least that are compared: of sums in two orders every third or so is the same."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _agree(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, Any], ...], threads: int = 1) -> bool:
+    """Say whether the pieces of an operation give NumPy's bits for arrays that lie like this, the last the result."""
+    rng = np.random.default_rng(0)
+    for _ in range(-(-TRIES // math.prod(lie[-1][1]))):
+        *operands, expected = (_example(rng, *one) for one in lie)
+        found = expected.copy(order="K")
+        made = build_parts(kind, function, options, operands, found, threads) or []
+        Chain([Task([piece for part in made for piece in part])])()
+        with np.errstate(all="ignore"):
+            if kind == "reduce":
+                function.reduce(operands[0], options[0], None, expected, options[2])
+            elif kind == "adding":
+                expected += np.matmul(*operands[:2])
+            else:
+                function(*operands, out=expected)
+        if found.tobytes() != expected.tobytes():
+            return False
+    return True

@@ -1,0 +1,236 @@
+"""Processes that MPI has started share a training: ``mpiexec -n 4 python train.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import numpy as np
+
+from xpnet.backends import Backend
+from xpnet.errors import ConfigError, NonFiniteError, XpnetError, warn_user
+from xpnet.parallel.exchange import Exchange
+from xpnet.parallel.nccl import NCCL, why_not
+from xpnet.typing import Array, HostArray
+from xpnet.validation import check_number, check_size, named
+
+INSTALL = 'pip install "xpnet[mpi]"'
+HEARD = 0.5
+"""Seconds in which the launcher passes on what a process says; what it has not passed on when all end is lost."""
+
+
+def all_processes() -> Any:
+    """Return mpi4py's communicator of all processes, or raise with what to install."""
+    try:
+        from mpi4py import MPI as module
+    except (ImportError, RuntimeError) as error:  # mpi4py finds no MPI library
+        raise ConfigError(
+            f"parallel='mpi' needs mpi4py and an MPI library ({error}). Install them: {INSTALL} mpich; start with: "
+            "mpiexec -n 4 python train.py"
+        ) from None
+    return module.COMM_WORLD
+
+
+class MPI:
+    """The processes of an MPI job share each step of a training, with the same bits for any number of them.
+
+    Every process runs the same program with the same data, network and settings, which is checked before the first
+    step and after each epoch. Process 0 prints, writes checkpoints, and decides whether to stop. An exception on one
+    process ends all of them.
+
+    Parameters
+    ----------
+    slices : int
+        Into how many slices a batch is cut: a power of two. The bits of the result depend on it, and not on the number
+        of processes, which is a power of two up to `slices`.
+    timeout : float
+        Seconds to wait for the other processes; then those that have not come are named, and all are ended.
+    communicator : mpi4py communicator, optional
+        The processes that take part; by default all.
+
+    Attributes
+    ----------
+    rank, size : int
+        The number of this process, from 0, and of all.
+
+    Raises
+    ------
+    ConfigError
+        mpi4py is not installed, or the number of processes does not go with `slices`.
+
+    Examples
+    --------
+    ``net.fit(x, t, parallel="mpi")`` is short for ``parallel=xpnet.parallel.MPI()``.
+    """
+
+    def __init__(self, slices: int = 4, timeout: float = 600.0, communicator: Any = None) -> None:
+        self.slices = check_size("MPI: slices", slices)
+        self.timeout = check_number("MPI: timeout", timeout, 0.0, low_open=True)
+        self._given, self._comm = communicator, all_processes() if communicator is None else communicator
+        self.rank, self.size = int(self._comm.Get_rank()), int(self._comm.Get_size())
+        self._signal: int | None = None
+        self._agreed: BaseException | None = None
+        self._exchanges: dict[Any, Callable[[Array], Array]] = {}
+        if slices & (slices - 1) or self.size & (self.size - 1) or self.size > slices:
+            raise ConfigError(
+                f"{self.size} processes cannot share {slices} slices: both must be powers of two, and a process needs "
+                f"a slice. Start 1, 2 or 4 processes, or pass parallel=xpnet.parallel.MPI(slices=8)"
+            )
+
+    def __reduce__(self) -> Any:
+        return MPI, (self.slices, self.timeout, self._given)
+
+    # ------------------------------------------------------------------------------------ exchange
+
+    def total(self, part: Array, backend: Backend) -> Array:
+        """Return the sum, by the tree, of the vectors that all processes give; the next call may overwrite it."""
+        if self.size == 1:
+            return part
+        key = (backend, part.shape, part.dtype)
+        if key not in self._exchanges:
+            self._exchanges[key] = self._exchange(part, backend)
+        return self._exchanges[key](part)
+
+    def _exchange(self, part: Array, backend: Backend) -> Callable[[Array], Array]:
+        """Return what adds up vectors like `part`: from device to device if that can be, else by the host."""
+        length, dtype = int(part.shape[0]), backend.to_numpy(part[:0]).dtype
+        if backend.name.partition(":")[0] == "cupy":
+            self._check_devices(backend)
+            cupy = sys.modules["cupy"]
+            reasons = [reason for reason in self._all(why_not(cupy)) if reason]  # the same on all processes
+            if not reasons:
+                nccl = NCCL(cupy, self.rank, self.size, self.decide)
+                return Exchange(self.size, lambda n: backend.asarray(np.zeros(n, dtype)), length, nccl.swap)
+            if self.rank == 0:
+                reason = f"arrays go from GPU to GPU by way of the host, which is slower: {reasons[0]}"
+                warn_user(reason, RuntimeWarning)
+        by_host = Exchange(self.size, lambda n: np.zeros(n, dtype), length, self._swap)
+        return lambda vector: backend.asarray(by_host(backend.to_numpy(vector)))
+
+    def _check_devices(self, backend: Backend) -> None:
+        """Raise `ConfigError` on all processes if two of them compute on one device."""
+        places = [tuple(place) for place in self._all([platform.node(), backend.name])]
+        for q, place in enumerate(places):
+            if place in places[:q]:
+                self._agreed = ConfigError(
+                    f"processes {places.index(place)} and {q} both compute on {place[1]!r} of {place[0]}, and a device "
+                    "is for one process: start at most as many processes as there are devices, and give each its own: "
+                    'backend=f"cupy:{xpnet.parallel.MPI().local_rank}"'
+                )
+                raise self._agreed
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process among those of the same machine."""
+        names = self._all(platform.node())
+        return names[: self.rank].count(names[self.rank])
+
+    def _swap(self, give: Sequence[HostArray], take: Sequence[HostArray]) -> None:
+        """Give ``give[q]`` to process q, and take what it gives into ``take[q]``."""
+        others = [q for q in range(self.size) if q != self.rank]
+        coming = {q: self._comm.Irecv(take[q], q) for q in others}
+        going = [self._comm.Isend(give[q], q) for q in others]
+        take[self.rank][...] = give[self.rank]
+        latest = time.monotonic() + self.timeout
+        waiting = [*coming.values(), *going]
+        while waiting := [request for request in waiting if not request.Test()]:
+            if time.monotonic() > latest:
+                late = [q for q, request in coming.items() if not request.Test()]
+                self._abort(f"waited {self.timeout:g} s for process {', '.join(map(str, late)) or 'unknown'}")
+            time.sleep(0)  # there may be more processes than cores
+
+    def _all(self, value: Any) -> list[Any]:
+        """Return what each process gives, a JSON value."""
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = [np.zeros(1, np.int64) for _ in range(self.size)]
+        self._swap([np.asarray([text.size])] * self.size, lengths)
+        texts = [np.empty(int(n[0]), np.uint8) for n in lengths]
+        self._swap([text] * self.size, texts)
+        return [json.loads(t.tobytes()) for t in texts]
+
+    def agree(self, what: str, facts: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` on all processes, naming what differs, if they do not all give the same facts."""
+        given = self._all(dict(facts))
+        lines = []
+        for name in dict.fromkeys(name for one in given for name in one):
+            values = [one.get(name) for one in given]
+            odd = [q for q, value in enumerate(values) if value != values[0]]
+            if odd:
+                lines.append(f"{name}: {values[0]!r:.100} on process 0, {values[odd[0]]!r:.100} on process {odd[0]}")
+        if lines:
+            self._agreed = ConfigError(
+                f"the processes do not have the same {what}, which they need: {'; '.join(lines)}. Give every process "
+                "the same program, data, seed and versions"
+            )
+            raise self._agreed
+
+    def decide(self, value: Any) -> Any:
+        """Return the value that process 0 gives."""
+        return self._all(value)[0]
+
+    # ----------------------------------------------------------------------------------- how it ends
+
+    @property
+    def asked(self) -> float:
+        """What this process adds to the sum by which all hear of a signal: 0, for SIGINT 1, for SIGTERM more."""
+        return 0.0 if self._signal is None else 1.0 if self._signal == signal.SIGINT else self.size + 1.0
+
+    def leave(self, asked: float) -> BaseException:
+        """Return what all processes raise after a step in which this sum was not zero."""
+        self._signal = None
+        self._agreed = SystemExit(128 + signal.SIGTERM) if asked > self.size else KeyboardInterrupt()
+        return self._agreed
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Return a context of a training: within it signals are heard, and what one process raises ends all."""
+        heard = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+
+        def hear(number: int, frame: Any) -> None:
+            self._signal = number
+
+        before = {number: signal.signal(number, hear) for number in heard}
+        try:
+            yield
+        except BaseException as error:
+            if self.size > 1 and (error is self._agreed or isinstance(error, NonFiniteError)):  # all processes raise it
+                self.decide(None)  # process 0 may write for a while, and some launchers end all when one has ended
+            elif self.size > 1:  # the others would wait
+                own = isinstance(error, XpnetError)  # which says all that there is to say
+                self._abort("".join(traceback.format_exception(error, limit=0 if own else None)))
+            raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._signal is not None:  # it came after the last step
+            late, self._signal = self._signal, None
+            signal.raise_signal(late)
+
+    def _abort(self, reason: str) -> NoReturn:
+        """Say why, and end all processes."""
+        where = f"process {self.rank} of {self.size} on {platform.node()}"
+        sys.stdout.flush()
+        print(f"xpnet: {where} ends the training on all: {reason}", file=sys.stderr, flush=True)
+        time.sleep(HEARD)
+        self._comm.Abort(1)
+        os._exit(1)  # Abort may return while the launcher is still about to end the others
+
+
+@contextmanager
+def shared(parallel: str | MPI | None) -> Iterator[MPI | None]:
+    """Return a context of a training with the processes that share it, if `parallel` names any."""
+    if parallel is None:
+        yield None
+        return
+    workers = named("parallel", parallel, {"mpi": MPI}, MPI, ", or an xpnet.parallel.MPI")
+    with workers.shared():
+        yield workers
