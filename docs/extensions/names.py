@@ -30,7 +30,7 @@ class Names(SphinxDirective):
             lines += [f"| {{py:obj}}`{short(name)} <{name}>` | {first_line(name)} |" for name in described(text, page)]
         container = nodes.Element()
         self.state.nested_parse(StringList(lines, self.env.docname), 0, container, match_titles=True)
-        for table in container.findall(nodes.table):
+        for table in self.state.document.findall(nodes.table):  # sections stand in the page itself
             table["classes"].append("names")
         return container.children
 
