@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from workloads import Array, Weights, Workload
+from networks import Array, Weights, with_weights
+from reference_layers import Pass
+from workloads import Workload
 
-# (the function, its derivative)
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "identity": (lambda z: z, lambda z: np.ones_like(z)),
-    "relu": (lambda z: np.maximum(z, 0.0), lambda z: (z > 0.0).astype(z.dtype)),
-    "leaky_relu": (lambda z: np.where(z > 0.0, z, 0.01 * z), lambda z: np.where(z > 0.0, 1.0, 0.01)),
-    "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), lambda z: np.exp(-z) / (1 + np.exp(-z)) ** 2),
-}
+Running = list[list[Array]]  # mean and variance of each normalisation
 
 
-def _kinds(workload: Workload) -> list[str]:
-    return [workload.activation] * (len(workload.sizes) - 2) + [workload.output]
+def running_statistics(workload: Workload) -> Running:
+    """The running statistics before the first step."""
+    norms = [layer[1] for layer in with_weights(workload.network) if layer[0] == "norm"]
+    return [[np.zeros(features), np.ones(features)] for features in norms]
 
 
-def outputs(workload: Workload, weights: Weights, x: Array) -> Array:
-    """The outputs (B, O) of the network for rows x (B, I)."""
-    for (W, b), kind in zip(weights, _kinds(workload), strict=True):
-        x = ACTIVATIONS[kind][0](x.astype(np.float64) @ W + b)
-    return x
+def outputs(workload: Workload, weights: Weights, x: Array, running: Running | None = None) -> Array:
+    """The outputs (B, O) of the network for samples x; `running` are needed if it has normalisations."""
+    way = Pass(iter(weights), iter(running or []), training=False)
+    return way.forward(workload.network, x.astype(np.float64))[0]
 
 
 def softmax(y: Array) -> Array:
@@ -41,28 +36,23 @@ def loss_and_gradient(workload: Workload, y: Array, t: Array) -> tuple[float, Ar
     return float(-np.log((one_hot * p).sum(axis=1)).mean()), (p - one_hot) / len(y)
 
 
-def gradients(workload: Workload, weights: Weights, x: Array, t: Array) -> tuple[float, list[Array]]:
-    """The loss, and its gradients in the order W, b, W, b, ..."""
-    kinds, inputs, zs = _kinds(workload), [x.astype(np.float64)], []
-    for (W, b), kind in zip(weights, kinds, strict=True):
-        zs.append(inputs[-1] @ W + b)
-        inputs.append(ACTIVATIONS[kind][0](zs[-1]))
-    loss, dy = loss_and_gradient(workload, inputs[-1], t)
-    found: list[Array] = []
-    for i in reversed(range(len(weights))):
-        dz = dy * ACTIVATIONS[kinds[i]][1](zs[i])
-        found = [inputs[i].T @ dz, dz.sum(axis=0), *found]
-        dy = dz @ weights[i][0].T
-    return loss, found
+def gradients(
+    workload: Workload, weights: Weights, x: Array, t: Array, running: Running | None = None
+) -> tuple[float, list[Array]]:
+    """The loss, and its gradients in the order of the weights; a step of training moves the `running` statistics."""
+    way = Pass(iter(weights), iter(running or []), training=True)
+    y, back = way.forward(workload.network, x.astype(np.float64))
+    loss, dy = loss_and_gradient(workload, y, t)
+    return loss, back(dy)[1]
 
 
-def train(workload: Workload, weights: Weights, x: Array, t: Array, steps: int) -> tuple[list[float], Weights]:
-    """Take `steps` steps on the one batch (x, t). Return the loss before each step, and the final weights."""
-    theta = [p.astype(np.float64) for pair in weights for p in pair]
+def train(workload: Workload, weights: Weights, x: Array, t: Array, steps: int) -> tuple[list[float], Weights, Running]:
+    """Take `steps` steps on the one batch (x, t). Return the loss before each, and the final weights and statistics."""
+    theta, running = [p.astype(np.float64) for own in weights for p in own], running_statistics(workload)
     m, v = [np.zeros_like(p) for p in theta], [np.zeros_like(p) for p in theta]
     rate, losses = workload.learning_rate, []
     for step in range(1, steps + 1):
-        loss, found = gradients(workload, _pairs(theta), x, t)
+        loss, found = gradients(workload, _like(weights, theta), x, t, running)
         losses.append(loss)
         for i, g in enumerate(found):
             if workload.optimizer.startswith("adam"):
@@ -75,8 +65,9 @@ def train(workload: Workload, weights: Weights, x: Array, t: Array, steps: int) 
             else:
                 m[i] = (0.9 if workload.optimizer == "momentum" else 0.0) * m[i] + g
                 theta[i] = theta[i] - rate * m[i]
-    return losses, _pairs(theta)
+    return losses, _like(weights, theta), running
 
 
-def _pairs(theta: list[Array]) -> Weights:
-    return list(zip(theta[::2], theta[1::2], strict=True))
+def _like(weights: Weights, theta: list[Array]) -> Weights:
+    values = iter(theta)
+    return [tuple(next(values) for _ in own) for own in weights]

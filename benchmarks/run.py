@@ -84,7 +84,8 @@ def run_check(bench: Bench, workloads: tuple[str, ...]) -> bool:
         except Failed as error:
             print(f"{name:20} FAILED: {error}")
             good = False
-    print(f"accepted relative errors: {', '.join(f'{key} {value:g}' for key, value in check.TOLERANCES.items())}")
+    for of, tolerances in (("", check.TOLERANCES), (" of images and signals", check.TOLERANCES_OF_IMAGES)):
+        print(f"accepted relative errors{of}: {', '.join(f'{key} {value:g}' for key, value in tolerances.items())}")
     return good
 
 

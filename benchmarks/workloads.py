@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import networks
 import numpy as np
-
-Array = np.ndarray[Any, Any]
-Weights = list[tuple[Array, Array]]  # (W, b) a layer, W (inputs, outputs), b (outputs,), float32
+from networks import Array, Layer, Weights
 
 MNIST = Path(__file__).resolve().parent.parent / "examples" / "data" / "mnist"
 PREDICT_ROWS = 60_000
@@ -28,7 +27,7 @@ class Workload:
     """
 
     name: str
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...]  # of a perceptron; of another network the numbers of inputs and outputs
     activation: str  # of the hidden layers: relu, sigmoid, leaky_relu (slope 0.01)
     output: str  # of the last layer: identity, sigmoid
     batch: int
@@ -38,6 +37,13 @@ class Workload:
     batches: int  # batches in the resident data set, that is, steps an epoch: every batch is full
     gpu_only: bool = False
     decay: float = 1.0  # the learning rate is multiplied by this at each epoch's end
+    shape: tuple[int, ...] = ()  # of a sample, where it is not a row
+    layers: list[Layer] = field(default_factory=list)  # of a network that is no perceptron, see networks.py
+
+    @property
+    def network(self) -> list[Layer]:
+        """The layers."""
+        return self.layers or networks.perceptron(self.sizes, self.activation, self.output)
 
     @property
     def rows(self) -> int:
@@ -46,15 +52,26 @@ class Workload:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
-        return {**asdict(self), "sizes": list(self.sizes)}
+        return {**asdict(self), "sizes": list(self.sizes), "shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Workload:
         """The inverse of `to_json`."""
-        return cls(**{**fields, "sizes": tuple(fields["sizes"])})
+        return cls(**{**fields, **{name: tuple(fields.get(name, ())) for name in ("sizes", "shape")}})
 
 
 MLP = (784, 512, 512, 10)
+
+
+def _seeing(
+    name: str, shape: tuple[int, ...], layers: list[Layer], optimizer: str, rate: float, batches: int
+) -> Workload:
+    sizes = (math.prod(shape), layers[-1][-1])
+    return Workload(
+        name, sizes, "relu", "identity", 128, optimizer, rate, "cross_entropy", batches, shape=shape, layers=layers
+    )
+
+
 STEPS = {
     w.name: w
     for w in (
@@ -65,6 +82,9 @@ STEPS = {
         Workload(
             "huge", (784, 4096, 4096, 10), "relu", "identity", 8192, "momentum", 0.02, "cross_entropy", 7, gpu_only=True
         ),
+        _seeing("beautiful", (28, 28, 1), networks.BEAUTIFUL, "momentum", 0.001, 8),
+        _seeing("resnet8", (32, 32, 3), networks.RESNET8, "momentum", 0.02, 8),
+        _seeing("conv1d", (128, 9), networks.CONV1D, "momentum", 0.02, 32),
     )
 }
 # Which rows a step takes can be read off this one's weights, see check.py.
@@ -98,17 +118,8 @@ def mnist_workload(batch: int, learning_rate: float, rows: int = 60_000) -> Work
 
 
 def initial_weights(workload: Workload, seed: int = 0) -> Weights:
-    """He-uniform weights and small non-zero biases, float32, from `seed`.
-
-    The biases are not zero, so that a system which forgets one is caught by the check.
-    """
-    rng = np.random.default_rng(seed)
-    weights = []
-    for inputs, outputs in zip(workload.sizes, workload.sizes[1:], strict=False):
-        limit = np.sqrt(6.0 / inputs) if workload.activation == "relu" else np.sqrt(6.0 / (inputs + outputs))
-        W = rng.uniform(-limit, limit, (inputs, outputs)).astype(np.float32)
-        weights.append((W, rng.uniform(-0.05, 0.05, outputs).astype(np.float32)))
-    return weights
+    """He-uniform weights, or Glorot's where there are no ReLUs, and small biases that are not zero, from `seed`."""
+    return networks.initial_weights(workload.network, len(workload.shape) - 1, np.random.default_rng(seed))
 
 
 def _idx(path: Path, rows: int | None) -> Array:
@@ -133,11 +144,14 @@ def mnist(part: str, rows: int | None = None) -> tuple[Array, Array]:
 
 def training_data(workload: Workload) -> tuple[Array, Array]:
     """The resident data set: x (rows, inputs) float32; t integer classes, or float32 rows under squared error."""
+    rng = np.random.default_rng(1)
+    if workload.shape:
+        x = rng.standard_normal((workload.rows, *workload.shape), dtype=np.float32)
+        return x, rng.integers(0, workload.sizes[-1], workload.rows)
     if workload.sizes[0] == 784:
         x, labels = mnist("train", workload.rows)
         if workload.loss == "cross_entropy":
             return x, labels
         return x, np.eye(workload.sizes[-1], dtype=np.float32)[labels]
-    rng = np.random.default_rng(1)
     x = rng.standard_normal((workload.rows, workload.sizes[0])).astype(np.float32)
     return x, np.tanh(x[:, :1] * np.linspace(-1.0, 1.0, workload.sizes[-1])).astype(np.float32)

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ MNIST = Path(__file__).resolve().with_name("data") / "mnist"
 """The folder with the four files of MNIST, wherever the example is started from."""
 
 
-def arguments(description: str, shared: bool = False, **sizes: float) -> argparse.Namespace:
+def arguments(
+    description: str, choices: Mapping[str, Sequence[str]] | None = None, shared: bool = False, **sizes: float
+) -> argparse.Namespace:  # fmt: skip
     """Read the command line: ``--backend``, ``--plots``, and a number for each of `sizes`, such as ``--epochs``.
 
+    `choices` are words to choose from by a flag of that name, such as ``--network``; the first one is the default.
     Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, with the folder `plots` or None,
     and with `full`: whether no size was made smaller than its default. At a smaller size a result is only expected to
     be on its way. A `shared` example has ``--parallel``, too, and `parallel` is an `xpnet.parallel.MPI` or None;
@@ -31,6 +34,8 @@ def arguments(description: str, shared: bool = False, **sizes: float) -> argpars
     )
     known = "numpy (default), cupy, cupy:1 for the second GPU, torch, torch:cuda, torch:mps, torch:xpu, or auto"
     parser.add_argument("--backend", default="numpy", help=known)
+    for name, words in (choices or {}).items():
+        parser.add_argument(f"--{name}", choices=words, default=words[0], help=f"{words[0]} by default")
     for name, size in sizes.items():
         parser.add_argument(f"--{name}", type=type(size), default=size, metavar="N", help=f"{size} by default")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw pictures into this folder; needs matplotlib")

@@ -7,68 +7,72 @@
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from xpnet import backends, datasets, errors, initializers, schedules
-from xpnet.errors import XpnetError
-from xpnet.layers import (
-    ELU,
-    GELU,
-    Activation,
-    AveragePool1D,
-    AveragePool2D,
-    BatchNorm,
-    Context,
-    Conv1D,
-    Conv2D,
-    Dropout,
-    Flatten,
-    GlobalAveragePool1D,
-    GlobalAveragePool2D,
-    GroupNorm,
-    Identity,
-    Layer,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    MaxPool1D,
-    MaxPool2D,
-    RandomCutout,
-    RandomFlip,
-    RandomShift,
-    ReLU,
-    Reshape,
-    Residual,
-    RMSNorm,
-    Sequence,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
-from xpnet.losses import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    HalfSquaredError,
-    Huber,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Poisson,
-    PoissonDeviance,
-    SumSquaredError,
-)
-from xpnet.model.columns import Parquet
-from xpnet.network import Network, load, mlp
-from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
-from xpnet.training.callbacks import Callback, EarlyStopping
-from xpnet.training.history import History
-from xpnet.training.trainer import Trainer
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # editors and type checkers see all names; Python loads a module when one of its names is asked for
+    from xpnet import backends, datasets, errors, initializers, schedules
+    from xpnet import estimators as estimators
+    from xpnet import plots as plots
+    from xpnet import training as training
+    from xpnet.errors import XpnetError
     from xpnet.gradcheck.check import check_gradients as check_gradients
     from xpnet.inspection.recorder import Recorder as Recorder
+    from xpnet.layers import (
+        ELU,
+        GELU,
+        Activation,
+        AveragePool1D,
+        AveragePool2D,
+        BatchNorm,
+        Context,
+        Conv1D,
+        Conv2D,
+        Dropout,
+        Flatten,
+        GlobalAveragePool1D,
+        GlobalAveragePool2D,
+        GroupNorm,
+        Identity,
+        Layer,
+        LayerNorm,
+        LeakyReLU,
+        Linear,
+        MaxPool1D,
+        MaxPool2D,
+        RandomCutout,
+        RandomFlip,
+        RandomShift,
+        ReLU,
+        Reshape,
+        Residual,
+        RMSNorm,
+        Sequence,
+        Sigmoid,
+        SiLU,
+        Softmax,
+        Softplus,
+        Tanh,
+    )
+    from xpnet.losses import (
+        BinaryCrossEntropy,
+        CrossEntropy,
+        HalfSquaredError,
+        Huber,
+        Loss,
+        MeanAbsoluteError,
+        MeanSquaredError,
+        Poisson,
+        PoissonDeviance,
+        SumSquaredError,
+    )
+    from xpnet.model.columns import Parquet
+    from xpnet.network import Network, load, mlp
+    from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
+    from xpnet.training.callbacks import Callback, EarlyStopping
+    from xpnet.training.history import History
+    from xpnet.training.trainer import Trainer
+    from xpnet.training.watching import BestFile, CSVLog, ReduceOnPlateau, TensorBoardLog
 
 __version__ = "0.1.0"
 
@@ -83,7 +87,9 @@ __all__ = [
     "AveragePool1D",
     "AveragePool2D",
     "BatchNorm",
+    "BestFile",
     "BinaryCrossEntropy",
+    "CSVLog",
     "Callback",
     "Context",
     "Conv1D",
@@ -120,6 +126,7 @@ __all__ = [
     "RandomShift",
     "ReLU",
     "Recorder",
+    "ReduceOnPlateau",
     "Reshape",
     "Residual",
     "Sequence",
@@ -129,6 +136,7 @@ __all__ = [
     "Softplus",
     "SumSquaredError",
     "Tanh",
+    "TensorBoardLog",
     "Trainer",
     "XpnetError",
     "backends",
@@ -141,10 +149,45 @@ __all__ = [
     "schedules",
 ]
 
-_LAZY = {"Recorder": "xpnet.inspection.recorder", "check_gradients": "xpnet.gradcheck.check"}
+_HOMES = (
+    "layers",
+    "losses",
+    "optimizers",
+    "errors",
+    "network",
+    "training.callbacks",
+    "training.history",
+    "training.trainer",
+    "training.watching",
+    "inspection.recorder",
+    "gradcheck.check",
+)
+"""Where the names of `__all__` are; every other one is a module itself."""
+_ELSEWHERE = {
+    "Dense": "Linear", "Sequential": "Network", "Model": "Network", "Module": "Layer",
+    "BatchNormalization": "BatchNorm", "LayerNormalization": "LayerNorm", "CrossEntropyLoss": "CrossEntropy",
+    "BCEWithLogitsLoss": "BinaryCrossEntropy",
+    "MSELoss": "MeanSquaredError", "L1Loss": "MeanAbsoluteError", "HuberLoss": "Huber", "ModelCheckpoint": "BestFile",
+    "MLPClassifier": "estimators.MLPClassifier", "MLPRegressor": "estimators.MLPRegressor", "load_model": "load",
+}  # fmt: skip
+"""Other libraries' names for what is here."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'xpnet' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "estimators", "plots", "training"]
+
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            for home in _HOMES:
+                found = vars(import_module(f"xpnet.{home}"))
+                if name in found:
+                    return globals().setdefault(name, found[name])
+        if not name.startswith("_") and find_spec(f"xpnet.{name}") is not None:
+            return import_module(f"xpnet.{name}")
+        from xpnet.errors import closest
+
+        hint = f" It is called xpnet.{_ELSEWHERE[name]} here." if name in _ELSEWHERE else closest(name, __all__)
+        raise AttributeError(f"module 'xpnet' has no attribute {name!r}.{hint}")

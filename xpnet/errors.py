@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class XpnetError(Exception):
@@ -43,6 +44,14 @@ class GradientError(XpnetError, AssertionError):
     """A hand-written derivative that is not the derivative of its function."""
 
 
+class ArgumentError(XpnetError, TypeError):
+    """An argument by a name that is not taken."""
+
+
+class PromiseError(XpnetError, TypeError):
+    """A layer, loss or optimizer of one's own does not do what its base class promises."""
+
+
 class CheckpointError(XpnetError, ValueError):
     """A file that is not a checkpoint of the expected format, or does not fit the network."""
 
@@ -64,7 +73,7 @@ class DownloadError(XpnetError, OSError):
 
 
 class BackendUnavailableError(XpnetError, ImportError):
-    """The backend that was asked for cannot run here; the message names what is missing."""
+    """What was asked for cannot run here; the message names what is missing, and the command that installs it."""
 
 
 class BackendMismatchError(XpnetError, TypeError):
@@ -79,8 +88,15 @@ class AlreadyTrainingError(XpnetError, RuntimeError):
     """Two concurrent trainings of one network."""
 
 
+class UnknownNameError(XpnetError, KeyError):
+    """Something is asked for by a name that nothing has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError would put the sentence between quotes
+
+
 class PrecisionWarning(UserWarning):
-    """Data was rounded to the network's lower precision."""
+    """A number of the data became another one in the network's lower precision."""
 
 
 class NotRecordedWarning(UserWarning):
@@ -95,7 +111,30 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+SYNONYMS = {
+    "mse": "mean_squared_error", "l2": "mean_squared_error", "mae": "mean_absolute_error", "l1": "mean_absolute_error",
+    "bce": "binary_cross_entropy", "log_loss": "cross_entropy", "nll": "cross_entropy", "softmax": "cross_entropy",
+    "categorical_crossentropy": "cross_entropy", "sparse_categorical_crossentropy": "cross_entropy",
+    "logistic": "sigmoid", "swish": "silu", "momentum": "sgd",
+}  # fmt: skip
+"""Other words for names of xpnet's."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return `" did you mean 'x'?"` for the known name most like `name`, or an empty string."""
+    if SYNONYMS.get(str(name).lower()) in (known := [*known]):
+        return f" Did you mean {SYNONYMS[str(name).lower()]!r}?"
     match = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+@contextmanager
+def needs(what: str, package: str, extra: str) -> Iterator[None]:
+    """Say which extra to install if something is imported here that is not there."""
+    try:
+        yield
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f'{what} needs {package}, which cannot be imported ({error}). Install it: pip install "xpnet[{extra}]", or '
+            f'in a clone of the repository pip install -e ".[{extra}]"'
+        ) from error

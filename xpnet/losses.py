@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from xpnet.keywords import Named
 from xpnet.layers.activations import logistic
 from xpnet.typing import Array
 from xpnet.validation import BELOW_ONE, POSITIVE, check_fields
 
 
-class Loss:
+class Loss(Named):
     """A scalar function of the network's output y, the target t and the samples' weights.
 
     A loss of one's own subclasses this class and overrides `__call__`; `xpnet.check_gradients` says

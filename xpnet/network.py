@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from xpnet.backends import Backend
 from xpnet.inspection.explain import explain
 from xpnet.inspection.summary import summary, summary_html
 from xpnet.inspection.trace import Trace, trace
+from xpnet.keywords import Named, named, no_attribute
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
-from xpnet.model.predict import evaluate, predict, predict_proba
+from xpnet.model.metrics import evaluate
+from xpnet.model.predict import predict, predict_proba
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.mpi import MPI, shared
 from xpnet.saving.description import Own
@@ -28,7 +30,7 @@ from xpnet.training.history import History
 from xpnet.typing import HostArray
 
 
-class Network(Model):
+class Network(Named, Model):
     """A feed-forward network: layers, a loss, and one flat vector of parameters.
 
     Parameters
@@ -78,6 +80,7 @@ class Network(Model):
     ) -> None:  # fmt: skip
         super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
+    @named
     def fit(
         self, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
@@ -85,7 +88,7 @@ class Network(Model):
         verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
         checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
         memory: int | str | None = None, window: int | None = None, scale: float | None = None,
-        parallel: str | MPI | None = None,
+        metrics: Any = (), parallel: str | MPI | None = None,
     ) -> History:  # fmt: skip
         """Train by minibatch gradient descent, and return what happened.
 
@@ -95,9 +98,9 @@ class Network(Model):
         Parameters
         ----------
         x : array (N, I), or what has a shape, a dtype and slices of rows, or a feed of batches
-            Moved to the device once if it fits (see `memory`). float64 data for a float32 network is rounded once, with
-            a warning. It is never written to; what happens if another thread changes it meanwhile is undefined. A feed
-            gives an epoch's batches (x, t), each of them a step, whenever it is gone through.
+            Moved to the device once if it fits (see `memory`), in the network's data type; a table of pandas, polars or
+            Arrow serves too. It is never written to; what happens if another thread changes it meanwhile is undefined.
+            A feed gives an epoch's batches (x, t), each of them a step, whenever it is gone through.
         t : array, or the like of `x`
             Integer classes (N,), or rows (N, O), as the network's loss takes them; None with a feed.
         optimizer : Optimizer or str
@@ -116,7 +119,8 @@ class Network(Model):
             A plain function ``f(run)`` is called after each epoch.
         shuffle : bool
         verbose : bool or int
-            True: progress on a terminal, quiet elsewhere. 2: a line for each epoch everywhere. False: nothing.
+            True: progress on a terminal and in a notebook, quiet elsewhere. 2: a line for each epoch everywhere. False:
+            nothing.
         averaging : float in (0, 1), optional
             Decay of an average of the parameters (see `Trainer`), which is validated, and kept in the end.
         checkpoint : path, optional
@@ -140,11 +144,15 @@ class Network(Model):
             beginning; ``run.trainer.loss_scale`` and ``run.trainer.skipped_steps`` tell a callback about it.
         parallel : "mpi" or MPI, optional
             Let the processes that ``mpiexec`` has started share each step; see `xpnet.parallel.MPI`.
+        metrics : str, function, or a sequence of them, optional
+            Measured after each epoch on the training and the validation data: "accuracy", "auc" (by scikit-learn),
+            "r2", or ``f(t, p)`` of the targets and the probabilities or values (N, O) that are predicted.
 
         Returns
         -------
         History
-            Curves ``loss``, ``validation_loss``, ``validation_accuracy``, ``learning_rate``, ``seconds``.
+            Curves ``loss``, ``validation_loss``, ``validation_accuracy``, ``learning_rate``, ``seconds``; and of each
+            metric ``name`` and ``validation_name``.
 
         Raises
         ------
@@ -163,7 +171,7 @@ class Network(Model):
                 validation_split=validation_split, sample_weight=sample_weight, class_weight=class_weight,
                 callbacks=callbacks, shuffle=shuffle, verbose=verbose, averaging=averaging, checkpoint=checkpoint,
                 checkpoint_every=checkpoint_every, resume=resume, precision=precision, memory=memory, window=window,
-                scale=scale, workers=workers,
+                scale=scale, metrics=metrics, workers=workers,
             )  # fmt: skip
 
     def predict(
@@ -200,10 +208,14 @@ class Network(Model):
         return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
     def evaluate(
-        self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, scale: float | None = None
-    ) -> dict[str, float]:
-        """Return {"loss": ...} without penalties, and "accuracy" under a classification loss, of data as for `fit`."""
-        return evaluate(self, x, t, sample_weight, batch_size=batch_size, scale=scale)
+        self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, scale: float | None = None,
+        metrics: Any = (),
+    ) -> dict[str, float]:  # fmt: skip
+        """Return {"loss": ...} without penalties, "accuracy" under a classification loss, and `metrics` as for `fit`.
+
+        With several yes-or-no outputs a sample is right if all its outputs are. Data are as for `fit`.
+        """
+        return evaluate(self, x, t, sample_weight, batch_size=batch_size, metrics=metrics, scale=scale)
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""
@@ -260,6 +272,11 @@ class Network(Model):
         """
         to_onnx(self, path, batch, dtype, opset, parameters_as_input)
 
+    if not TYPE_CHECKING:  # to whom every name would then be right
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
+
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
         shape = f", input_shape={self.input_shape}" if self.given_shape else ""
@@ -275,10 +292,12 @@ class Network(Model):
         return summary_html(self)
 
 
+@named
 def mlp(
     sizes: Sequence[int], activation: str | Layer | Sequence[str | Layer] = "relu", loss: Loss | str = "cross_entropy",
     *, output_activation: str | Layer | None = None, dropout: float = 0.0, bias: bool = True, weight_init: Any = None,
-    **options: Any,
+    backend: str | Backend = "numpy", dtype: str = "float32", seed: int | np.random.SeedSequence | None = 0,
+    l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
 ) -> Network:  # fmt: skip
     """Build a multi-layer perceptron: `Linear` layers with an activation after each but the last.
 
@@ -296,8 +315,8 @@ def mlp(
     bias : bool
     weight_init : str or callable, optional
         By default He's normal law before a rectifier-like activation, Glorot's uniform law otherwise.
-    **options
-        Passed on to `Network`: backend, dtype, seed, l1, l2, penalize_biases.
+    backend, dtype, seed, l1, l2, penalize_biases
+        As for `Network`.
 
     Returns
     -------
@@ -313,7 +332,8 @@ def mlp(
     2      Linear  (B, 10)        5,130
     CrossEntropy; 407,050 parameters, 1,628,200 bytes in float32, on numpy
     """
-    return Network(mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init), loss, **options)
+    layers = mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
+    return Network(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
 
 
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:

@@ -8,20 +8,21 @@ kernel of it. What depends on t alone is computed on the host by `scalars`, in d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from xpnet.errors import ConfigError
+from xpnet.keywords import Named
 from xpnet.typing import Array, HostArray
 from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
 
 Schedule = float | Callable[[int], float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Optimizer:
+@dataclass(frozen=True)
+class Optimizer(Named):
     """What every optimizer has.
 
     Parameters
@@ -47,6 +48,7 @@ class Optimizer:
     """
 
     learning_rate: Schedule = 0.01
+    _: KW_ONLY
     weight_decay: float = 0.0
     clip_norm: float | None = None
     clip_value: float | None = None

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from math import cos, pi
 
+from xpnet.keywords import Named
 from xpnet.validation import NOT_NEGATIVE, POSITIVE, check_fields, check_number, check_rate, check_size
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Named):
     """A learning rate that changes with the step."""
 
     def __call__(self, step: int) -> float:

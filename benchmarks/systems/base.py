@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from workloads import Array, Weights, Workload
+from networks import Array, Weights
+from workloads import Workload
 
 
 class NotMeasured(Exception):
@@ -22,6 +23,7 @@ class System(ABC):
     """
 
     gives_probabilities = False  # under cross-entropy, `forward` gives softmax(logits), not logits
+    rounding_of_images = 1.0  # how much larger errors of networks of images are accepted, if the library is known so
 
     def __init__(self, threads: int, tf32: bool) -> None:
         self.threads = threads

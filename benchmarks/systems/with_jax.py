@@ -8,35 +8,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from workloads import Array, Weights, Workload
+from networks import Array, Weights, with_weights
+from workloads import Workload
 
 from systems.base import NotMeasured, System
+from systems.jax_layers import apply
 
-ACTIVATIONS = {
-    "relu": jax.nn.relu,
-    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.01),
-    "sigmoid": jax.nn.sigmoid,
-    "identity": lambda z: z,
-}
 Tree = Any
-RATE, AT, TOTAL = 2, 4, 5  # places in the state: parameters, slots, rate, count, batch number, sum of losses
+# Places in the state: parameters, slots, rate, count, batch number, sum of losses, running statistics.
+RATE, AT, TOTAL, RUNNING = 2, 4, 5, 6
 
 
-def network(workload: Workload, params: Tree, x: Any) -> Any:
+def network(workload: Workload, params: Tree, running: Tree, x: Any) -> Any:
     """The outputs of the network for rows x."""
-    for i, (W, b) in enumerate(params):
-        kind = workload.output if i == len(params) - 1 else workload.activation
-        x = ACTIVATIONS[kind](x @ W + b)
-    return x
+    return apply(workload.network, iter(params), iter(running), x, False)[0]
 
 
-def loss_of(workload: Workload, params: Tree, x: Any, t: Any) -> Any:
-    """The mean loss over rows x."""
-    y = network(workload, params, x)
+def loss_of(workload: Workload, params: Tree, running: Tree, x: Any, t: Any) -> tuple[Any, Tree]:
+    """The mean loss over rows x, and the running statistics after them."""
+    y, running = apply(workload.network, iter(params), iter(running), x, True)
     if workload.loss == "squared_error":
-        return jnp.mean((y - t) ** 2)
+        return jnp.mean((y - t) ** 2), running
     log_p = jax.nn.log_softmax(y)
-    return -jnp.mean(jnp.take_along_axis(log_p, t[:, None], axis=1, mode="clip"))
+    return -jnp.mean(jnp.take_along_axis(log_p, t[:, None], axis=1, mode="clip")), running
 
 
 def update(workload: Workload, params: Tree, slots: Tree, grads: Tree, rate: Any, count: Any) -> tuple[Tree, Tree]:
@@ -73,6 +67,11 @@ class Jax(System):
     def unit(self) -> int:
         return self.workload.batches if self.scan else 1
 
+    def adapt(self, workload: Workload) -> tuple[Workload, str]:
+        if workload.layers and self.scan and self._device.platform == "cpu":
+            raise NotMeasured("within a scan XLA's convolutions on a CPU take many times as long as alone")
+        return workload, ""
+
     def load(self, workload: Workload, x: Array, t: Array, weights: Weights, seed: int) -> None:
         self.workload = workload
         self._rng = np.random.default_rng(seed)
@@ -80,12 +79,13 @@ class Jax(System):
         B = workload.batch
 
         def step(state: Tree, order: Any, x: Any, t: Any) -> Tree:
-            params, slots, rate, count, at, total = state
+            params, slots, rate, count, at, total, running = state
             picked = jax.lax.dynamic_slice(order, (at * B,), (B,))
             xb, tb = (jnp.take(a, picked, axis=0, mode="clip") for a in (x, t))
-            loss, grads = jax.value_and_grad(partial(loss_of, workload))(params, xb, tb)
+            differentiate = jax.value_and_grad(partial(loss_of, workload), has_aux=True)
+            (loss, running), grads = differentiate(params, running, xb, tb)
             params, slots = update(workload, params, slots, grads, rate, count + 1.0)
-            return params, slots, rate, count + 1.0, at + 1, total + loss
+            return params, slots, rate, count + 1.0, at + 1, total + loss, running
 
         def epoch(state: Tree, order: Any, x: Any, t: Any) -> Tree:
             return jax.lax.scan(lambda s, _: (step(s, order, x, t), None), state, None, length=workload.batches)[0]
@@ -95,14 +95,16 @@ class Jax(System):
         self.reset(weights)
 
     def set_weights(self, weights: Weights) -> None:
-        copies = [(W.copy(), b.copy()) for W, b in weights]
+        copies = [tuple(p.copy() for p in own) for own in weights]
         self._state = (jax.device_put(copies, self._device), *self._state[1:])
 
     def reset(self, weights: Weights) -> None:
         slots = {"sgd": 0, "momentum": 1, "adam": 2}[self.workload.optimizer]
-        zeros = tuple([(np.zeros_like(W), np.zeros_like(b)) for W, b in weights] for _ in range(slots))
-        copies, rate = [(W.copy(), b.copy()) for W, b in weights], np.float32(self.workload.learning_rate)
-        state = (copies, zeros, rate, np.float32(0), np.int32(0), np.float32(0))
+        zeros = tuple([tuple(np.zeros_like(p) for p in own) for own in weights] for _ in range(slots))
+        copies, rate = [tuple(p.copy() for p in own) for own in weights], np.float32(self.workload.learning_rate)
+        norms = [layer[1] for layer in with_weights(self.workload.network) if layer[0] == "norm"]
+        running = [(np.zeros(n, np.float32), np.ones(n, np.float32)) for n in norms]
+        state = (copies, zeros, rate, np.float32(0), np.int32(0), np.float32(0), running)
         self._state = jax.device_put(state, self._device)
         self._left = 0
 
@@ -131,13 +133,13 @@ class Jax(System):
         return float(self._state[TOTAL]) / self._steps
 
     def weights(self) -> Weights:
-        return [(np.asarray(W), np.asarray(b)) for W, b in self._state[0]]
+        return [tuple(np.asarray(p) for p in own) for own in self._state[0]]
 
     def put(self, x: Array) -> Any:
         return jax.device_put(x, self._device)
 
     def forward(self, x: Any) -> Any:
-        return self._network(self._state[0], x)
+        return self._network(self._state[0], self._state[RUNNING], x)
 
     def predict(self, x: Any, chunk: int) -> list[Any]:
         outputs = super().predict(x, chunk)

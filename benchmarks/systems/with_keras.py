@@ -6,9 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 import keras
-from workloads import Array, Weights, Workload
+from networks import Array, Weights
+from workloads import Workload
 
 from systems.base import System, with_eps_hat
+from systems.keras_layers import apply
 
 
 class Keras(System):
@@ -32,11 +34,9 @@ class Keras(System):
         self.workload, self._x, self._t = workload, x, t
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
-        self._net = keras.Sequential([keras.Input((workload.sizes[0],))])
-        for i, (_, b) in enumerate(weights):
-            kind = workload.output if i == len(weights) - 1 else workload.activation
-            own = keras.layers.LeakyReLU(negative_slope=0.01) if kind == "leaky_relu" else kind
-            self._net.add(keras.layers.Dense(len(b), activation={"identity": "linear"}.get(kind, own)))
+        inputs = keras.Input(workload.shape or (workload.sizes[0],))
+        outputs, self._layers = apply(workload.network, inputs)
+        self._net = keras.Model(inputs, outputs)
         rate = workload.learning_rate
         if workload.optimizer.startswith("adam"):
             optimizer = keras.optimizers.Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
@@ -46,15 +46,18 @@ class Keras(System):
         loss = "mean_squared_error" if squared else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._net.compile(optimizer, loss)
         optimizer.build(self._net.trainable_variables)
-        self._start = [v.numpy() for v in optimizer.variables]
+        self._start = [v.numpy() for v in (*optimizer.variables, *self._net.non_trainable_variables)]
         self.reset(weights)
 
     def set_weights(self, weights: Weights) -> None:
-        self._net.set_weights([p for pair in weights for p in pair])
+        for layer, own in zip(self._layers, weights, strict=True):
+            for variable, value in zip(layer.trainable_variables, own, strict=True):
+                variable.assign(value)
 
     def reset(self, weights: Weights) -> None:
         self.set_weights(weights)
-        for variable, value in zip(self._net.optimizer.variables, self._start, strict=True):
+        variables = (*self._net.optimizer.variables, *self._net.non_trainable_variables)
+        for variable, value in zip(variables, self._start, strict=True):
             variable.assign(value)
 
     def set_rate(self, rate: float) -> None:
@@ -71,8 +74,7 @@ class Keras(System):
         return self._loss
 
     def weights(self) -> Weights:
-        flat = self._net.get_weights()
-        return list(zip(flat[::2], flat[1::2], strict=True))
+        return [tuple(v.numpy() for v in layer.trainable_variables) for layer in self._layers]
 
     def put(self, x: Array) -> Array:
         return x

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import sklearn
+from networks import Array, Weights
 from sklearn.neural_network import MLPClassifier, MLPRegressor
-from workloads import Array, Weights, Workload
+from workloads import Workload
 
-from systems.base import System, with_eps_hat
+from systems.base import NotMeasured, System, with_eps_hat
 
 
 class Sklearn(System):
@@ -22,6 +23,8 @@ class Sklearn(System):
         return {"scikit-learn": sklearn.__version__, "numpy": np.__version__}
 
     def adapt(self, workload: Workload) -> tuple[Workload, str]:
+        if workload.layers:
+            raise NotMeasured("it has no convolutions")
         notes = []
         if workload.output == "sigmoid":
             workload = replace(workload, output="identity")

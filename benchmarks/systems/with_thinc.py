@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from networks import Array, Weights
 from thinc.api import (
     Adam,
     Linear,
@@ -20,9 +21,9 @@ from thinc.api import (
     constant,
     set_current_ops,
 )  # fmt: skip
-from workloads import Array, Weights, Workload
+from workloads import Workload
 
-from systems.base import Order, System, with_eps_hat
+from systems.base import NotMeasured, Order, System, with_eps_hat
 
 
 def leaky_relu() -> Model[Array, Array]:
@@ -44,6 +45,8 @@ class Thinc(System):
         return {"thinc": version("thinc"), "blis": version("blis")}
 
     def adapt(self, workload: Workload) -> tuple[Workload, str]:
+        if workload.layers:
+            raise NotMeasured("it has no convolutions")
         if workload.optimizer == "momentum":
             return replace(workload, optimizer="sgd"), "plain SGD (Thinc has no momentum)"
         return with_eps_hat(workload), ""

@@ -7,12 +7,42 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-from workloads import Array, Weights, Workload
+from networks import Array, Layer, Weights
+from workloads import Workload
 
 import xpnet
 from systems.base import NotMeasured, System
 
-ACTIVATIONS = {"relu": xpnet.ReLU, "leaky_relu": lambda: xpnet.LeakyReLU(0.01), "sigmoid": xpnet.Sigmoid}
+SIMPLE = {"relu": xpnet.ReLU, "leaky_relu": lambda: xpnet.LeakyReLU(0.01), "sigmoid": xpnet.Sigmoid}
+
+
+def build(layers: list[Layer], rank: int, place: str = "") -> tuple[list[xpnet.Layer], list[tuple[str, ...]]]:
+    """Return the layers of a network whose windows have `rank` axes, and their parameters' names in our order."""
+    built: list[xpnet.Layer] = []
+    names: list[tuple[str, ...]] = []
+    kinds = SIMPLE | {"flatten": xpnet.Flatten}
+    kinds["mean"] = (xpnet.GlobalAveragePool1D, xpnet.GlobalAveragePool2D)[rank - 1]
+    for k, layer in enumerate(layers):
+        own = f"{place}{k}."
+        if layer[0] == "residual":
+            (branch, first), (shortcut, second) = build(layer[1], rank, own), build(layer[2], rank, f"{own}shortcut.")
+            built.append(xpnet.Residual(branch, shortcut=shortcut))
+            names += [*first, *second]
+        elif layer[0] == "conv":
+            *sizes, bias = layer[1:]
+            built.append((xpnet.Conv1D, xpnet.Conv2D)[rank - 1](*sizes, bias=bias))
+            names.append((f"{own}W", f"{own}b") if bias else (f"{own}W",))
+        elif layer[0] == "norm":
+            built.append(xpnet.BatchNorm(layer[1]))
+            names.append((f"{own}gamma", f"{own}beta"))
+        elif layer[0] == "linear":
+            built.append(xpnet.Linear(*layer[1:]))
+            names.append((f"{own}W", f"{own}b"))
+        elif layer[0] == "pool":
+            built.append((xpnet.MaxPool1D, xpnet.MaxPool2D)[rank - 1](layer[1]))
+        else:
+            built.append(kinds[layer[0]]())
+    return built, names
 
 
 class Xpnet(System):
@@ -38,16 +68,12 @@ class Xpnet(System):
 
     def load(self, workload: Workload, x: Array, t: Array, weights: Weights, seed: int) -> None:
         self.workload = workload
-        layers: list[Any] = []
-        self._names: list[str] = []
-        for i, (W, _) in enumerate(weights):
-            kind = workload.output if i == len(weights) - 1 else workload.activation
-            self._names.append(str(len(layers)))
-            layers.append(xpnet.Linear(*W.shape))
-            if kind != "identity":
-                layers.append(ACTIVATIONS[kind]())
+        layers, self._names = build(workload.network, len(workload.shape) - 1)
         loss = xpnet.CrossEntropy() if workload.loss == "cross_entropy" else xpnet.MeanSquaredError()
-        self._net = xpnet.Network(layers, loss=loss, backend=self._backend, dtype="float32", seed=seed)
+        shape = workload.shape or None
+        self._net = xpnet.Network(
+            layers, loss=loss, backend=self._backend, dtype="float32", seed=seed, input_shape=shape
+        )
         rate = workload.learning_rate
         if workload.decay != 1.0:
             schedule: Any = lambda step: rate * workload.decay ** (step // workload.batches)  # noqa: E731
@@ -64,7 +90,7 @@ class Xpnet(System):
 
     def set_weights(self, weights: Weights) -> None:
         pairs = zip(self._names, weights, strict=True)
-        self._net.set_parameters({f"{k}.{n}": p for k, (W, b) in pairs for n, p in (("W", W), ("b", b))})
+        self._net.set_parameters({n: p for own, ps in pairs for n, p in zip(own, ps, strict=True)})
 
     def reset(self, weights: Weights) -> None:
         self._trainer.restore(*self._start)
@@ -82,7 +108,7 @@ class Xpnet(System):
 
     def weights(self) -> Weights:
         values = {k: self._backend.to_numpy(v).copy() for k, v in self._net.parameters.items()}
-        return [(values[f"{k}.W"], values[f"{k}.b"]) for k in self._names]
+        return [tuple(values[name] for name in own) for own in self._names]
 
     def put(self, x: Array) -> Any:
         return self._backend.asarray(x)

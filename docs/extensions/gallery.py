@@ -30,6 +30,8 @@ ORDER = (
     "parity",
     "tutorial_mnist",
     "mnist",
+    "mnist_cnn",
+    "fashion",
     "streaming",
     "tables/wine",
     "tables/cancer",
@@ -37,10 +39,10 @@ ORDER = (
 )
 
 # Which of its pictures stands for an example, where it is not the first one.
-THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5}
+THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5, "mnist_cnn": 3, "fashion": 3}
 
-# What is run smaller here than by default, as source: ``{"mnist": {"epochs": "1"}}``.
-SMALLER: dict[str, dict[str, str]] = {}
+# What is run smaller here than by default, as source: an accuracy on these pages is that of a few images.
+SMALLER = {"mnist_cnn": {"epochs": "1", "samples": "12_000"}, "fashion": {"images": '"few"'}}
 
 HEADER = """Gallery
 =======

@@ -30,6 +30,7 @@ def standalone(text: str, smaller: Mapping[str, str] | None = None) -> str:
     if "plots." in text:
         imports = "from matplotlib import pyplot\n\nimport xpnet\nfrom xpnet import plots\n"
         text = re.sub(r"\n*\nimport xpnet\n", f"\n\n{imports}", text, count=1) + "pyplot.show()\n"
+    text = text.replace('Path(__file__).with_name("data")', 'Path("examples/data")')  # from the folder of a clone
     return text.replace("import numpy as np\n\nfrom ", "import numpy as np\nfrom ")
 
 

@@ -267,7 +267,7 @@ def test_torch_is_imported_by_those_alone_who_ask_for_it():
 
 def test_a_missing_extra_is_not_missed_by_the_import():
     code = "import sys\nfor name in %r: sys.modules[name] = None\nimport xpnet, xpnet.__main__; print('ok')"
-    assert run(code % [name for name in EXTRAS if name not in ("rich", "pooch", "safetensors", "requests")]) == "ok\n"
+    assert run(code % [name for name in EXTRAS if name not in ("rich", "safetensors")]) == "ok\n"
 
 
 def test_moving_to_where_it_is_already_copies():

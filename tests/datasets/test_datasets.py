@@ -1,4 +1,4 @@
-"""MNIST from the disk, from a local server and from broken ones; data sets generated from a seed."""
+"""MNIST and Fashion-MNIST from the disk, from a local server and from broken ones; data sets generated from a seed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ import requests
 
 import xpnet.datasets
 import xpnet.datasets.download
-from xpnet.datasets import mnist, parity, quadrants, spirals, xor
+from xpnet.datasets import fashion_mnist, mnist, parity, quadrants, spirals, xor
 from xpnet.datasets.download import PublishedFile, fetch, load
+from xpnet.datasets.published import ImageFiles
 from xpnet.errors import ConfigError, DownloadError, IntegrityError
 
 MODULE = import_module("xpnet.datasets.mnist")  # its function hides it as an attribute
+FASHION = import_module("xpnet.datasets.fashion")
 MNIST = Path(__file__).parents[2] / "examples" / "data" / "mnist"
+FASHION_2000 = MNIST.with_name("fashion_mnist_2000")
 NAMES = [
     f"{part}-{kind}-ubyte"
     for part, kind in (
@@ -41,6 +44,12 @@ RAW = struct.pack(">4B3I", 0, 0, 8, 3, *ARRAY.shape) + ARRAY.tobytes()
 GZ = gzip.compress(RAW)
 SMALL = PublishedFile("small-idx3-ubyte", len(RAW), hashlib.sha256(RAW).hexdigest())
 OTHER = gzip.compress(RAW[:-1] + bytes([RAW[-1] ^ 1]))
+
+
+def published(folder: Path) -> list[PublishedFile]:
+    """Return what the four files of a folder hold, decompressed."""
+    contents = [gzip.decompress((folder / f"{name}.gz").read_bytes()) for name in NAMES]
+    return [PublishedFile(n, len(c), hashlib.sha256(c).hexdigest()) for n, c in zip(NAMES, contents, strict=True)]
 
 
 # --- MNIST on the disk ---
@@ -117,12 +126,11 @@ def test_mnist_arguments(arguments: dict, message: str) -> None:
 
 
 def test_published_hashes_and_mirrors() -> None:
-    files = [getattr(MODULE, n) for n in ("TRAIN_IMAGES", "TRAIN_LABELS", "TEST_IMAGES", "TEST_LABELS")]
-    for file, name in zip(files, NAMES, strict=True):
-        content = gzip.decompress((MNIST / f"{name}.gz").read_bytes())
-        assert file == (name, len(content), hashlib.sha256(content).hexdigest())
-    assert len(set(MODULE.MIRRORS)) >= 2
-    assert all(m.startswith("https://") and m.endswith("/") for m in MODULE.MIRRORS)
+    assert list(MODULE.FILES) == published(MNIST)
+    for module in (MODULE, FASHION):
+        assert [file.name for file in module.FILES] == NAMES
+        assert len(set(module.MIRRORS)) >= 2
+        assert all(m.startswith("https://") and m.endswith("/") for m in module.MIRRORS)
 
 
 # --- a file of the cache that is missing or altered ---
@@ -199,6 +207,79 @@ def test_mnist_passes_on_what_is_allowed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(xpnet.datasets.download.time, "sleep", lambda seconds: None)
     with pytest.raises(DownloadError, match="no route to host"):
         mnist(tmp_path, redownload=True)
+
+
+# --- Fashion-MNIST: 2,000 of its images stand for all ---
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Make the carried images the published ones, and return a folder whose `caches` are the user's."""
+    monkeypatch.setattr(FASHION, "FILES", ImageFiles(*published(FASHION_2000)))
+    monkeypatch.setattr(FASHION, "PACKAGES", (tmp_path / "package",))
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "caches" / project)
+    return tmp_path
+
+
+def check_few(samples: tuple) -> None:
+    (x, t), (x_test, t_test) = samples
+    assert (x.shape, t.shape, x_test.shape, t_test.shape) == ((1600, 784), (1600,), (400, 784), (400,))
+    # The first labels, as published everywhere.
+    assert t[:5].tolist() == [9, 0, 0, 3, 0]
+    assert t_test[:5].tolist() == [9, 2, 1, 1, 6]
+    assert (x.dtype, x.min(), x.max()) == (np.float32, 0.0, 1.0)
+
+
+def test_the_carried_images_are_not_taken_for_all_of_fashion_mnist() -> None:
+    with pytest.raises(IntegrityError, match="c59f468a2f67"):
+        fashion_mnist(FASHION_2000)
+
+
+def test_fashion_mnist_from_a_directory(few: Path) -> None:
+    check_few(fashion_mnist(FASHION_2000, download=False))
+    assert not (few / "caches").exists()
+
+
+def test_fashion_mnist_from_the_folder_of_a_package(few: Path) -> None:
+    shutil.copytree(FASHION_2000, few / "package")
+    check_few(fashion_mnist(download=False))
+    assert not (few / "caches").exists()
+    # What lies in the cache comes first, damaged or not; and a given directory is the only place.
+    cache = few / "caches" / "xpnet" / "fashion_mnist"
+    cache.mkdir(parents=True)
+    (cache / NAMES[0]).write_bytes(b"")
+    with pytest.raises(IntegrityError, match=str(cache / NAMES[0])):
+        fashion_mnist()
+    (few / "empty").mkdir()
+    with pytest.raises(DownloadError, match="empty has neither train-images"):
+        fashion_mnist(few / "empty", download=False)
+
+
+def test_a_damaged_file_of_a_package_is_replaced_in_the_cache(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FASHION_2000, few / "package")
+    damaged = few / "package" / f"{NAMES[2]}.gz"
+    right = damaged.read_bytes()
+    damaged.write_bytes(b"not gzip")
+    with pytest.raises(IntegrityError, match="t10k-images"):
+        fashion_mnist()
+    monkeypatch.setattr(xpnet.datasets.download, "_get", lambda url, limit, seconds: right)
+    check_few(fashion_mnist(redownload=True))
+    check_few(fashion_mnist(download=False))
+    assert damaged.read_bytes() == b"not gzip"
+    assert [p.name for p in (few / "caches" / "xpnet" / "fashion_mnist").iterdir()] == [NAMES[2]]
+
+
+def test_fashion_mnist_is_downloaded_to_the_cache(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def get(url: str, limit: int, seconds: float) -> bytes:
+        asked.append(url)
+        return (FASHION_2000 / url.rpartition("/")[2]).read_bytes()
+
+    monkeypatch.setattr(xpnet.datasets.download, "_get", get)
+    for _ in range(2):
+        check_few(fashion_mnist())
+    assert asked == [f"{FASHION.MIRRORS[0]}{name}.gz" for name in NAMES]
 
 
 # --- mirrors, real sockets on 127.0.0.1 ---
@@ -354,7 +435,7 @@ def test_mnist_is_downloaded_to_the_cache(
     assert server.asked == [f"/{mirror}/{name}.gz" for name in NAMES for mirror in ("missing", "mnist")]
     cache = tmp_path / "caches" / "xpnet" / "mnist"
     assert sorted(p.name for p in cache.iterdir()) == sorted(NAMES)
-    assert hashlib.sha256((cache / NAMES[0]).read_bytes()).hexdigest() == MODULE.TRAIN_IMAGES.sha256
+    assert hashlib.sha256((cache / NAMES[0]).read_bytes()).hexdigest() == MODULE.FILES.train_images.sha256
 
 
 @pytest.mark.parametrize("kind", ["good", "unpacked", "encoded"])

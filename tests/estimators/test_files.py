@@ -1,61 +1,82 @@
-"""Estimators on data in files: read as a whole where they fit, and else streamed."""
-
-from __future__ import annotations
-
-from typing import Any
+"""Estimators as files that cannot run code."""
 
 import numpy as np
+import pandas as pd
 import pytest
-import sources
 from numpy.testing import assert_array_equal
-from sources import SAMPLES, Sliced
 
-from xpnet.errors import DataError
-from xpnet.estimators import MLPClassifier, MLPRegressor, intake, trainer
+import xpnet
+from xpnet.errors import CheckpointError
+from xpnet.estimators import MLPClassifier, MLPRegressor
+from xpnet.files.tensors import read_tensors, write_tensors
 
-X, T = sources.samples("float32")
-X /= 255
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+rng = np.random.default_rng(0)
+X = pd.DataFrame(rng.normal(size=(60, 3)), columns=["age", "height", "weight"])
+LABELS = {
+    "text": np.asarray(["c", "a", "b"])[np.arange(60) % 3],
+    "objects": np.asarray(["c", "a", "b"], dtype=object)[np.arange(60) % 3],
+    "two": np.asarray([7, 3])[np.arange(60) % 2],
+    "truth": np.arange(60) % 2 == 0,
+    "several at once": (rng.uniform(size=(60, 3)) > 0.5).astype(int),
+}
 
 
-def test_estimators_take_files() -> None:
-    made = [MLPClassifier((5,), max_iter=3, random_state=0, tol=0) for _ in range(2)]
-    for model, data, t in zip(made, (X, Sliced(X)), (T, Sliced(T)), strict=True):
-        with pytest.warns(UserWarning, match="Maximum iterations"):
-            model.fit(data, t)
-        model.partial_fit(data, t)
-    assert_array_equal(made[0].predict_proba(X), made[1].predict_proba(Sliced(X)))
-    assert made[0].score(X, T) == made[1].score(Sliced(X), Sliced(T))
+@pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)
+def test_a_classifier_comes_back_with_its_labels_and_the_names_of_the_features(tmp_path, y):
+    solver = xpnet.SGD(0.1, momentum=0.9)
+    est = MLPClassifier((5,), max_iter=3, random_state=1, tol=0.0, solver=solver, activation=xpnet.ELU(0.5)).fit(X, y)
+    est.save(tmp_path / "f")
+    again = MLPClassifier.load(tmp_path / "f")
+    assert_array_equal(again.predict(X), est.predict(X))
+    assert again.predict(X).dtype == est.predict(X).dtype
+    assert_array_equal(again.predict_proba(X), est.predict_proba(X))
+    assert_array_equal(again.classes_, est.classes_)
+    assert_array_equal(again.feature_names_in_, ["age", "height", "weight"])
+    with pytest.raises(ValueError, match="feature names"):
+        again.predict(X.rename(columns={"age": "years"}))
+    assert again.get_params() == est.get_params()
+    assert again.score(X, y) == est.score(X, y)
+    assert_array_equal(xpnet.load(tmp_path / "f").theta, est.network_.theta)
+    again.set_params(max_iter=1).fit(X, y)  # and it can be trained
 
 
-@pytest.mark.parametrize("weight", [None, np.arange(SAMPLES) + 1.0])
-@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_estimators_stream_what_does_not_fit(kind: Any, weight: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = X[:, :2]
-    y = (x[:, 0] > x[:, 1]).astype(str) if kind is MLPClassifier else x @ [[1, 2], [3, 4]]
-    for module in (intake, trainer):
-        monkeypatch.setattr(module, "free_memory", lambda backend: 15_000)
-    rows = Sliced(x)
-    options = {"learning_rate_init": 0.01, "batch_size": 50, "tol": 0, "n_iter_no_change": 99}
-    model = kind(hidden_layer_sizes=(16,), max_iter=40, random_state=0, **options)
-    with pytest.warns(UserWarning, match="Maximum iterations"):
-        model.fit(rows, y, weight)
-    assert max(stop - start for start, stop in rows.slices) < 100
-    assert model.score(rows, y) == pytest.approx(model.score(x, y))
-    assert model.score(rows, y) > 0.9
-    before = model.loss_
-    model.partial_fit(rows, y, weight)
-    assert model.loss_ < 1.2 * before
-    assert sources.no_threads()
-    with pytest.raises(ValueError, match="X has 3 features, but MLP"):
-        model.predict(Sliced(X[:, :3]))
-    wrong = x.copy()
-    wrong[700, 1] = np.nan
-    with pytest.raises(DataError, match=r"X contains NaN: X\[700, 1\]"):
-        model.predict(Sliced(wrong))
-    with pytest.raises(DataError, match=r"\(rows \d+ to \d+\): x contains NaN: x\[700, 1\]"):
-        model.fit(Sliced(wrong), y)
-    model.set_params(solver="lbfgs", max_iter=1000, tol=0.1).fit(rows, y)  # reads all of them
-    model.set_params(solver="adam", early_stopping=True)
-    with pytest.raises(DataError, match="early_stopping sets samples of everywhere aside"):
-        model.fit(rows, y)
-    assert sources.no_threads()
+def test_a_regressor_comes_back(tmp_path):
+    est = MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, tol=0.0, random_state=0).fit(
+        X.to_numpy(), X.to_numpy()[:, :2]
+    )
+    est.save(tmp_path / "f")
+    assert_array_equal(MLPRegressor.load(tmp_path / "f").predict(X.to_numpy()), est.predict(X.to_numpy()))
+    with pytest.raises(CheckpointError, match="expected MLPClassifier and its parameters, got 'MLPRegressor'"):
+        MLPClassifier.load(tmp_path / "f")
+    xpnet.mlp([2, 2]).save(tmp_path / "net")
+    with pytest.raises(CheckpointError, match="expected a description with network, estimator"):
+        MLPRegressor.load(tmp_path / "net")
+
+
+def test_what_a_file_cannot_describe_is_said(tmp_path):
+    est = MLPClassifier((3,), max_iter=1, tol=0.0, random_state=np.random.RandomState(0)).fit(X, LABELS["two"])
+    with pytest.raises(CheckpointError, match="random_state is RandomState"):
+        est.save(tmp_path / "f")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"dtype": "<U1", "values": ["a", "b"]}},
+        {"labels": {"dtype": "|O", "values": [["a"], ["b"], ["c"]]}},
+        {"labels": {"dtype": "|V8", "values": ["a", "b", "c"]}},
+        {"labels": None},
+        {"kind_of_labels": "binary"},
+        {"n_features_in_": 4},
+        {"parameters": {"nonsense": 3}},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_file_that_was_changed_is_refused(tmp_path, change):
+    MLPClassifier((3,), max_iter=1, tol=0.0, random_state=0).fit(X, LABELS["text"]).save(tmp_path / "f")
+    tensors, description = read_tensors(tmp_path / "f")
+    write_tensors(tmp_path / "f", tensors, description | {"estimator": description["estimator"] | change})
+    with pytest.raises(CheckpointError, match="estimator"):
+        MLPClassifier.load(tmp_path / "f")

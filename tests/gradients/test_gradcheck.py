@@ -13,7 +13,7 @@ import xpnet
 import xpnet.layers
 from xpnet.errors import ConfigError, GradientError
 
-from . import devices, library, pages, strategies
+from . import devices, library, pages, strategies, strategies_normal
 from .test_formulas import LAYERS, LOSSES, label, sample_shape
 
 pytestmark = pytest.mark.gradcheck
@@ -46,6 +46,28 @@ def test_every_loss_passes(loss, rng):
 def test_no_false_alarm_on_random_networks(training):
     @strategies.architectures(part=0.1)
     def check(config):
+        _, x, t, weight = strategies.numbers(config)
+        net = library.build(config, dtype="float32" if config["seed"] % 2 else "float64")
+        report = xpnet.check_gradients(net, x, t, sample_weight=weight, training=training, seed=config["seed"])
+        assert not any("WRONG" in str(part) for part in (report, *report.parts)), report
+
+    check()
+
+
+def with_batch_norm(layer):
+    """Return a layer whose normalisations are BatchNorm, with the eps that everybody uses."""
+    if layer["kind"] == "Residual":
+        return {**layer, "layers": [with_batch_norm(inner) for inner in layer["layers"]]}
+    return {"kind": "BatchNorm", "features": layer["features"], "eps": 1e-5} if "features" in layer else layer
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_no_false_alarm_on_random_networks_of_images_with_batch_norm(training):
+    """With the eps that everybody uses; `--architectures 20000` tries 300 networks."""
+
+    @strategies.architectures(strategies_normal.images, part=0.015)
+    def check(config):
+        config = {**config, "layers": [with_batch_norm(layer) for layer in config["layers"]]}
         _, x, t, weight = strategies.numbers(config)
         net = library.build(config, dtype="float32" if config["seed"] % 2 else "float64")
         report = xpnet.check_gradients(net, x, t, sample_weight=weight, training=training, seed=config["seed"])

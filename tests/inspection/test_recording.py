@@ -265,3 +265,51 @@ def test_errors():
     train(network(), recorder)
     with pytest.raises(KeyError, match=r"'0.y' is no parameter; names are 0.W"):
         recorder.parameters("0.y")
+
+
+class Statistics(xpnet.Callback):
+    """Keeps the running statistics as they are before the first step and after every third."""
+
+    every = 3
+
+    def on_begin(self, run):
+        self.seen = []
+        self.on_steps(run)
+
+    def on_steps(self, run):
+        self.seen.append({name: run.net.backend.to_numpy(a).copy() for name, a in run.net.state.items()})
+
+
+def test_the_network_of_a_record_has_the_running_statistics_of_then(training_backend, tmp_path):
+    def begin():
+        layers = [xpnet.Linear(2, 3), xpnet.BatchNorm(3), xpnet.Linear(3, 2)]
+        net = xpnet.Network(layers, "cross_entropy", training_backend)
+        return net, xpnet.Recorder(every=3, parameters=True)
+
+    x, t = xpnet.datasets.quadrants(48)
+    options = {"batch_size": 8, "checkpoint": tmp_path / "run", "verbose": False}
+    (net, recorder), statistics = begin(), Statistics()
+    net.fit(x, t, epochs=2, callbacks=[recorder, statistics], **options)
+    for r, seen in enumerate(statistics.seen):
+        for name, value in seen.items():
+            np.testing.assert_array_equal(training_backend.to_numpy(recorder.network(r).state[name]), value)
+    assert all((net.backend.to_numpy(net.state[k]) == v).all() for k, v in statistics.seen[-1].items())
+    other, resumed = begin()
+    other.fit(x, t, epochs=3, callbacks=[resumed], resume=True, **options)
+    for name, value in statistics.seen[1].items():
+        np.testing.assert_array_equal(training_backend.to_numpy(resumed.network(1).state[name]), value)
+
+
+def test_running_statistics_are_recorded_as_they_are(training_backend):
+    inner = xpnet.Residual([xpnet.Linear(2, 2), xpnet.BatchNorm(2)])
+    net = xpnet.Network([inner, xpnet.BatchNorm(2), xpnet.Linear(2, 2)], "cross_entropy", training_backend)
+    recorder, statistics = xpnet.Recorder(every=3), Statistics()
+    x, t = xpnet.datasets.quadrants(48)
+    net.fit(x + 1, t, epochs=2, batch_size=8, callbacks=[recorder, statistics], verbose=False)
+    assert set(net.state) == {"0.1.mean", "0.1.variance", "1.mean", "1.variance"}
+    for name in net.state:
+        values = np.stack([seen[name] for seen in statistics.seen])
+        assert values.shape == (5, 2)
+        assert len(np.unique(values, axis=0)) == 5  # they move
+        np.testing.assert_allclose(recorder[name].mean, values.mean(axis=1), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(recorder[name].largest, np.abs(values).max(axis=1), rtol=1e-6)

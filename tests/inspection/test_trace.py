@@ -411,3 +411,9 @@ def test_a_network_explains_itself():
     net = small()
     assert net.explain() == explain(net)
     assert net.explain("latex") == explain(net, "latex") != net.explain("markdown")
+
+
+def test_a_function_of_ones_own_is_named_as_it_was_named():
+    sine = xpnet.Activation(lambda xp, x: xp.sin(x), lambda xp, x: xp.cos(x), name="sine")
+    net = xpnet.Network([xpnet.Linear(2, 3), sine, xpnet.Linear(3, 1)], "huber")
+    assert "1 Activation sine " in str(net.trace([[1.0, 2.0]], [[1.0]]))

@@ -25,7 +25,7 @@ def test_lists_become_tuples():
     assert hash(block) == hash(Residual((Linear(2, 3), ReLU()), (Linear(2, 3),)))
     assert Residual([Tanh()]).shortcut == ()
     assert repr(Sequence([ReLU()])) == "Sequence(layers=(ReLU(),))"
-    assert eval(repr(block), vars(xpnet)) == block
+    assert eval(repr(block), {name: getattr(xpnet, name) for name in xpnet.__all__}) == block
 
 
 @pytest.mark.parametrize(

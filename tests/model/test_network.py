@@ -191,11 +191,11 @@ def test_impossible_network(build, error, message):
 
 
 @pytest.mark.parametrize("size", [0, -3, 2.5, True, "10", float("nan"), None])
-@pytest.mark.parametrize(("place", "name"), [(0, "inputs"), (2, r"hidden\[1\]"), (3, "outputs")])
-def test_impossible_size(size, place, name):
+@pytest.mark.parametrize("place", [0, 2, 3])
+def test_impossible_size(size, place):
     sizes = [4, 5, 6, 2]
     sizes[place] = size
-    with pytest.raises(ConfigError, match=rf"{name} must be an integer >= 1, got {re.escape(repr(size))}"):
+    with pytest.raises(ConfigError, match=rf"sizes\[{place}\] must be an integer >= 1, got {re.escape(repr(size))}"):
         xpnet.mlp(sizes)
 
 

@@ -251,6 +251,69 @@ def test_weight_images():
         plots.weight_images(net, (2, 4))
 
 
+# ------------------------------------------------------------------------------------------- images
+
+
+IMAGES = np.random.default_rng(3).normal(size=(3, 4, 5, 2)).astype(np.float32)
+
+
+def seeing_network(backend="numpy"):
+    """Return a network of images of two channels with a convolution inside of layer 1."""
+    block = xpnet.Residual([xpnet.Conv2D(5, 5, size=(3, 2)), xpnet.ReLU()])
+    layers = [xpnet.Conv2D(2, 5), block, xpnet.ReLU(), xpnet.Flatten(), xpnet.Linear(100, 3)]
+    return xpnet.Network(layers, "cross_entropy", backend, input_shape=(4, 5, 2))
+
+
+def test_filters():
+    net = seeing_network()
+    for name, channel in (("0.W", 1), ("1.0.W", 3)):
+        W = net.parameters[name]
+        ax = plots.filters(net, name, channel=channel, count=4)
+        picture, largest = Rendered(ax), np.abs(W[:, :, channel, :4]).max()
+        height, width = W.shape[:2]
+        for k in range(4):
+            for (i, j), value in np.ndenumerate(W[:, :, channel, k]):
+                place = (k % 2 * (width + 1) + j, k // 2 * (height + 1) + i)
+                assert picture.has(signed(value, largest), *place, reach=0)
+        assert ax.get_title() == f"filters 0 to 3 of 5, channel {channel} of {W.shape[2]}"
+    with pytest.raises(xpnet.errors.ShapeError, match=r"4.W has shape \(100, 3\); the weights of a Conv2D"):
+        plots.filters(net, "4.W")
+    with pytest.raises(xpnet.errors.ConfigError, match="channel must be from 0 to 1, got 2"):
+        plots.filters(net, "0.W", channel=2)
+
+
+def test_feature_maps():
+    net = seeing_network()
+    maps = net.trace(IMAGES, [0, 1, 2])[0].y[1]
+    ax = plots.feature_maps(net, IMAGES[1], "0", count=4)
+    picture, largest = Rendered(ax), np.abs(maps[:, :, :4]).max()
+    for k in range(4):
+        for (i, j), value in np.ndenumerate(maps[:, :, k]):
+            assert picture.has(signed(value, largest), k % 2 * 6 + j, k // 2 * 5 + i, reach=0)
+    assert ax.get_title() == "channels 0 to 3 of 5 of layer 0"
+    positive = plots.feature_maps(net, IMAGES[1], "1.1")  # after a ReLU, inside
+    assert positive.images[0].get_cmap().name == SEQUENTIAL
+    with pytest.raises(xpnet.errors.ShapeError, match=r"layer 3 gives \(100,\) for a sample"):
+        plots.feature_maps(net, IMAGES[1], "3")
+    with pytest.raises(xpnet.errors.ConfigError, match=r"no layer has the place '1\.2'\. Did you mean"):
+        plots.feature_maps(net, IMAGES[1], "1.2")
+
+
+def test_pixels():
+    layers = [xpnet.Reshape((2, 3, 1)), xpnet.Conv2D(1, 2), xpnet.Tanh(), xpnet.Flatten(), xpnet.Linear(12, 3)]
+    net = xpnet.Network(layers, "cross_entropy", input_shape=(6,))
+    x = np.arange(12, dtype=np.float32).reshape(2, 6) / 11
+    slopes = net.input_gradients(x, output=2).reshape(2, 2, 3)
+    ax = plots.pixels(net, x, 2, (2, 3))
+    picture, largest = Rendered(ax), np.abs(slopes).max()
+    for b in range(2):
+        for (i, j), value in np.ndenumerate(slopes[b]):
+            assert picture.has(signed(value, largest), b * 4 + j + 0.5, 3 + i + 0.5, reach=0)
+            assert picture.has((1 - x[b, 3 * i + j],) * 3, b * 4 + j + 0.5, i + 0.5, reach=0)
+    with pytest.raises(xpnet.errors.ShapeError, match=r"x has shape \(2, 6\), expected \(2, 8\)"):
+        plots.pixels(net, x, 2, (2, 4))
+
+
 # --------------------------------------------------------------------------------------------- flow
 
 
@@ -454,6 +517,7 @@ def every_picture(backend="numpy"):
     net, recorder = recorded(backend=backend)
     _, history = trained(backend)
     images = np.random.default_rng(3).uniform(size=(len(T), 4))
+    seeing = seeing_network(backend)
     return {
         "loss": plots.loss(history),
         "accuracy": plots.accuracy(history),
@@ -461,6 +525,9 @@ def every_picture(backend="numpy"):
         "update_ratios": plots.update_ratios(recorder),
         "weights": plots.weights(net),
         "weight_images": plots.weight_images(net, (1, 2)),
+        "filters": plots.filters(seeing, "0.W", channel=1),
+        "feature_maps": plots.feature_maps(seeing, IMAGES[0], "1"),
+        "pixels": plots.pixels(net, X[:2], 1, (1, 2)),
         "delta_flow": plots.delta_flow(net.trace(X, T)),
         "delta_history": plots.delta_history(recorder),
         "regions": plots.regions(net, X, T),
@@ -475,7 +542,7 @@ def test_no_picture_is_blank():
     assert {*shown, "animate_regions"} == set(plots.__all__)
     for name, ax in shown.items():
         assert Rendered(ax).ink() > 0.005, name
-        assert ax.get_xlabel() or name in ("weight_images", "errors"), name
+        assert ax.get_xlabel() or name in ("weight_images", "errors", "filters", "feature_maps", "pixels"), name
 
 
 def test_a_network_on_a_device_gives_the_same_pictures():

@@ -1,20 +1,36 @@
 """The benchmark harness: a small run from end to end, and that its check sees what it is there to see."""
 
 import importlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import xpnet
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SYSTEMS = ("--systems", "floor,xpnet-numpy,xpnet-cupy")
-MODULES = ("workloads", "systems", "systems.base", "reference", "check", "machine", "pool", "measure", "report", "run")
+MODULES = (
+    "networks",
+    "workloads",
+    "systems",
+    "systems.base",
+    "reference",
+    "check",
+    "machine",
+    "pool",
+    "measure",
+    "report",
+    "run",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +86,9 @@ def test_without_a_gpu_nothing_is_said_about_one(tmp_path):
 
 def test_xpnet_computes_what_the_reference_computes():
     # Half a second of training is enough for the kernels of the `fast` extra to be compiled where it is installed.
-    done = run("--check", "--systems", "xpnet", "--workloads", "mlp,tiny", "--seconds", "0.5")
+    done = run("--check", "--systems", "xpnet", "--workloads", "mlp,tiny,conv1d", "--seconds", "0.5")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("xpnet-numpy          ") == 3
+    assert done.stdout.count("xpnet-numpy          ") == 4
     assert "DIFFERENT" not in done.stdout
     assert "shuffled epochs" in done.stdout
 
@@ -214,6 +230,86 @@ def test_the_reference_itself_has_the_gradient_of_its_loss(bench, activation, ou
             values.append(bench.reference.gradients(workload, weights, x, t)[0])
         p[...] = start
         assert (values[0] - values[1]) / (2 * h) == pytest.approx((g * direction).sum(), rel=1e-6, abs=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(7, 10, 2), (9, 2)], ids=["images", "signals"])
+def test_the_reference_has_the_gradient_of_convolutions_and_normalisations_too(bench, shape):
+    block = [["conv", 3, 4, 3, 2, 1, True], ["sigmoid"], ["norm", 4]]
+    shortcut = [["conv", 3, 4, 1, 2, 0, False], ["norm", 4]]
+    layers = [["conv", 2, 3, 3, 1, 2, True], ["relu"], ["norm", 3], ["residual", block, shortcut], ["pool", 2]]
+    inner = shape
+    for layer in layers:
+        inner = bench.networks.after(layer, inner)
+    for end in ([["mean"], ["linear", 4, 2]], [["flatten"], ["linear", int(np.prod(inner)), 2]]):
+        fields = {"sizes": (1, 2), "shape": shape, "layers": [*layers, *end], "loss": "cross_entropy"}
+        workload = small(bench, **fields)
+        rng = np.random.default_rng(0)
+        x, t = rng.standard_normal((4, *shape)), rng.integers(2, size=4)
+        weights = [tuple(p.astype(float) for p in own) for own in bench.workloads.initial_weights(workload)]
+
+        def loss(workload=workload, weights=weights, x=x, t=t):
+            return bench.reference.gradients(workload, weights, x, t, bench.reference.running_statistics(workload))
+
+        for p, g in zip([p for own in weights for p in own], loss()[1], strict=True):
+            direction, start, h = rng.standard_normal(p.shape), p.copy(), 1e-6
+            values = []
+            for sign in (1, -1):
+                p[...] = start + sign * h * direction
+                values.append(loss()[0])
+            p[...] = start
+            assert (values[0] - values[1]) / (2 * h) == pytest.approx((g * direction).sum(), rel=1e-5, abs=1e-9)
+
+
+# ------------------------------------------------------------------------------------------ CIFAR-10
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Make tar files of images: reddish aeroplanes and bluish cats."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 96), ("test", 40)):
+        with tarfile.open(tmp_path / f"{part}.tar.xz", "w:xz") as tar:
+            for k in range(count):
+                name = ("airplane", "cat")[k % 2]
+                pixels = rng.integers(0, 200, (32, 32, 3), dtype=np.uint8)
+                pixels[:, :, 2 * (k % 2)] = 250
+                content = io.BytesIO()
+                image.fromarray(pixels).save(content, "png")
+                member = tarfile.TarInfo(f"{part}/{name}/{k:04}.png")
+                member.size = content.tell()
+                content.seek(0)
+                tar.addfile(member, content)
+    return tmp_path
+
+
+def test_cifar10_from_tar_files(colours):
+    options = ("--widths", "4", "8", "8", "--epochs", "20", "--output", str(colours / "result.json"))
+    command = [sys.executable, str(BENCHMARKS / "cifar10.py"), str(colours), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((colours / "result.json").read_text())
+    assert result["data"] == "CIFAR-10 (JPEG)"
+    assert result["measured on"] == "the test images"
+    assert len(result["loss"]) == 20
+    assert result["accuracy"] > 0.7
+    assert {"cpu", "processors"} <= set(result["machine"])
+    missing = subprocess.run([*command[:2], str(BENCHMARKS)], capture_output=True, text=True, timeout=60, check=False)
+    assert missing.returncode == 1
+    assert missing.stderr.endswith("give the folder with the two tar files of images\n")
+
+
+def test_whitened_patches_are_uncorrelated(bench):
+    cifar10 = importlib.import_module("cifar10")
+    rng = np.random.default_rng(1)
+    x = np.cumsum(rng.normal(size=(40, 32, 32, 3)), axis=1).astype(np.float32)
+    W = cifar10.whitening(x)
+    net = xpnet.Network([xpnet.Conv2D(3, 24, 2, padding="valid", bias=False), xpnet.Flatten()], "mean_squared_error",
+                        input_shape=(32, 32, 3))  # fmt: skip
+    net.set_parameters({"0.W": W})
+    y = net.forward(x).reshape(-1, 24).astype(np.float64)
+    np.testing.assert_allclose(y.T[:12] @ y[:, :12] / len(y), np.eye(12), atol=0.02)
+    np.testing.assert_allclose(y[:, 12:], -y[:, :12], atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------ failures are told

@@ -15,7 +15,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 # Full size where that takes a second, else as small as the example's weaker check allows.
 SIZES = {
     "descent": [],
+    "fashion": ["--images", "few", "--epochs", "3"],
     "mnist": ["--epochs", "1", "--samples", "6000"],
+    "mnist_cnn": ["--epochs", "1", "--samples", "3000"],
     "neuron": ["--epochs", "150"],
     "parity": [],
     "quadrants": ["--samples", "20000"],
@@ -132,6 +134,54 @@ def test_mnist_shows_a_progress_bar_on_a_terminal() -> None:
     assert re.search(r"\d+/28\b", shown)  # of 28 steps: 5,500 images in batches of 200
     assert re.search(r"epoch 1/1  loss [\d.]+  validation loss", shown)
     assert "test accuracy" in shown.splitlines()[-1]
+
+
+def test_mnist_cnn() -> None:
+    out = succeed("mnist_cnn")
+    assert re.search(r"^epoch 1/1  loss [\d.]+  seconds", out, re.MULTILINE)
+    (tested,) = numbers(r"^test accuracy ([\d.]+) % after [\d.]+ s of training on numpy$", out.splitlines()[-1])
+    assert 70 < tested < 99
+
+
+# What a training would be given, and a network that answers as if it had learned.
+INSTEAD_OF_TRAINING = """
+import numpy, xpnet
+def fit(net, x, t, epochs, batch_size, optimizer, **options):
+    kinds = [type(layer).__name__ for layer in net.layers]
+    print("fit", x.shape, epochs, batch_size, optimizer.learning_rate.steps, *kinds)
+xpnet.Network.fit = fit
+xpnet.Network.predict = lambda net, x: numpy.zeros(len(x), dtype=int)
+"""
+
+
+def test_the_beautiful_network_sees_70_batches_of_512() -> None:
+    out = run("mnist_cnn", "--network", "beautiful", before=INSTEAD_OF_TRAINING).stdout
+    two = "Conv2D ReLU Conv2D ReLU BatchNorm MaxPool2D"
+    assert f"fit (35840, 784) 1 512 70 Reshape {two} {two} Flatten Linear\n" in out
+    assert "87,850 parameters" in out
+
+
+@pytest.mark.parametrize(
+    ("network", "first"), [("convolutions", "Conv2D"), ("augmented", "RandomFlip RandomShift Conv2D")]
+)
+def test_fashion_with_convolutions(network: str, first: str) -> None:
+    out = run("fashion", "--network", network, *SIZES["fashion"], before=INSTEAD_OF_TRAINING).stdout
+    assert f"fit (1600, 784) 3 128 39 Reshape {first} MaxPool2D" in out
+
+
+def test_fashion() -> None:
+    out = succeed("fashion")
+    wrong, images = numbers(r"(\d+) of the (\d+) test images are taken for something else", out)
+    assert images == 400
+    (tested,) = numbers(r"^test accuracy ([\d.]+) % after [\d.]+ s of training on numpy$", out.splitlines()[-1])
+    assert tested == pytest.approx(100 - wrong / 4, abs=0.01)
+    assert 60 < tested < 95
+
+
+def test_an_unknown_network_is_refused() -> None:
+    result = run("fashion", "--network", "deep")
+    assert result.returncode == 2
+    assert "invalid choice: 'deep'" in result.stderr
 
 
 def test_descent() -> None:

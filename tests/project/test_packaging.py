@@ -106,9 +106,9 @@ def test_versions_agree():
 
 
 def test_requirements():
-    """The core needs five packages; CuPy comes as a wheel for a CUDA version, never as a source package."""
+    """The core needs three packages; CuPy comes as a wheel for a CUDA version, never as a source package."""
     core = {Requirement(line).name for line in PROJECT["project"]["dependencies"]}
-    assert core == {"numpy", "array-api-compat", "rich", "pooch"}
+    assert core == {"numpy", "array-api-compat", "rich"}
     extras = PROJECT["project"]["optional-dependencies"]
     assert {"cuda12", "cuda13", "torch", "sklearn", "plot", "fast", "all", "test", "dev"} <= set(extras)
     names = {Requirement(line).name for lines in extras.values() for line in lines}

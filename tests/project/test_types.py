@@ -30,10 +30,13 @@ score = again.evaluate(x, t)["accuracy"]
 assert xpnet.check_gradients(again, x[:4], t[:4]).passed
 trainer = xpnet.Trainer(net, "sgd", x, t, batch_size=8)
 print(trainer.run(3), trainer.loss_scale, score, last, labels)
+xpnet.plots.loss(history)
+classifier: xpnet.estimators.MLPClassifier = xpnet.estimators.MLPClassifier((8,))
 """
 
 MISTAKES = {
     "an option that does not exist": "net.fit(x, t, epoch=3)",
+    "a name that does not exist": "xpnet.Dense(2, 3)",
     "a method that does not exist": "net.train(x, t)",
     "a string for a number": 'net.fit(x, t, epochs="3")',
     "a result that is another": "values: int = net.evaluate(x, t)",

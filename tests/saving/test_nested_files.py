@@ -127,6 +127,22 @@ def test_a_deep_nest_from_a_stranger_is_an_error_or_a_network(tmp_path):
             assert net.predict(np.zeros((1, 2), np.float32)).shape == (1,)
 
 
+@pytest.mark.parametrize("kind", [xpnet.Sequence, xpnet.Residual])
+def test_41_layers_inside_of_each_other_are_saved_and_more_are_refused_for_what_they_are(tmp_path, kind):
+    def nested(depth):
+        layer = xpnet.Linear(2, 2)
+        for _ in range(depth):
+            layer = kind([layer])
+        return xpnet.Network([layer], "cross_entropy")
+
+    net = nested(41)
+    net.save(tmp_path / "net")
+    assert xpnet.load(tmp_path / "net").layers == net.layers
+    with pytest.raises(CheckpointError, match=r"nested deeper than 128.* for 41 layers inside .* with fewer$"):
+        nested(42).save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_training_of_nested_layers_goes_on_to_the_bit(tmp_path):
     options = {"batch_size": 7, "verbose": False, "optimizer": "adam", "averaging": 0.9}
     whole, part, rest = (network(l2=1e-3) for _ in range(3))

@@ -12,7 +12,7 @@ from xpnet.saving.onnx.model import made
 from xpnet.saving.onnx.package import check_opset
 from xpnet.saving.onnx.tracing import trace
 
-XP = xpnet.backends.numpy.NumpyBackend.xp
+XP = xpnet.backends.numpy.NumpyBackend().xp
 
 
 def both(f, *arrays, opset=21):

@@ -72,7 +72,7 @@ def test_every_layer(case, path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=lambda value: getattr(value, "__name__", repr(value)[:40]))
 def test_every_loss(loss, targets, dtype, path):
     t = targets(np.random.default_rng(0), 24, 3)
     if loss.kind == "classification" and t.ndim == 2:

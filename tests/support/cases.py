@@ -149,7 +149,7 @@ def public(base):
             inside = cls.__module__.startswith("xpnet.") and not cls.__module__.startswith("xpnet.estimators.")
             if inside and not cls.__name__.startswith("_"):
                 found.add(cls)
-    exported = (vars(xpnet).get(name) for name in xpnet.__all__)
+    exported = (getattr(xpnet, name) for name in xpnet.__all__)
     return found | {cls for cls in exported if isinstance(cls, type) and issubclass(cls, base) and cls is not base}
 
 

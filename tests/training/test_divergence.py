@@ -1,6 +1,7 @@
 """Numbers that stop being finite: what the error says, and what is left."""
 
 import numpy as np
+import problems
 import pytest
 from array_backends import make
 from numpy.testing import assert_array_equal
@@ -200,3 +201,22 @@ def test_a_validation_loss_that_overflows_is_recorded_and_never_the_best():
     assert history.epochs == 2
     assert stopping.best_epoch == -1
     assert np.isfinite(flat(net)).all()
+
+
+def test_a_loss_that_rises_far_and_stays_finite_is_said():
+    x, t = problems.three_classes()
+    net = problems.classifier()
+    with pytest.warns(
+        UserWarning, match=r"the loss of the last epoch is .* the training diverges.*now 10000, or scale x"
+    ):
+        net.fit(100 * x, t, optimizer=xpnet.SGD(1e4), epochs=2, verbose=False)
+    line = xpnet.mlp([3, 1], loss="mean_squared_error")
+    with pytest.warns(UserWarning, match=r"it was .* in the first epoch"):
+        line.fit(
+            x,
+            t[:, None],
+            optimizer=xpnet.SGD(lambda step: 0.01 * 200 ** (step > 3)),
+            epochs=8,
+            batch_size=len(x),
+            verbose=False,
+        )

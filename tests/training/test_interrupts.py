@@ -4,6 +4,7 @@ import errno
 import functools
 import io
 import linecache
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from problems import classifier, flat
 import xpnet
 from xpnet.backends.numpy import Replay
 from xpnet.errors import AlreadyTrainingError, NonFiniteError
+from xpnet.training.progress import Progress
 
 STEPS = 4
 
@@ -419,6 +421,46 @@ def test_what_is_shown(monkeypatch):
         file = Terminal(terminal=False)
         fit_with(monkeypatch, file, verbose)
         assert len(file.getvalue().splitlines()) == lines
+
+
+def test_the_running_loss_and_the_time_left_of_the_whole_training_are_shown(monkeypatch):
+    screen = Terminal()
+    fit_with(monkeypatch, screen, True)
+    shown = screen.getvalue()
+    assert "epoch 1/3" in shown[: shown.index("loss")]  # the bar has a name before the first step
+    assert re.search(r"loss \d\.\d{4}  0:\d\d left", shown)
+    assert re.search(
+        r"epoch 3/3  loss \d\.\d{4}  validation loss \d\.\d{4}  validation accuracy \d\.\d{4}  \d\.\d s", shown
+    )
+    assert Progress(False, 10, 100, 250)._left(2, 50) == "0:00 left"
+    late = Progress(False, 10, 100, 250)
+    late.began -= 50.0  # 50 steps took 50 seconds, and 700 are left
+    assert late._left(2, 100) == "11:40 left"
+
+
+def test_a_notebook_gets_one_line_that_changes(monkeypatch):
+    shell = types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    cell = Terminal(terminal=False)
+    fit_with(monkeypatch, cell, True)
+    *before, last = cell.getvalue().rstrip("\n").split("\r")
+    assert len(before) >= 3
+    assert cell.getvalue().count("\n") == 1
+    assert last.startswith("epoch 3/3  loss ")
+    for verbose, lines in ((False, 0), (2, 3)):
+        cell = Terminal(terminal=False)
+        fit_with(monkeypatch, cell, verbose)
+        assert len(cell.getvalue().splitlines()) == lines
+    shell.kernel = None  # IPython in a pipe
+    fit_with(monkeypatch, quiet := Terminal(terminal=False), True)
+    assert not quiet.getvalue()
+
+
+def test_a_training_that_finds_nothing_to_resume_says_so(tmp_path, capsys):
+    x, t = problems.three_classes()
+    for begun in (False, True):
+        classifier().fit(x, t, epochs=1, checkpoint=tmp_path / "f", resume=True, verbose=2)
+        assert ("there is nothing in" in capsys.readouterr().out) != begun
 
 
 def test_a_clock_that_jumps_back_does_not_end_the_training(monkeypatch):

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
 
 from xpnet.backends.base import Backend, Eager, Loader, Program, Step
@@ -72,7 +71,7 @@ class NumpyBackend(Backend):
         self._asked = threads
         self.threads = usual_threads() if threads is None else threads
         product = partial(matmul, threads=self.threads)
-        self.xp = types.SimpleNamespace(**vars(array_api_compat.numpy) | {"matmul": product})
+        self.xp = types.SimpleNamespace(**vars(np) | {"matmul": product, "linalg": np.linalg})
 
     def __reduce__(self) -> Any:
         return type(self), (self._asked,)

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.datasets.idx import check_sha256, decode_idx, encode_header, read_idx
-from xpnet.errors import DataError, DownloadError, IDXFormatError, IntegrityError
+from xpnet.errors import DataError, DownloadError, IDXFormatError, IntegrityError, needs
 from xpnet.files.atomic import write_atomically
 
 T = TypeVar("T")
@@ -44,14 +45,17 @@ SOCKET_TIMEOUT = 10.0
 
 
 def load(
-    file: PublishedFile, folder: Path, mirrors: Sequence[str], download: bool, redownload: bool, **fetching: Any
-) -> NDArray[np.uint8]:
-    """Return a published file as an array, from `folder` or else, where that is allowed, from a mirror.
+    file: PublishedFile, folder: Path, mirrors: Sequence[str], download: bool, redownload: bool,
+    others: Sequence[Path] = (), **fetching: Any,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Return a published file as an array, from `folder`, one of `others` or else, where that is allowed, a mirror.
 
-    `fetching` goes to `fetch`. See `xpnet.datasets.mnist` for the other arguments and the errors.
+    A download is stored in `folder`. `fetching` goes to `fetch`. See `xpnet.datasets.mnist` for the other arguments
+    and the errors.
     """
     # What a download stores comes first, so that it takes the place of a damaged .gz without touching it.
-    path = next((p for p in (folder / file.name, folder / f"{file.name}.gz") if p.exists()), None)
+    spellings = [place / name for place in (folder, *others) for name in (file.name, f"{file.name}.gz")]
+    path = next((p for p in spellings if p.exists()), None)
     if path is None and not download:
         raise DownloadError(
             f"{folder} has neither {file.name} nor {file.name}.gz, and download=False; "
@@ -108,7 +112,10 @@ def fetch(
     `limit` bytes is cut off there and refused. `get(url, limit, seconds)` is https through pooch if left out. If no
     mirror delivers, a DownloadError names each one's last failure.
     """
-    get = get or _get
+    if get is None:
+        with needs("a download", "pooch", "datasets"):
+            import_module("pooch")  # before any mirror is tried
+        get = _get
     start = time.monotonic()
     causes: dict[str, Exception] = {}
     for round_ in range(ROUNDS):

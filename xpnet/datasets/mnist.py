@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from xpnet.datasets.download import PublishedFile
+from xpnet.datasets.published import ImageFiles, Samples, load_images
 
-from xpnet.datasets.download import PublishedFile, load
-from xpnet.errors import ConfigError
-from xpnet.validation import check_flag
-
-Samples = tuple[NDArray[Any], NDArray[np.int64]]
-
-TRAIN_IMAGES = PublishedFile(
-    "train-images-idx3-ubyte", 47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
-)
-TRAIN_LABELS = PublishedFile(
-    "train-labels-idx1-ubyte", 60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
-)
-TEST_IMAGES = PublishedFile(
-    "t10k-images-idx3-ubyte", 7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
-)
-TEST_LABELS = PublishedFile(
-    "t10k-labels-idx1-ubyte", 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+FILES = ImageFiles(
+    PublishedFile(
+        "train-images-idx3-ubyte", 47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+    ),
+    PublishedFile("train-labels-idx1-ubyte", 60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    PublishedFile(
+        "t10k-images-idx3-ubyte", 7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+    ),
+    PublishedFile("t10k-labels-idx1-ubyte", 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
 )
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -72,6 +62,8 @@ def mnist(
         An argument has an impossible value; `directory` is not a folder.
     IntegrityError
         A file is not the published one, and `redownload` is false.
+    BackendUnavailableError
+        Without `directory`, or for a download: the extra ``datasets`` is not installed.
     DownloadError
         A file is missing and `download` is false; or no mirror delivered it.
 
@@ -80,29 +72,4 @@ def mnist(
     By Yann LeCun and Corinna Cortes, CC BY-SA 3.0. Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based
     learning applied to document recognition", Proceedings of the IEEE 86 (1998) 2278-2324.
     """
-    if dtype not in ("float32", "uint8"):
-        raise ConfigError(f"dtype must be 'float32' or 'uint8', got {dtype!r}")
-    for name, value in (("flatten", flatten), ("download", download), ("redownload", redownload)):
-        check_flag(name, value)
-    if redownload and not download:
-        raise ConfigError("redownload=True needs download=True, got download=False")
-    folder = _cache() if directory is None else Path(directory)
-    if directory is not None and not folder.is_dir():
-        raise ConfigError(f"directory must be an existing folder, got {os.fspath(directory)!r}")
-
-    def split(images: PublishedFile, labels: PublishedFile) -> Samples:
-        x, t = (load(file, folder, MIRRORS, download, redownload) for file in (images, labels))
-        if flatten:
-            x = x.reshape(len(x), -1)
-        # One pass in float32, correctly rounded; `x / 255` would go through an array of float64.
-        scaled = np.divide(x, np.float32(255), dtype=np.float32) if dtype == "float32" else x
-        return scaled, t.astype(np.int64)
-
-    return split(TRAIN_IMAGES, TRAIN_LABELS), split(TEST_IMAGES, TEST_LABELS)
-
-
-def _cache() -> Path:
-    # Imported here: with a directory of their own, users need none of it.
-    import pooch
-
-    return Path(pooch.os_cache("xpnet")) / "mnist"
+    return load_images("mnist", FILES, MIRRORS, directory, dtype, flatten, download, redownload)

@@ -7,11 +7,14 @@ Needs the extra ``xpnet[sklearn]``.
 MLPClassifier(backend='numpy', dropout=0.1)
 """
 
-from xpnet.estimators.arrays import FittedElsewhereError
-from xpnet.estimators.classifier import MLPClassifier
-from xpnet.estimators.regressor import MLPRegressor
-from xpnet.estimators.stochastic import DivergenceError
-from xpnet.losses import HalfSquaredError, PoissonDeviance
+from xpnet.errors import needs
+
+with needs("xpnet.estimators", "scikit-learn", "sklearn"):
+    from xpnet.estimators.arrays import FittedElsewhereError
+    from xpnet.estimators.classifier import MLPClassifier
+    from xpnet.estimators.regressor import MLPRegressor
+    from xpnet.estimators.stochastic import DivergenceError
+    from xpnet.losses import HalfSquaredError, PoissonDeviance
 
 __all__ = [
     "DivergenceError",

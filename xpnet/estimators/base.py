@@ -19,12 +19,14 @@ from xpnet.backends import get as get_backend
 from xpnet.errors import ConfigError, DataError, ShapeError
 from xpnet.estimators import lbfgs, wiring
 from xpnet.estimators.arrays import backend_of, check_same_place, choose_backend
+from xpnet.estimators.files import Files
 from xpnet.estimators.fitted import FittedState
 from xpnet.estimators.intake import check_weights, check_X, check_y, dtype_name
 from xpnet.estimators.predicting import mean_loss, outputs
 from xpnet.estimators.sampling import Samples, to_device
 from xpnet.estimators.stochastic import NOT_FINITE, DivergenceError, Fit
 from xpnet.estimators.tasks import Tasks
+from xpnet.keywords import Named
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.model.memory import explained
@@ -35,7 +37,7 @@ from xpnet.training.history import History
 from xpnet.typing import Array, HostArray
 
 
-class BaseMultilayerPerceptron(FittedState, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Base of `MLPClassifier` and `MLPRegressor`, which document the parameters and attributes."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

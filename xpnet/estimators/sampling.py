@@ -10,7 +10,7 @@ import scipy.sparse
 
 from xpnet.backends import Backend
 from xpnet.errors import DataError
-from xpnet.model.data import check_finite
+from xpnet.model.casting import check_finite
 from xpnet.model.rows import Rows
 from xpnet.typing import Array, HostArray
 

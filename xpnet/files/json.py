@@ -17,7 +17,7 @@ from xpnet.errors import CheckpointError
 
 # A string that does not end goes to the end of the text, so that nothing is looked at twice.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
-_MAX_DEPTH = 32
+_MAX_DEPTH = 128  # a layer inside of a layer takes three: an object, a tuple and its list
 _MAX_DIGITS = 1000
 
 
@@ -37,10 +37,12 @@ def parse(data: bytes, where: str, limits: Limits, start: int = 0) -> Any:
     """
     try:
         text = data.decode()
-        _check_limits(text, limits)
+        _check_limits(text, limits, where)
         return json.loads(
             text, object_pairs_hook=_object, parse_int=_number, parse_float=_number, parse_constant=_number
         )
+    except CheckpointError:
+        raise
     except UnicodeDecodeError as error:
         fail(f"{where}, byte {start + error.start}", "not UTF-8")
     except json.JSONDecodeError as error:
@@ -55,7 +57,7 @@ def fail(where: str, reason: str) -> NoReturn:
     raise CheckpointError(f"{where}: {reason}; the file is damaged or not written by xpnet")
 
 
-def _check_limits(text: str, limits: Limits) -> None:
+def _check_limits(text: str, limits: Limits, where: str) -> None:
     """Refuse too much of anything before a value is made of it, and strings that are no text."""
     items = [0]
     for k, token in enumerate(_TOKEN.finditer(text)):
@@ -73,7 +75,10 @@ def _check_limits(text: str, limits: Limits) -> None:
         elif len(items) > 1:
             items.pop()
         if len(items) > _MAX_DEPTH + 1:
-            reason = f"nested deeper than {_MAX_DEPTH}"
+            raise CheckpointError(
+                f"{where}: brackets are nested deeper than {_MAX_DEPTH}, the most that is accepted; this is enough for "
+                f"{_MAX_DEPTH // 3 - 1} layers inside of each other: build the network with fewer"
+            )
         if items[-1] >= limits.items or k >= limits.tokens:
             reason = "more values than a checkpoint may have"
         if reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpnet.errors import GradientError
-from xpnet.inspection.tables import text_table
+from xpnet.tables import html_table, text_table
 
 HEADINGS = ("array", "of", "shape", "checked", "skipped", "largest error", "at", "analytic", "numeric", "verdict")
 
@@ -70,7 +70,7 @@ class ArrayReport:
         return f"{text} {self.hint}".strip()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientReport:
     """The result of `xpnet.check_gradients`; print it.
 
@@ -110,16 +110,26 @@ class GradientReport:
         if not self.passed:
             raise GradientError("\n  ".join((f"gradient check of {self.target} failed:", *self.failures)))
 
-    def __str__(self) -> str:
-        rows = [
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
             (*map(str, (row.name, row.owner, row.shape, row.checked, row.skipped)), f"{row.error:.1e}", row.place,
              f"{row.analytic + 0.0:.9g}", f"{row.numeric + 0.0:.9g}", row.verdict)
             for row in self.arrays
         ]  # fmt: skip
-        lines = [f"Gradient check of {self.target}", *text_table([HEADINGS, *rows])]
+
+    def _verdict(self) -> str:
         checked, skipped = sum(row.checked for row in self.arrays), sum(row.skipped for row in self.arrays)
         wrong = self.findings or self.parts or any(row.verdict == "WRONG" for row in self.arrays)
         verdict = "passed" if self.passed else "FAILED" if wrong else "incomplete"
-        lines.append(f"{verdict}: {checked} numbers compared, {skipped} skipped on kinks")
-        lines += [f"- {failure}" for failure in self.failures]
-        return "\n".join(lines)
+        return f"{verdict}: {checked} numbers compared, {skipped} skipped on kinks"
+
+    def __repr__(self) -> str:
+        lines = [f"Gradient check of {self.target}", *text_table([HEADINGS, *self._rows()]), self._verdict()]
+        return "\n".join([*lines, *(f"- {failure}" for failure in self.failures)])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            [HEADINGS, *self._rows()], [f"Gradient check of {self.target}", self._verdict(), *self.failures]
+        )

@@ -43,7 +43,19 @@ WORDS = {
 """What stands in formulas of layers for images, and what it means; it is said once."""
 
 
-def explain(net: Model, format: str = "text") -> str:
+class Explanation(str):
+    """Equations as a text, which notebooks show as formulas and a prompt as it is printed."""
+
+    markdown: str | None = None
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_markdown_(self) -> str | None:
+        return self.markdown
+
+
+def explain(net: Model, format: str = "text") -> Explanation:
     """Return the forward and the backward pass of a network as equations, layer by layer.
 
     ``y0`` is the output of layer 0, ``delta0`` = dL/dy0 its delta, ``W0`` and ``b0`` are its parameters; ``y3_0`` is
@@ -83,7 +95,11 @@ def explain(net: Model, format: str = "text") -> str:
     """
     if not isinstance(format, str) or format not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {format!r}.{closest(str(format), FORMATS)}")
-    return FORMATS[format](list(_sections(net)))
+    sections = list(_sections(net))
+    text = Explanation(FORMATS[format](sections))
+    # LaTeX is asked for to be pasted into a document: a notebook shows its source.
+    text.markdown = None if format == "latex" else writing.markdown(sections)
+    return text
 
 
 def _sections(net: Model) -> Iterator[Section]:

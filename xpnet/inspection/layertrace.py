@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xpnet.layers import Layer
+from xpnet.layers import Activation, Layer
 from xpnet.typing import Array, Params
 
 
@@ -43,7 +43,8 @@ class LayerTrace:
         x, y, delta, dx = (seen[name] for name in ("x", "y", "delta", "dx"))
         names = [] if layer.chains else [*layer.parameter_shapes()]
         parameters, gradients = {n: named[f"{place}.{n}"] for n in names}, {n: seen[f"d{n}"] for n in names}
-        return cls(f"{place} {type(layer).__name__}", layer, x, y, delta, dx, parameters, gradients)
+        own = f" {layer.name}" if isinstance(layer, Activation) else ""
+        return cls(f"{place} {type(layer).__name__}{own}", layer, x, y, delta, dx, parameters, gradients)
 
     @property
     def place(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
-from xpnet.training.arrays import DATA, Arrays
+from xpnet.training.arrays import DATA, Arrays, statistics
 from xpnet.training.trainer import Trainer
 from xpnet.typing import Array, HostArray
 
@@ -48,7 +48,7 @@ def quantities(net: Model, rows: int) -> dict[str, int]:
         if not item.layer.chains:  # the layers inside have them
             for name, shape in item.layer.parameter_shapes().items():
                 sizes |= {f"{item.place}.{name}": prod(shape), f"{item.place}.d{name}": prod(shape)}
-    return sizes
+    return sizes | {name: prod(value.shape) for name, value in net.state.items()}
 
 
 class Probe:
@@ -75,12 +75,12 @@ class Probe:
 
         def step(xp: Any, a: Mapping[str, Array]) -> None:
             own = {name[4:]: array for name, array in a.items() if name.startswith("own.")}
-            for name, array in a.items():
-                if name.startswith("from."):
-                    own[name[5:]][...] = array
+            before = {name[5:]: array for name, array in a.items() if name.startswith("from.")}
+            for name, array in before.items():
+                own[name][...] = array
             self._seen.clear()
             train(xp, own)
-            numbers = self._record(xp, a["from.theta"], own, a.get("from.scaling.scale"))
+            numbers = self._record(xp, before, own)
             for k, number in enumerate(numbers):  # not stacked: for that CuPy moves addresses to the device
                 a["record"][k] = number
 
@@ -115,14 +115,16 @@ class Probe:
         """Return the coming step's row of the trainer's table of learning rates and the like."""
         return self.trainer.table(range(self.trainer.step, self.trainer.step + 1))
 
-    def _record(self, xp: Any, theta: Array, own: Mapping[str, Array], scale: Array | None) -> list[Array]:
-        """Return the numbers of the record of a step that led from `theta` to `own`, with deltas scaled by `scale`."""
+    def _record(self, xp: Any, before: Mapping[str, Array], own: Mapping[str, Array]) -> list[Array]:
+        """Return the numbers of the record of a step that led from the arrays `before` to `own`."""
+        theta, scale = before["theta"], before.get("scaling.scale")
         gradients = {gradient_of(name): part for name, part in self._parts.items()}
         seen = self._seen
-        if scale is not None:  # from half precision, in which sums of squares would overflow
+        if scale is not None:  # deltas times it, in half precision, in which sums of squares would overflow
             seen = {name: xp.astype(a, theta.dtype) for name, a in seen.items()}
             seen |= {name: a / scale for name, a in seen.items() if name.endswith(".delta")}
         numbers = {name: measures(xp, a) for name, a in seen.items()}
+        numbers |= {name: measures(xp, a) for name, a in statistics(before).items()}
         numbers |= measures_of_parts(xp, theta, self._parts)
         numbers |= measures_of_parts(xp, own["gradient"], gradients)
         update = own["theta"] - theta

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xpnet.errors import ConfigError, closest
+from xpnet.errors import ConfigError, UnknownNameError, closest
 from xpnet.inspection.probe import Probe
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
@@ -62,7 +62,8 @@ class Recorder(Callback):
 
     ``recorder["0.delta"]`` are the `Curves` of the delta of layer 0. The names of the quantities of layer k are:
     ``k.y`` (its output), ``k.delta`` (dL/dy), and for each parameter ``k.W`` and ``k.dW``, the gradient as the
-    optimizer gets it, penalties included and clipped. Those of the first layer inside of layer 3 begin with ``3.0.``.
+    optimizer gets it, penalties included and clipped; ``k.mean`` and the like, its running statistics. Those of the
+    first layer inside of layer 3 begin with ``3.0.``.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ class Recorder(Callback):
         Steps from one record to the next. By default it is chosen by `default_every` so that recording takes less
         than a twentieth of the training's time: 3810 steps for the smallest networks, down to 110 for large ones.
     parameters : bool
-        Keep the parameters themselves of each record, too: P numbers each time, on the device. The pictures of single
-        weights, and of decisions as they change, need them.
+        Keep the parameters themselves of each record, too, and the running statistics: P numbers and more each time, on
+        the device. The pictures of single weights, and of decisions as they change, need them.
 
     Attributes
     ----------
@@ -101,7 +102,14 @@ class Recorder(Callback):
         self._steps: list[int] = []
         self._rows: list[Array] = []  # on the device, like the parameters
         self._thetas: list[Array] = []
+        self._states: list[dict[str, Array]] = []
         self._probe: Probe | None = None
+
+    def __repr__(self) -> str:
+        if self._probe is None:
+            return f"Recorder(every={self._asked}, parameters={self.keep_parameters})"
+        names = f"{', '.join(self.names[:3])}, ..." if len(self.names) > 3 else ", ".join(self.names)
+        return f"<Recorder of {len(self._steps)} records, one each {self.every} steps, of {names}>"
 
     # ------------------------------------------------------------------------------- what was recorded
 
@@ -129,7 +137,7 @@ class Recorder(Callback):
     def __getitem__(self, name: str) -> Curves:
         curves = self._read()[0]
         if name not in curves:
-            raise KeyError(f"{name!r} was not recorded; names are {', '.join(curves)}.{closest(name, curves)}")
+            raise UnknownNameError(f"{name!r} was not recorded; names are {', '.join(curves)}.{closest(name, curves)}")
         mean, rms, largest, zeros = curves[name].T
         return Curves(mean, np.sqrt(np.maximum(rms**2 - mean**2, 0.0)), rms, largest, zeros)
 
@@ -140,7 +148,7 @@ class Recorder(Callback):
         """
         curves, updates = self._read()
         if name not in updates:
-            raise KeyError(f"{name!r} is no parameter; names are {', '.join(updates)}.{closest(name, updates)}")
+            raise UnknownNameError(f"{name!r} is no parameter; names are {', '.join(updates)}.{closest(name, updates)}")
         norm = curves[name][:, 1] * sqrt(self._recorded().sizes[name])
         return np.divide(updates[name], norm, out=np.full(len(norm), np.nan), where=norm > 0)  # type: ignore[no-any-return]
 
@@ -150,13 +158,15 @@ class Recorder(Callback):
         for p in net.layout.places:
             if p.key == name:
                 return np.stack([net.backend.to_numpy(theta[p.start : p.stop]).reshape(p.shape) for theta in thetas])
-        raise KeyError(f"{name!r} is no parameter; names are {', '.join(net.parameters)}")
+        raise UnknownNameError(f"{name!r} is no parameter; names are {', '.join(net.parameters)}")
 
     def network(self, record: int) -> Any:
         """Return a copy of the network as it was at a record, counted from 0 or, if negative, from the end."""
         net, thetas = self._kept()
         clone = net.copy()
         clone.theta[...] = thetas[record]
+        for name, value in self._states[record].items():
+            clone.state[name][...] = value
         return clone
 
     def _kept(self) -> tuple[Model, list[Array]]:
@@ -198,6 +208,7 @@ class Recorder(Callback):
             self._rows.append(xp.asarray(self._recorded()(), copy=True))
             if self.keep_parameters:
                 self._thetas.append(xp.asarray(run.net.theta, copy=True))
+                self._states.append({name: xp.asarray(a, copy=True) for name, a in run.net.state.items()})
         self._steps.append(run.step)
 
     def get_state(self) -> dict[str, Any]:
@@ -205,6 +216,8 @@ class Recorder(Callback):
         state: dict[str, Any] = {"steps": self.steps, "records": self._table()}
         if self.keep_parameters:
             state["parameters"] = np.stack([backend.to_numpy(theta) for theta in thetas])
+            for name in self.net.state:
+                state[name] = np.stack([backend.to_numpy(kept[name]) for kept in self._states])
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -216,3 +229,5 @@ class Recorder(Callback):
             raise ValueError(f"records of the impossible steps {steps}")
         self._steps, self._rows = steps.tolist(), [asarray(row) for row in state["records"]]
         self._thetas = [asarray(theta) for theta in state.get("parameters", ())]
+        kept = [name for name in self.net.state if name in state]
+        self._states = [{name: asarray(state[name][r]) for name in kept} for r in range(len(self._thetas))]

@@ -8,10 +8,10 @@ from math import prod
 import numpy as np
 
 from xpnet.inspection.equations import size
-from xpnet.inspection.tables import html_table, text_table
 from xpnet.layers import Activation, Layer
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
+from xpnet.tables import html_table, text_table
 
 
 def summary(net: Model) -> str:

@@ -9,16 +9,17 @@ from textwrap import wrap
 from typing import Any
 
 from xpnet.backends import Backend
+from xpnet.errors import UnknownNameError
 from xpnet.inspection import findings
 from xpnet.inspection.equations import at, equations
 from xpnet.inspection.formulas import formulas
 from xpnet.inspection.layertrace import LayerTrace
 from xpnet.inspection.numbers import Statistics, measure
-from xpnet.inspection.tables import html_table, text_table
 from xpnet.layers.base import joined
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
+from xpnet.tables import html_table, text_table
 from xpnet.typing import Array
 from xpnet.validation import check_flag
 
@@ -55,7 +56,9 @@ class Trace:
         if isinstance(place, str):
             found = [item for item in self.layers if item.place == place]
             if not found:
-                raise KeyError(f"no layer is at {place!r}; places are {', '.join(item.place for item in self.layers)}")
+                raise UnknownNameError(
+                    f"no layer is at {place!r}; places are {', '.join(item.place for item in self.layers)}"
+                )
             return found[0]
         return [item for item in self.layers if item.place.isdigit()][place]
 

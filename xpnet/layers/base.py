@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from xpnet.keywords import Named
 from xpnet.typing import Array, HostArray, Params, Shape
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def joined(named: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
 INFERENCE = Context()
 
 
-class Layer:
+class Layer(Named):
     """A differentiable function of its input and its parameters.
 
     A layer is a frozen dataclass of hyper-parameters: it owns no arrays and remembers nothing between

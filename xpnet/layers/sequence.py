@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as AnySequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,12 @@ def check_layers(name: str, layers: Any) -> tuple[Layer, ...]:
         if not isinstance(layer, Layer):
             hint = " (write xpnet.ReLU(), with parentheses)" if isinstance(layer, type) else ""
             raise ConfigError(f"{name}[{k}] must be a layer, got {layer!r}{hint}")
+        if not is_dataclass(layer) and vars(layer):
+            raise ConfigError(
+                f"{name}[{k}] {type(layer).__name__} keeps {', '.join(vars(layer))}, but is no dataclass, so that it "
+                "could not be saved; write @dataclass(frozen=True) above the class, and what it keeps as fields: "
+                "momentum: float = 0.9"
+            )
     return tuple(layers)
 
 

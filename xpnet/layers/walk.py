@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpnet.layers.base import Context, Layer
+from xpnet.layers.promises import delta_and_gradients, output_and_cache
 from xpnet.typing import Array, LayerParams
 
 
@@ -22,7 +23,7 @@ def forward_pass(
     caches = []
     for layer, p, context in zip(layers, params, contexts, strict=True):
         context.show("x", x)
-        x, cache = layer.forward(xp, p, x, context)
+        x, cache = output_and_cache(xp, layer, context, x, layer.forward(xp, p, x, context))
         context.show("y", x)
         caches.append(cache)
     return x, caches
@@ -42,7 +43,8 @@ def backward_pass(
     delta: Array | None = dy
     for k in range(len(layers) - 1, max(last, 0) - 1, -1):
         contexts[k].show("delta", delta)
-        delta, grads[k] = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
+        result = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
+        delta, grads[k] = delta_and_gradients(layers[k], contexts[k], result)
         for name, gradient in grads[k].items():
             contexts[k].show(f"d{name}", gradient)
         if delta is not None:

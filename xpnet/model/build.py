@@ -132,8 +132,7 @@ def mlp_layers(
     if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
         raise ConfigError(f"sizes must be a sequence of at least two integers, e.g. [784, 512, 10], got {sizes!r}")
     hidden, drop = len(sizes) - 2, Dropout(dropout)
-    names = ["inputs", *[f"hidden[{k}]" for k in range(hidden)], "outputs"]
-    counts = [check_size(name, size) for name, size in zip(names, sizes, strict=True)]
+    counts = [check_size(f"sizes[{k}]", size) for k, size in enumerate(sizes)]
     several = isinstance(activation, Sequence) and not isinstance(activation, str)
     after = list(map(activation_layer, activation)) if several else [activation_layer(activation)] * hidden
     if len(after) != hidden:

@@ -12,13 +12,15 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.errors import ConfigError, ShapeError
+from xpnet.errors import ConfigError, PromiseError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
+from xpnet.layers.promises import gradient_of
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
-from xpnet.model.data import cast, check_inputs, check_numeric, check_targets, on_host
+from xpnet.model.casting import cast
+from xpnet.model.data import check_inputs, check_numeric, check_targets, on_host
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.model.weights import check_sample_weight
@@ -119,7 +121,7 @@ class Model:
             check_numeric(name, host)
             if host.shape != tuple(views[name].shape):
                 raise ShapeError(f"parameter {name} has shape {tuple(views[name].shape)}, got {host.shape}")
-            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False, warn=False))
+            ready[name] = self.backend.asarray(cast(name, host, self.dtype, allow_nonfinite=False))
         with self.backend.active():
             for name, array in ready.items():
                 views[name][...] = array
@@ -170,6 +172,11 @@ class Model:
         """
         y, caches = forward_pass(xp, self.layers, params, x, contexts)
         value, dy = (self.loss if loss is None else loss)(xp, y, t, weight)
+        if value.shape != () or dy.shape != y.shape:
+            raise PromiseError(
+                f"the loss {type(self.loss).__name__} must return a 0-d value and a delta of y's shape "
+                f"{tuple(y.shape)}, got shapes {tuple(value.shape)} and {tuple(dy.shape)}"
+            )
         contexts[-1].show("loss", value)
         last = self.layout.first if last is None else last
         _, grads = backward_pass(xp, self.layers, params, caches, dy, contexts, last)
@@ -177,9 +184,9 @@ class Model:
 
     def collect(self, xp: Any, gradient: Array, grads: LayerParams) -> None:
         """Write each layer's gradients to their places in the vector."""
-        for views, computed in zip(self.layout.split(xp, gradient), grads, strict=True):
+        for k, (views, computed) in enumerate(zip(self.layout.split(xp, gradient), grads, strict=True)):
             for name, view in views.items():
-                view[...] = computed[name]
+                view[...] = gradient_of(name, view, self.layers[k], k, computed)
 
     def penalize(self, xp: Any, value: Array, theta: Array, gradient: Array) -> Array:
         """Add the penalties' gradient to `gradient`, and return `value` with the penalties added."""
@@ -245,6 +252,34 @@ class Model:
             contexts = self.contexts(training, self.step_array(step))
             value, _ = self.objective(xp, self.theta, gradient, x, t, weight, contexts)
             return float(value), self.layout.named(self.backend.xp, gradient)
+
+    def input_gradients(self, x: Any, t: Any = None, *, output: int | None = None) -> Array:
+        """Return how each sample's loss, or one of its outputs, depends on its own input: dL/dx, of the shape of x.
+
+        Row b is the derivative by x[b] of sample b's loss, without penalties, or of y[b, output]; layers act as in
+        inference, so that no sample depends on another.
+
+        Parameters
+        ----------
+        x : array (B, I)
+        t : array, optional
+            Targets in the form that the loss takes.
+        output : int, optional
+            Instead of targets: the number of an output, such as the logit of a class.
+        """
+        if (t is None) == (output is None):
+            raise ConfigError("input_gradients takes either targets t or output=, the number of an output")
+        with self.backend.active(), explained(self.backend, "computing gradients"):
+            xp, x = self.backend.xp, check_inputs(x, self.input_shape, self.backend, self.dtype)
+            params, contexts = self.layout.split(xp, self.theta), self.contexts()
+            y, caches = forward_pass(xp, self.layers, params, x, contexts)
+            if output is not None:
+                dy = xp.zeros_like(y)
+                dy[:, check_size("output", output, 0, self.output_shape[0] - 1)] = 1.0
+            else:
+                t = check_targets(t, x.shape[0], self.output_shape[0], self.loss, self.backend, self.dtype)
+                _, dy = self.loss(xp, y, t, xp.ones((x.shape[0],), dtype=x.dtype, device=x.device))
+            return backward_pass(xp, self.layers, params, caches, dy, contexts, last=-1)[0]
 
     # ------------------------------------------------------------------------------------- copies
 

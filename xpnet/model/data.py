@@ -14,12 +14,12 @@ from xpnet.errors import (
     BackendMismatchError,
     DataError,
     DTypeError,
-    PrecisionWarning,
     ShapeError,
-    warn_user,
 )
 from xpnet.losses import Loss, Poisson, PoissonDeviance
+from xpnet.model.casting import cast
 from xpnet.model.exchange import taken
+from xpnet.model.frames import as_numbers, columns_of
 from xpnet.typing import Array, HostArray, Shape
 
 
@@ -37,13 +37,14 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
         raise DTypeError(
             f"{name}: masked arrays are not supported; fill the masked entries first, e.g. {name}.filled(0)"
         )
+    exports = hasattr(a, "__dlpack__") and not hasattr(a, "__array__")  # NumPy would take it for an object
     try:
-        array = np.asarray(a)
+        array = np.from_dlpack(a) if exports else np.asarray(a)
     except ValueError as error:
         raise ShapeError(f"{name} is not a rectangular array of numbers: {error}") from error
     if array.dtype.names is not None:
         raise DTypeError(f"{name}: structured arrays are not supported; stack the fields into columns")
-    return array
+    return as_numbers(name, a, array)
 
 
 def stays(a: Any, backend: Backend) -> bool:
@@ -63,57 +64,6 @@ def check_numeric(name: str, array: Any) -> None:
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{name} has dtype {array.dtype}; expected booleans, integers or real numbers")
-
-
-def first_bad(array: HostArray, first: int = 0) -> tuple[str, str] | None:
-    """Return ("NaN" or "inf", "[17, 3]") for the first non-finite entry, or None; rows are counted from `first`."""
-    with np.errstate(all="ignore"):
-        if array.dtype.kind != "f" or np.isfinite(array.sum()):  # one NaN or infinity poisons the sum
-            return None
-    for start in range(0, len(array), 1024):
-        bad = ~np.isfinite(array[start : start + 1024])
-        if bad.any():
-            index = tuple(int(i) for i in np.argwhere(bad)[0])
-            index = (index[0] + start, *index[1:])
-            return ("NaN" if np.isnan(array[index]) else "inf"), str([index[0] + first, *index[1:]])
-    return None  # the sum overflowed though every entry is finite
-
-
-def check_finite(name: str, result: HostArray, given: HostArray, first: int = 0) -> None:
-    """Raise where `result`, which was made of `given`, is not finite; row `first` of the data is its first."""
-    bad = first_bad(result, first)
-    if bad is not None:
-        kind, index = first_bad(given, first) or (None, "")
-        if kind is None:
-            dtype = result.dtype.name
-            raise DataError(
-                f"{name}{bad[1]} is larger than {np.finfo(dtype).max:g}, the largest {dtype}; scale the data or use "
-                "dtype='float64'"
-            )
-        raise DataError(f"{name} contains {kind}: {name}{index} is not finite; remove or replace such values first")
-
-
-def cast(
-    name: str, array: HostArray, dtype: str, allow_nonfinite: bool, warn: bool, first: int = 0
-) -> HostArray:  # fmt: skip
-    """Return `array` in the network's data type, C-contiguous, saying so if that rounds; row `first` is its first."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        result = np.ascontiguousarray(array, dtype=dtype)
-    if not allow_nonfinite:
-        check_finite(name, result, array, first)
-    if warn:
-        warn_of_rounding(name, array.dtype, dtype)
-    return result
-
-
-def warn_of_rounding(name: str, given: np.dtype[Any], dtype: str) -> None:
-    """Warn if data of a type are rounded to the network's."""
-    if given.kind == "f" and given.itemsize > np.dtype(dtype).itemsize:
-        warn_user(
-            f"{name} is {given} and is rounded once to the network's {dtype}; pass {dtype} data, or build the network "
-            f"with dtype='{given}'",
-            PrecisionWarning,
-        )
 
 
 def check_shape(name: str, given: Shape, shape: Shape, minimum: int = 1) -> None:
@@ -145,7 +95,6 @@ def check_inputs(
     name: str = "x",
     minimum: int = 1,
     allow_nonfinite: bool = False,
-    warn: bool = False,
     first: int = 0,
 ) -> Array:
     """Return `x`, samples of this shape, on the device in the network's data type, or raise; `first` counts rows."""
@@ -156,7 +105,8 @@ def check_inputs(
         check_numeric(name, array)
     check_shape(name, tuple(array.shape), shape, minimum)
     if not own:
-        return backend.borrow(cast(name, array, dtype, allow_nonfinite, warn, first))
+        columns = [label for label, _ in columns_of(x)]
+        return backend.borrow(cast(name, array, dtype, allow_nonfinite, columns, first))
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
@@ -204,7 +154,7 @@ def target_values(
             return _check_classes(name, array.reshape(-1), outputs, first)
         check_numeric(name, array)
         _check_rows(name, array, samples, outputs, "integer classes or rows of probabilities")
-        rows = cast(name, array, dtype, False, False, first)
+        rows = cast(name, array, dtype, False, first=first)
         wrong = np.flatnonzero((np.abs(rows.sum(axis=1) - 1) > 1e-3) | (rows < 0).any(axis=1))
         if wrong.size:
             row = wrong[0]
@@ -214,10 +164,13 @@ def target_values(
     if array.ndim == 1 and outputs == 1:
         array = array[:, None]
     _check_rows(name, array, samples, outputs, "one column an output of the network")
-    values = cast(name, array, dtype, False, False, first)
+    values = cast(name, array, dtype, False, first=first)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
-        raise DataError(f"{name}[{row + first}] = {values[row]}; a binary target lies between 0 and 1")
+        shown = values[row, 0] if outputs == 1 else values[row]
+        raise DataError(
+            f"{name}[{row + first}] = {shown}; a binary target lies between 0 and 1: 0 for no and 1 for yes"
+        )
     if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
         raise DataError(f"{name}[{row + first}] = {values[row]}; a Poisson target is a count, at least 0")

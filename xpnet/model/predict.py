@@ -24,7 +24,6 @@ from xpnet.model.data import (
 from xpnet.model.memory import explained
 from xpnet.model.rows import Rows
 from xpnet.model.sources import in_memory, rows_of
-from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size
 
@@ -84,6 +83,15 @@ def _batches(net: Model, x: Array, size: int, scale: float | None) -> Iterator[A
         yield net.output(rows if scale is None else rows * scale)
 
 
+def in_batches(net: Model, x: Array, size: int, scale: float | None, proba: bool) -> HostArray:
+    """Return the outputs for checked inputs on the device, or what the loss makes of them, on the host."""
+    xp = net.backend.xp
+    with net.backend.active(), explained(net.backend, "prediction", size):
+        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size, scale)]
+        result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+    return result
+
+
 def outputs(
     net: Model, x: Any, batch_size: int | None, allow_nonfinite: bool, proba: bool, out: Any, scale: float | None,
     answer: Callable[[HostArray], HostArray],
@@ -93,12 +101,10 @@ def outputs(
     With `proba` they are made of what its loss makes of the outputs.
     """
     check_flag("allow_nonfinite", allow_nonfinite)
-    xp, size = net.backend.xp, rows_at_once(net, batch_size)
+    size = rows_at_once(net, batch_size)
     answers: list[HostArray] = []
     for rows, first, piece in _pieces(net, x, size, scale, allow_nonfinite, out is not None):
-        with net.backend.active(), explained(net.backend, "prediction", size):
-            parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, piece, size, scale)]
-            result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
+        result = in_batches(net, piece, size, scale, proba)
         if not allow_nonfinite and not np.isfinite(result).all():
             row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0]) + first
             raise NonFiniteError(
@@ -180,7 +186,7 @@ def score(
     size = rows_at_once(net, batch_size)
     with backend.active(), explained(backend, "evaluation", size):
         weights = backend.asarray(weight.astype(net.dtype))
-        for first, piece, targets in _with_targets(net, x, t, size, scale):
+        for first, piece, targets in with_targets(net, x, t, size, scale):
             start = 0
             for y in _batches(net, piece, size, scale):
                 stop = start + y.shape[0]
@@ -199,7 +205,7 @@ def score(
     return result
 
 
-def _with_targets(net: Model, x: Any, t: Any, size: int, scale: float | None) -> Iterator[tuple[int, Array, Array]]:
+def with_targets(net: Model, x: Any, t: Any, size: int, scale: float | None) -> Iterator[tuple[int, Array, Array]]:
     """Yield the first row of a piece, the piece and its targets; what is on the device is one piece."""
     if not isinstance(x, Rows):
         yield 0, x, t
@@ -226,15 +232,3 @@ def checked(net: Model, x: Any, t: Any, by_pieces: bool = False, suffix: str = "
     targets = Rows(on_host(names[1], t, backend)) if targets is None else targets
     check_length(len(rows), targets.shape, names[1])
     return rows, targets
-
-
-def evaluate(
-    net: Model, x: Any, t: Any, sample_weight: Any, *, batch_size: int | None, scale: float | None = None
-) -> dict[str, float]:  # fmt: skip
-    """See `Network.evaluate`."""
-    with explained(net.backend, "evaluation"):
-        x, t = checked(net, x, t)
-        weight = np.ones(x.shape[0])
-        if sample_weight is not None:
-            weight = check_sample_weight(in_memory(sample_weight), x.shape[0], net.backend)
-        return score(net, x, t, weight, batch_size, scale)

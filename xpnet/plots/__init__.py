@@ -9,6 +9,7 @@ from xpnet.plots.confusion import confusion, errors
 from xpnet.plots.curves import accuracy, loss
 from xpnet.plots.evolution import evolution, update_ratios
 from xpnet.plots.flow import delta_flow, delta_history
+from xpnet.plots.images import feature_maps, filters, pixels
 from xpnet.plots.matrices import weight_images, weights
 from xpnet.plots.regions import animate_regions, regions
 
@@ -21,7 +22,10 @@ __all__ = [
     "delta_history",
     "errors",
     "evolution",
+    "feature_maps",
+    "filters",
     "loss",
+    "pixels",
     "regions",
     "update_ratios",
     "weight_images",

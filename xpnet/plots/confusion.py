@@ -48,7 +48,8 @@ def confusion(t: Any, predicted: Any, ax: Axes | None = None, *, classes: Sequen
     for (row, column), number in np.ndenumerate(matrix):
         shade = "black" if shares[row, column] > 0.5 else "white"
         ax.text(column, row, f"{number}", ha="center", va="center", color=shade, fontsize="small")
-    ax.set_xticks(range(len(names)), names)
+    slanted = {} if max(map(len, names)) < 4 else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(names)), names, **slanted)
     ax.set_yticks(range(len(names)), names)
     right = f"{np.trace(matrix):,} of {len(truth):,} are right ({np.trace(matrix) / len(truth):.2%})"
     ax.set(xlabel="predicted class", ylabel="true class", title=right)

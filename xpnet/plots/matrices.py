@@ -11,7 +11,8 @@ from xpnet.plots.style import SIGNED, Axes, axes, signed_limit, tiles
 from xpnet.typing import HostArray
 
 
-def _values(net: Network, name: str) -> HostArray:
+def parameter(net: Network, name: str) -> HostArray:
+    """Return the values of a parameter on the host."""
     parameters = net.parameters
     if name not in parameters:
         raise ConfigError(
@@ -48,7 +49,7 @@ def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
     >>> ax.images[0].get_array().shape
     (2, 8)
     """
-    values = _values(net, name)
+    values = parameter(net, name)
     values = values.reshape(-1, values.shape[-1])
     place = name.rpartition(".")[0]
     layer = next(item.layer for item in every_layer(net.layers, net.input_shape) if item.place == place)
@@ -93,7 +94,7 @@ def weight_images(
     >>> from xpnet import plots
     >>> ax = plots.weight_images(xpnet.mlp([64, 16, 10]), (8, 8))
     """
-    values = _values(net, name)
+    values = parameter(net, name)
     if values.ndim != 2 or values.shape[0] != shape[0] * shape[1]:
         raise ShapeError(f"{name} has shape {values.shape}; images of {shape} need {shape[0] * shape[1]} inputs")
     shown = values.T[:count].reshape(-1, *shape)

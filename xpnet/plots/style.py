@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.errors import BackendUnavailableError
+from xpnet.errors import needs
 from xpnet.typing import HostArray
 
 Axes = Any  # matplotlib.axes.Axes, which may not be installed
@@ -25,12 +25,8 @@ def axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     """Return `ax`, or the axes of a new figure of so many inches."""
     if ax is not None:
         return ax
-    try:
+    with needs("xpnet.plots", "matplotlib", "plot"):
         from matplotlib import pyplot
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f'xpnet.plots needs matplotlib, which cannot be imported ({error}). Install it: pip install "xpnet[plot]"'
-        ) from error
     return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 

@@ -41,7 +41,7 @@ TRAINING = "training."
 """How the names of the tensors begin that belong to a training, not to the network."""
 
 
-def save(net: Model, path: str | os.PathLike[str]) -> None:
+def save(net: Model, path: str | os.PathLike[str], **more: dict[str, Any]) -> None:
     """Write a network to a file: parameters, running statistics, and the description of its layers and loss.
 
     The file is written whole or not at all, whatever interrupts: see ``xpnet/files/atomic.py``.
@@ -51,6 +51,8 @@ def save(net: Model, path: str | os.PathLike[str]) -> None:
     net : Model
     path : str or path
         By custom it ends with ``.safetensors``.
+    **more
+        Descriptions of what the network is a part of, by name.
 
     Raises
     ------
@@ -74,24 +76,32 @@ def save(net: Model, path: str | os.PathLike[str]) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-    write_tensors(path, tensors, {"network": description})
+    write_tensors(path, tensors, {"network": description} | more)
 
 
 def read(path: str | os.PathLike[str], backend: str | Backend, classes: Own, kind: type[AnyModel]) -> AnyModel:
     """Return the network of class `kind` that a file holds; see `xpnet.load`."""
+    return read_with(path, backend, classes, kind, None)[0]
+
+
+def read_with(
+    path: str | os.PathLike[str], backend: str | Backend, classes: Own, kind: type[AnyModel], also: str | None
+) -> tuple[AnyModel, Any]:
+    """Return the network that a file holds, and the description of what it is `also`, which must be there."""
     own = own_names(classes)
     device = get_backend(backend)
     where = repr(check_path(path))
     with explained(device, f"loading {where}"):
         tensors, description = read_tensors(path)
-        parts = members(description, where, ("network",), ("training",))
+        wanted = ("network",) if also is None else ("network", also)
+        parts = members(description, where, wanted, ("training", "estimator"))
         if "training" in parts:
             tensors = {name: value for name, value in tensors.items() if not name.startswith(TRAINING)}
         net = _build_network(parts["network"], tensors, where, own, device, kind)
         check_tensors(tensors, network_tensors(net), where)
         net.theta = device.asarray(net.layout.join(tensors, net.dtype))
         net.state = {name: device.asarray(tensors[STATE + name].copy()) for name in build.state(net.layers)}
-    return net
+    return net, None if also is None else parts[also]
 
 
 def network_content(net: Model) -> tuple[Tensors, dict[str, Any]]:

@@ -80,13 +80,18 @@ class Checkpoint(Callback):
         self.write(run)
 
     def on_exception(self, run: Run, error: BaseException) -> None:
-        """Save the last whole step; the exception goes on, with a note if that failed."""
-        if self._written == training_counts(run.trainer):
-            return  # what is in the file is not older; and after the end the network may have its best parameters
+        """Save the last whole step; the exception goes on, with a note that says what was saved, or why it was not."""
         try:
-            self.write(run)
+            # Else what is in the file is not older; and after the end the network may have its best parameters.
+            if self._written != training_counts(run.trainer):
+                self.write(run)
         except CheckpointError as failure:
             error.add_note(f"The last checkpoint could not be written: {failure}")
+        if (done := self._written) is not None:
+            error.add_note(
+                f"{self.path!r} has the training after {done['step']} steps, in epoch {done['epoch'] + 1}; go on with "
+                f"fit(..., checkpoint={self.path!r}, resume=True)."
+            )
 
     def write(self, run: Run) -> None:
         """Write the checkpoint now."""

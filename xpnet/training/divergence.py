@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite, nan, prod
+from collections.abc import Callable, Mapping
+from math import inf, isfinite, log, nan, prod
 from typing import Any
 
-from xpnet.errors import NonFiniteError
+from xpnet.errors import NonFiniteError, warn_user
 from xpnet.layers.shapes import every_layer
+from xpnet.model.core import Model
 from xpnet.training.steps import Steps
-from xpnet.typing import Array
+from xpnet.typing import Array, HostArray
 
 
 def is_finite(xp: Any, a: Array) -> bool:
@@ -24,6 +25,20 @@ def state_is_finite(trainer: Steps) -> bool:
     """
     xp, sums = trainer.net.backend.xp, trainer.look(again=True)
     return all(isfinite(total) or bool(xp.all(xp.isfinite(trainer.arrays[name]))) for name, total in sums.items())
+
+
+def say_if_worse(net: Model, history: Mapping[str, HostArray]) -> None:
+    """Warn if the loss ended far above where it began, or where guessing is, though all numbers are finite."""
+    if not history:
+        return
+    first, last = float(history["loss"][0]), float(history["loss"][-1])
+    guess = log(net.output_shape[0]) if net.loss.kind == "classification" and not (net.l1 or net.l2) else inf
+    if 0 < 10 * first < last or last > 20 * guess:
+        told = f"it was {first:.4g} in the first epoch" if 10 * first < last else f"guessing would cost {guess:.4g}"
+        warn_user(
+            f"the loss of the last epoch is {last:.4g}, and {told}: the training diverges. Lower the learning rate, "
+            f"now {history['learning_rate'][-1]:g}, or scale x"
+        )
 
 
 def find(trainer: Steps, rewind: Callable[[int], None], steps: int) -> tuple[int, NonFiniteError]:

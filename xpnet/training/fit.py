@@ -12,17 +12,19 @@ import numpy as np
 from xpnet.errors import AlreadyTrainingError, ConfigError
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
-from xpnet.model.predict import score
+from xpnet.model.metrics import check_metrics
 from xpnet.optimizers import Optimizer
 from xpnet.training.callbacks import Callback, as_callbacks
 from xpnet.training.checkpoint import Checkpoint
+from xpnet.training.divergence import say_if_worse
 from xpnet.training.feed import Feed
 from xpnet.training.history import History
 from xpnet.training.intake import Plan, take_in
 from xpnet.training.precision import objective_of
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
-from xpnet.training.samples import Validation, check_optimizer
+from xpnet.training.samples import check_optimizer
+from xpnet.training.scores import Scores
 from xpnet.training.slices import Workers
 from xpnet.training.state import stored_window, training_facts, training_numbers
 from xpnet.training.trainer import Trainer
@@ -36,13 +38,14 @@ def fit(
     verbose: bool | int = True, averaging: float | None = None, checkpoint: Any = None,
     checkpoint_every: int | None = None, resume: bool = False, precision: str | None = None,
     memory: int | str | None = None, window: int | None = None, scale: float | None = None,
-    workers: Workers | None = None,
+    metrics: Any = (), workers: Workers | None = None,
 ) -> History:  # fmt: skip
     """Train `net`; see `xpnet.Network.fit`."""
     optimizer, objective = check_optimizer(optimizer), objective_of(net, precision)
     check_size("epochs", epochs, 0)
     items = as_callbacks(callbacks)
     check_flag("resume", resume)
+    measured = check_metrics(net, metrics)
     if checkpoint_every is not None:
         check_size("checkpoint_every", checkpoint_every)
     if checkpoint is None and (resume or checkpoint_every is not None):
@@ -56,7 +59,7 @@ def fit(
                 window = stored_window(checkpoint, check_size("batch_size", batch_size))
             plan = Plan(batch_size, epochs, shuffle, memory, window, scale)
             data = take_in(net, objective, x, t, sample_weight, class_weight, validation_data, validation_split, plan)
-            batch_size, validation = data.batch_size, data.validation
+            batch_size = data.batch_size
         if checkpoint is not None:
             # Last, so that it sees what the other callbacks did.
             items.append(Checkpoint(checkpoint, every=checkpoint_every, resume=resume, callbacks=items))
@@ -65,6 +68,7 @@ def fit(
         history = History()
         try:
             with explained(net.backend, "training", batch_size):
+                scores = Scores(measured, data.training if measured else None, data.validation)
                 feed = data.feed()
                 del data, x  # in half precision the device has room for one copy, perhaps not for two
                 trainer = Trainer.of(net, optimizer, feed, objective, averaging, workers)
@@ -75,9 +79,12 @@ def fit(
                     asked = {"epochs": epochs, "steps between calls of callbacks": sorted(_pauses(items))}
                     workers.agree("training", training_facts(trainer) | asked)
                 run = begun
-                with Progress(verbose if run.leads else False, epochs, trainer.steps_per_epoch) as progress:
+                shown = verbose if run.leads else False
+                with Progress(shown, epochs, trainer.steps_per_epoch, trainer.step) as progress:
+                    if resume and not run.step:
+                        progress.say(f"there is nothing in {checkpoint!r} to resume: the training begins anew")
                     while run.epoch < epochs and not run.stopped:
-                        _one_epoch(run, items, told, validation, progress)
+                        _one_epoch(run, items, told, scores, progress)
                         if workers is not None:
                             workers.agree("numbers after an epoch", training_numbers(trainer))
                             run.stopped = workers.decide(run.stopped)
@@ -86,6 +93,7 @@ def fit(
                     net.theta[...] = trainer.arrays["average"]
                 if workers is not None:
                     workers.agree("numbers at the end", training_numbers(trainer))
+                say_if_worse(net, run.history)
                 return run.history
         except BaseException as error:
             # Whatever ended the training, what was measured until then is not lost.
@@ -112,19 +120,18 @@ def _pauses(items: Sequence[Callback]) -> set[int]:
 
 
 def _one_epoch(
-    run: Run, items: list[Callback], told: Any, validation: Validation | None, progress: Progress
+    run: Run, items: list[Callback], told: Any, scores: Scores, progress: Progress
 ) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
     pauses = _pauses(items)
     while trainer.position < trainer.steps_per_epoch:
-        trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
-        progress.update(run.epoch, trainer.position)
+        loss = trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
+        progress.update(run.epoch, trainer.position, loss)
         _tell([item for item in items if item.every and trainer.step % item.every == 0], told, "on_steps", run)
     values = {"loss": trainer.mean_loss()}
-    if validation is not None:
+    if scores.training is not None or scores.validation is not None:
         with run.averaged():
-            measured = score(run.net, validation.x, validation.t, validation.weight, None, validation.scale)
-        values |= {f"validation_{name}": value for name, value in measured.items()}
+            values |= scores(run.net)
     rate = float(trainer.rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}
     run.history.truncate(trainer.epoch)  # an interrupt may have come between the next two lines

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.errors import UnknownNameError, closest
+from xpnet.tables import html_table
 from xpnet.typing import HostArray
 
 
@@ -47,8 +49,16 @@ class History(Mapping[str, "HostArray"]):
 
     def __getitem__(self, name: str) -> HostArray:
         if name not in self._curves:
-            raise KeyError(f"{name!r}; recorded are {', '.join(self._curves) or 'no curves'}")
+            raise UnknownNameError(f"no curve is called {self.unknown(name)}")
         return np.asarray(self._curves[name])
+
+    def unknown(self, name: object) -> str:
+        """Return a name that no curve has, with those that are there and the one that may be meant."""
+        known = [*self._curves]
+        advice = closest(str(name), known)
+        if str(name).startswith("val") and not any(curve.startswith("validation") for curve in known):
+            advice = " Give fit validation_data or validation_split."
+        return f"{name!r}; recorded are {', '.join(known) or 'no curves'}.{advice}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._curves)
@@ -64,3 +74,23 @@ class History(Mapping[str, "HostArray"]):
     def __repr__(self) -> str:
         last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self._curves.items() if values)
         return f"<History of {self.epochs} epochs{': last ' + last if last else ''}>"
+
+    def _repr_html_(self) -> str:
+        rows = [["curve", "first", "smallest", "largest", "last"]]
+        for name, values in self._curves.items():
+            if values:
+                shown = (values[0], min(values), max(values), values[-1])
+                rows.append([name.replace("_", " "), *(f"{value:.4g}" for value in shown)])
+        return html_table(rows, [f"{self.epochs} epochs"], right=range(1, 5))
+
+
+LAST = ("seconds", "learning_rate")
+
+
+def in_order(curves: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    """Return curves in the order in which `fit` measures them: of training, of validation, what a step needed."""
+
+    def place(name: str) -> tuple[bool, bool, bool, bool]:
+        return name in LAST, name == LAST[-1], name.startswith("validation_"), not name.endswith("loss")
+
+    return {name: curves[name] for name in sorted(curves, key=place)}

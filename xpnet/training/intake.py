@@ -20,7 +20,6 @@ from xpnet.model.data import (
     stays,
     target_values,
     to_host,
-    warn_of_rounding,
 )
 from xpnet.model.memory import bytes_of, free_memory, readable
 from xpnet.model.rows import Rows
@@ -61,11 +60,12 @@ class Plan(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What a training is made of: a feed, which is yet to be made, and what to validate on."""
+    """What a training is made of: a feed, which is yet to be made, and what to validate and to measure on."""
 
     batch_size: int
     feed: Callable[[], Feed]
     validation: Validation | None
+    training: Validation | None = None
 
 
 def take_in(
@@ -94,13 +94,13 @@ def take_in(
     if rows is not None:
         check_shape("x", rows.shape, net.input_shape)
         check_numeric("x", rows)
-        warn_of_rounding("x", rows.dtype, net.dtype)
         x = rows.all(np.dtype(net.dtype if dtype is None else dtype))
     samples = check_samples(net, x, t, sample_weight, class_weight, dtype)
     samples, validation = set_aside(net, samples, validation_data, validation_split, plan.scale)
     size = fitting_batch(plan.batch_size, int(samples.x.shape[0]))
     make = partial(resident, net, objective, samples, size, plan.shuffle, plan.window, plan.scale)
-    return Data(size, make, validation)
+    weight = np.ones(int(samples.x.shape[0])) if samples.weight is None else samples.weight
+    return Data(size, make, validation, Validation(samples.x, samples.t, weight, plan.scale))
 
 
 def _storage(net: Model, x: Any, scale: float | None) -> str:
@@ -172,7 +172,6 @@ def _of_rows(
     plan: Plan,
 ) -> Data:  # fmt: skip
     """Return streamed rows of files or the like."""
-    warn_of_rounding("x", rows.dtype, net.dtype)
     targets = rows_of(t) or Rows(on_host("t", t, net.backend))
     check_length(len(rows), targets.shape)
     plan = with_window(net, rows, t, limit, plan._replace(batch_size=fitting_batch(plan.batch_size, len(rows))))
@@ -184,7 +183,8 @@ def _of_rows(
     weight = check_weights(net, len(rows), *weights, labels)
     validation = None if validation_data is None else other_samples(net, validation_data, None, plan.scale, True)
     make = partial(stream, net, objective, rows, targets, weight, plan, net.seed)
-    return Data(plan.batch_size, make, validation)
+    measured = Validation(rows, targets, np.ones(len(rows)) if weight is None else weight, plan.scale)
+    return Data(plan.batch_size, make, validation, measured)
 
 
 def _of_batches(

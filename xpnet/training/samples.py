@@ -18,6 +18,7 @@ from xpnet.model.weights import check_sample_weight, class_weights
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.training.feed import AS_IT_IS, Feed, Treatment, epoch_order
 from xpnet.training.objective import Objective
+from xpnet.training.promises import check_signature
 from xpnet.training.windows import Windows
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size, named
@@ -42,7 +43,9 @@ class Samples(NamedTuple):
 
 def check_optimizer(optimizer: Any) -> Optimizer:
     """Return the optimizer that a name or object stands for."""
-    return named("optimizer", optimizer, OPTIMIZERS, Optimizer)
+    found = named("optimizer", optimizer, OPTIMIZERS, Optimizer)
+    check_signature(found)
+    return found
 
 
 def check_samples(
@@ -53,7 +56,7 @@ def check_samples(
 
     Each sample's weight is the product of both kinds, scaled to a mean of 1.
     """
-    x = check_inputs(in_memory(x), net.input_shape, net.backend, net.dtype if dtype is None else dtype, warn=True)
+    x = check_inputs(in_memory(x), net.input_shape, net.backend, net.dtype if dtype is None else dtype)
     samples = int(x.shape[0])
     t = check_targets(in_memory(t), samples, net.output_shape[0], net.loss, net.backend, net.dtype)
     return Samples(x, t, check_weights(net, samples, sample_weight, class_weight, lambda: net.backend.to_numpy(t)))

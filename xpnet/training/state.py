@@ -26,7 +26,7 @@ from xpnet.saving.network import (
 from xpnet.training.arrays import VECTOR, begin_with
 from xpnet.training.callbacks import Callback
 from xpnet.training.divergence import state_is_finite
-from xpnet.training.history import History
+from xpnet.training.history import History, in_order
 from xpnet.training.run import Run
 from xpnet.training.trainer import Trainer
 
@@ -144,7 +144,7 @@ def restore_training(path: str, run: Run, settings: Any, callbacks: Sequence[Cal
                 f"{where}: the state of the training or of its callbacks does not fit: {error!r:.300}"
             ) from error
         raise
-    run.history, run.stopped = History(curves), training["stopped"]
+    run.history, run.stopped = History(in_order(curves)), training["stopped"]
 
 
 def differences(there: Any, here: Any, where: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.errors import ConfigError
+from xpnet.errors import ConfigError, PromiseError
 from xpnet.layers import Context, Watch
 from xpnet.layers.base import joined
 from xpnet.model.core import Model
@@ -84,7 +84,7 @@ def make_update(net: Model, optimizer: Optimizer, skips: bool) -> Callable[[Any,
 
     If it `skips`, nothing but the gradient changes where its argument `good` (0-d, boolean) is false.
     """
-    update = skipping(optimizer) if skips else optimizer.update
+    update = skipping(optimizer) if skips else in_place(optimizer)
     fused = net.backend.fuse(lambda *arrays: update(net.backend.xp, *arrays))
 
     def apply(xp: Any, a: Mapping[str, Array], good: Array | None) -> None:
@@ -113,6 +113,19 @@ def make_update(net: Model, optimizer: Optimizer, skips: bool) -> Callable[[Any,
             average += blend * (theta - average)
 
     return apply
+
+
+def in_place(optimizer: Optimizer) -> Callable[..., None]:
+    """Return `optimizer.update`, refusing a result, which nobody would read."""
+
+    def update(xp: Any, *arrays: Array) -> None:
+        if optimizer.update(xp, *arrays) is not None:  # type: ignore[func-returns-value]
+            raise PromiseError(
+                f"{type(optimizer).__name__}.update returned something, which is not used; it must change theta in "
+                "place, e.g. theta -= rate * g, and return nothing"
+            )
+
+    return update
 
 
 def rate_factors(net: Model, optimizer: Optimizer) -> HostArray:

@@ -175,7 +175,19 @@ class Steps:
 
     def rates(self, steps: range) -> HostArray:
         """Return the learning rates of `steps`."""
-        return self.optimizer.rates(steps)
+        return self.optimizer.rates(steps) * self.rate_factor
+
+    rate_factor = 1.0
+    """By what the optimizer's learning rates are multiplied."""
+
+    def slow_down(self, factor: float) -> None:
+        """Multiply the learning rates by `factor` from the next step on."""
+        self.rate_factor = factor
+        if self._prepared:
+            first = self.step - self.position
+            with self.net.backend.active():
+                table = self.table(range(first, first + self.steps_per_epoch))
+                self.arrays["scalars"][...] = self.net.backend.asarray(table)
 
     def table(self, steps: range) -> HostArray:
         """Return a row of numbers for each step: the optimizer's, the learning rate, the average's new share."""

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xpnet.errors import DataError, XpnetError
+from xpnet.model.casting import check_finite, first_bad
 from xpnet.model.core import Model
-from xpnet.model.data import check_finite, first_bad, target_values
+from xpnet.model.data import target_values
 from xpnet.model.rows import Rows
 from xpnet.training.feed import few_rows
 from xpnet.training.windows import Windows

@@ -14,6 +14,7 @@ from xpnet.training import divergence
 from xpnet.training.feed import Feed
 from xpnet.training.objective import Objective
 from xpnet.training.precision import objective_of
+from xpnet.training.promises import check_effect, is_own
 from xpnet.training.samples import check_optimizer, check_samples, resident
 from xpnet.training.slices import Workers
 from xpnet.training.steps import Steps
@@ -146,6 +147,8 @@ class Trainer(Steps):
                     good, problem = divergence.find(self, rewind, steps)
                     rewind(good)
                     raise problem
+                if begin[2] == 0 and is_own(self.optimizer):
+                    check_effect(self, saved[[*self.arrays.carried].index("theta")])
             except NonFiniteError:
                 self._undo = None
                 raise

@@ -44,7 +44,7 @@ def _recorded(opset: int, f: Function, named: Mapping[str, Value], shape: Dims, 
 
     arrays = {name: zeros(value.shape, value.dtype) for name, value in named.items()}
     arrays["y"] = zeros(shape, next(iter(named.values())).dtype)
-    tape, g = record(step, NumpyBackend.xp, arrays), Graph(opset)
+    tape, g = record(step, NumpyBackend().xp, arrays), Graph(opset)
     given = {name: g.input(name, arrays[name].shape, arrays[name].dtype) for name in named}
     g.outputs = {"y": Translator(g, tape, given)["y"]}
     return g

@@ -1,0 +1,121 @@
+"""Estimators as files that cannot run code: the network's, with the labels and the names of the features beside it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import check_is_fitted
+
+from xpnet.backends import Backend
+from xpnet.errors import CheckpointError
+from xpnet.network import Network
+from xpnet.saving.description import Own, build, describe, own_names
+from xpnet.saving.network import members, read_with, save
+from xpnet.typing import HostArray
+
+FITTED = ("n_features_in_", "n_outputs_", "out_activation_", "n_iter_", "loss_")
+"""What is kept as it is."""
+MEMBERS = ("class", "parameters", *FITTED)
+
+
+class Files:
+    """Gives an estimator `save` and `load`."""
+
+    def save(self: Any, path: Any) -> None:
+        """Write the fitted estimator to a safetensors file, which cannot run code; `load` reads it.
+
+        The file has the parameters that differ from their defaults, the network, the labels and the names of the
+        features. `xpnet.load` reads the network alone. How the training went is not kept: what goes on is a new one.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        CheckpointError
+            A parameter or a label is of a kind that a file cannot describe, such as a RandomState.
+        """
+        check_is_fitted(self)
+        defaults = type(self)().get_params(deep=False)
+        changed = {name: v for name, v in self.get_params(deep=False).items() if v is not defaults[name]}
+        functions: dict[str, Any] = {}
+        content = {
+            "class": type(self).__name__,
+            "parameters": {name: describe(_plain(v), name, functions) for name, v in changed.items()},
+            **{name: describe(getattr(self, name), name) for name in FITTED},
+        }
+        if hasattr(self, "feature_names_in_"):
+            content["feature_names"] = [str(name) for name in self.feature_names_in_]
+        if hasattr(self, "classes_"):
+            content |= {"labels": _labels(self.classes_), "kind_of_labels": self._label_binarizer.y_type_}
+        save(self._network(), path, estimator=content)
+
+    @classmethod
+    def load(cls, path: Any, backend: str | Backend | None = None, classes: Own = ()) -> Self:
+        """Return the fitted estimator that a file holds, which may come from anybody.
+
+        Parameters
+        ----------
+        path : str or path
+            What `save` wrote.
+        backend : str, Backend or None
+            The parameter `backend` of the estimator, where it computes from now on.
+        classes : sequence of classes and functions, or dict of such by name
+            Those of one's own that the network is made of.
+
+        Raises
+        ------
+        CheckpointError
+            The file has no estimator of this class, or is damaged; the message says where.
+        """
+        net, data = read_with(path, "numpy" if backend is None else backend, classes, Network, "estimator")
+        where = f"{str(path)!r}, estimator"
+        parts = members(data, where, MEMBERS, ("feature_names", "labels", "kind_of_labels"))
+        known = cls().get_params(deep=False)  # type: ignore[attr-defined]
+        if (
+            parts["class"] != cls.__name__
+            or not isinstance(parts["parameters"], dict)
+            or parts["parameters"].keys() - known
+        ):
+            raise CheckpointError(f"{where}: expected {cls.__name__} and its parameters, got {parts['class']!r:.80}")
+        own = own_names(classes)
+        parameters = {name: build(value, f"{where}, {name}", own) for name, value in parts["parameters"].items()}
+        est: Any = cls(**parameters | {"backend": backend})
+        vars(est).update({name: parts[name] for name in FITTED}, _follows_data=False)
+        if (est.n_features_in_,) != net.input_shape or (est.n_outputs_,) != net.output_shape:
+            raise CheckpointError(f"{where}: the numbers of features or outputs are not those of the network")
+        if "feature_names" in parts:
+            est.feature_names_in_ = np.asarray(parts["feature_names"], dtype=object)
+        if hasattr(est, "_weights_of_classes"):
+            _take_labels(est, parts, where)
+        est._publish(net)
+        return est  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    """Return a backend by its name, and anything else as it is."""
+    return value.name if isinstance(value, Backend) else value
+
+
+def _labels(classes: HostArray) -> dict[str, Any]:
+    """Return labels as a list, with their data type."""
+    values = classes.tolist()
+    if classes.dtype.kind not in "biufUO" or not all(isinstance(v, str | int | float) for v in values):
+        raise CheckpointError(f"the labels are {classes!r:.100}; a file can describe text and numbers only")
+    return {"dtype": classes.dtype.str, "values": values}
+
+
+def _take_labels(est: Any, parts: dict[str, Any], where: str) -> None:
+    """Give a classifier its labels, or raise."""
+    labels = members(parts.get("labels"), f"{where}, labels", ("dtype", "values"))
+    kind, values = parts.get("kind_of_labels"), labels["values"]
+    plain = isinstance(values, list) and values and all(isinstance(v, str | int | float) for v in values)
+    wanted = {"binary": 1}.get(str(kind), len(values) if plain else 0)
+    if not plain or str(labels["dtype"])[1:2] not in "biufUO" or wanted != est.n_outputs_:
+        raise CheckpointError(f"{where}: impossible labels {labels!r:.200} of the kind {kind!r:.50}")
+    est.classes_ = np.asarray(values, dtype=labels["dtype"])
+    several = str(kind).startswith("multilabel")
+    est._label_binarizer = LabelBinarizer().fit(np.eye(len(values), dtype=int) if several else est.classes_)
