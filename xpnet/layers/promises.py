@@ -1,4 +1,4 @@
-"""What a layer must return: a layer of one's own that does not is named, by the first batch that goes through it."""
+"""What layers and losses must return: those of one's own that do not are named, by the first batch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def output_and_cache(xp: Any, layer: Layer, context: Context, x: Array, result: 
             "with Python numbers and arrays of x's type, e.g. xp.asarray(table, dtype=x.dtype)"
         )
     return y, cache
+
+
+def value_and_delta(loss: Any, y: Array, result: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the two things that a loss of the output `y` gave, or raise `PromiseError`."""
+    value, dy = result
+    if value.shape != () or dy.shape != y.shape:
+        raise PromiseError(
+            f"the loss {type(loss).__name__} must return a 0-d value and a delta of y's shape {tuple(y.shape)}, got "
+            f"shapes {tuple(value.shape)} and {tuple(dy.shape)}"
+        )
+    return value, dy
 
 
 def delta_and_gradients(layer: Layer, context: Context, result: Any) -> tuple[Array | None, dict[str, Array]]:

@@ -12,10 +12,10 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.errors import ConfigError, PromiseError, ShapeError
+from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
-from xpnet.layers.promises import gradient_of
+from xpnet.layers.promises import gradient_of, value_and_delta
 from xpnet.layers.shapes import first_shape
 from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
@@ -171,12 +171,7 @@ class Model:
         parameters. Who watches the last layer is shown the value as "loss".
         """
         y, caches = forward_pass(xp, self.layers, params, x, contexts)
-        value, dy = (self.loss if loss is None else loss)(xp, y, t, weight)
-        if value.shape != () or dy.shape != y.shape:
-            raise PromiseError(
-                f"the loss {type(self.loss).__name__} must return a 0-d value and a delta of y's shape "
-                f"{tuple(y.shape)}, got shapes {tuple(value.shape)} and {tuple(dy.shape)}"
-            )
+        value, dy = value_and_delta(self.loss, y, (self.loss if loss is None else loss)(xp, y, t, weight))
         contexts[-1].show("loss", value)
         last = self.layout.first if last is None else last
         _, grads = backward_pass(xp, self.layers, params, caches, dy, contexts, last)
