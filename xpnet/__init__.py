@@ -155,6 +155,7 @@ _HOMES = (
     "optimizers",
     "errors",
     "network",
+    "model.columns",
     "training.callbacks",
     "training.history",
     "training.trainer",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from cases import LAYERS, LOSSES
+from labels import label
 from onnx_files import File, far
 
 import xpnet
@@ -70,7 +71,7 @@ def path(tmp_path):
 # ---------------------------------------------------------------------------------------------- layers
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=label)
 @pytest.mark.parametrize("opset", [18, 23])
 def test_a_layer_is_what_onnxruntime_computes(case, opset, path):
     net = network(case.layer, case.shape)
@@ -82,7 +83,7 @@ def test_a_layer_is_what_onnxruntime_computes(case, opset, path):
         assert wanted <= set(operators) | {"Reshape"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=label)
 def test_an_operator_computes_what_the_trace_of_the_layer_does(case, path, monkeypatch):
     net = network(case.layer, case.shape)
     x = samples(net, 3)
@@ -91,7 +92,7 @@ def test_an_operator_computes_what_the_trace_of_the_layer_does(case, path, monke
     assert far(agrees(net, path, counts=(3,), batch=3)(x=x)["y"], by_operator) < 1e-5
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=label)
 def test_a_layer_of_float64_is_exact(case, path):
     options, counts = ({"batch": 4}, (4,)) if isinstance(case.layer, xpnet.Conv2D) else ({}, (1, 5))
     agrees(network(case.layer, case.shape, "float64"), path, counts, 1e-12, **options)
@@ -188,7 +189,7 @@ class RowsTurned(xpnet.Layer):
         return xp.permute_dims(xp.reshape(rows, (B, H, W, C)), (0, 2, 1, 3)), None
 
 
-@pytest.mark.parametrize("after", [xpnet.Flatten(), xpnet.Conv2D(2, 3), xpnet.MaxPool2D(2, 1), RowsTurned()], ids=str)
+@pytest.mark.parametrize("after", [xpnet.Flatten(), xpnet.Conv2D(2, 3), xpnet.MaxPool2D(2, 1), RowsTurned()], ids=label)
 def test_what_comes_after_a_layer_of_ones_own_may_turn_it_round_again(after, path):
     flat = [] if isinstance(after, xpnet.Flatten) else [xpnet.Flatten()]
     net = xpnet.Network([RowsTurned(), after, *flat], "mean_squared_error", input_shape=(3, 4, 2))
@@ -205,7 +206,7 @@ def test_a_subclass_is_not_taken_for_the_layer_that_it_is_made_of(path):
     assert "Relu" not in agrees(network(Other(), (3,)), path).operators
 
 
-@pytest.mark.parametrize("loss", [loss for loss, _ in LOSSES], ids=repr)
+@pytest.mark.parametrize("loss", [loss for loss, _ in LOSSES], ids=label)
 def test_what_a_loss_makes_of_the_output(loss, path):
     agrees(network(xpnet.Linear(3, 4), (3,), loss=loss), path)
 
@@ -263,7 +264,7 @@ class Sorts(xpnet.Layer):
         (ByBatch(), r"depends on the number of samples; fix that number: batch=1"),
         (Sorts(), r"xp\.sort has no form here"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_a_layer_that_cannot_be_exported_names_itself_its_place_and_what_is_missing(layer, why, path):
     net = xpnet.Network([xpnet.Linear(3, 3), xpnet.Sequence([xpnet.Tanh(), layer])], "mean_squared_error")

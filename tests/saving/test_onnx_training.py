@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from cases import LAYERS, LOSSES, OPTIMIZERS
+from labels import label
 from onnx_files import File, far
 
 import xpnet
@@ -63,7 +64,7 @@ def path(tmp_path):
     return tmp_path / "step.onnx"
 
 
-@pytest.mark.parametrize("case", {repr(case.layer): case for case in LAYERS}.values(), ids=str)
+@pytest.mark.parametrize("case", {repr(case.layer): case for case in LAYERS}.values(), ids=label)
 def test_every_layer(case, path):
     """In float64, where rounding cannot hide a mistake, and in float32, where data types may be mixed up."""
     t = np.random.default_rng(0).integers(0, 3, 24)
@@ -72,7 +73,7 @@ def test_every_layer(case, path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=lambda value: getattr(value, "__name__", repr(value)[:40]))
+@pytest.mark.parametrize(("loss", "targets"), LOSSES, ids=label)
 def test_every_loss(loss, targets, dtype, path):
     t = targets(np.random.default_rng(0), 24, 3)
     if loss.kind == "classification" and t.ndim == 2:
@@ -84,7 +85,7 @@ def test_every_loss(loss, targets, dtype, path):
 @pytest.mark.parametrize(
     "optimizer",
     [*OPTIMIZERS, xpnet.AdamW(0.01, factors={"b": 2.0, "0.W": 0.5}), *map(xpnet.SGD, SCHEDULES)],
-    ids=lambda optimizer: repr(optimizer)[:60],
+    ids=label,
 )
 def test_every_optimizer_and_schedule(optimizer, path):
     t = np.random.default_rng(0).integers(0, 3, 24)
