@@ -80,6 +80,7 @@ html_theme_options = {
     "footer_end": [],
 }
 
+copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 copybutton_selector = "div.highlight:not(.output *):not(.sphx-glr-script-out *) pre"
 
 default_role = "py:obj"  # `xpnet.mlp` in a docstring is a link

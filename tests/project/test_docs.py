@@ -213,7 +213,7 @@ def test_the_methods_that_users_call_are_described(owner: type) -> None:
         "get_state",
         "set_state",
     }
-    inner |= {"append", "truncate", "mutable", "weight_done", "repair"}
+    inner |= {"append", "truncate", "unknown", "mutable", "weight_done", "repair"}
     public = {name for name, value in vars(owner).items() if not name.startswith("_") and callable(value)}
     text = "".join(NAMES[page] for page in NAMES if page.startswith("api/"))
     block = re.search(rf"autoclass:: xpnet\.{owner.__name__}\n   :members:(.*)", text)

@@ -123,8 +123,8 @@ def test_names_exist() -> None:
         assert any(hasattr(place, name) for place in (xpnet, xpnet.errors, estimators)), name
     missing = {
         name
-        for name, value in vars(xpnet).items()
-        if isinstance(value, type)
+        for name in xpnet.__all__
+        if isinstance(value := getattr(xpnet, name), type)
         and issubclass(value, xpnet.Layer | xpnet.Loss | xpnet.Optimizer)
         and f"`{name}`" not in changes
     }
