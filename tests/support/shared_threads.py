@@ -90,8 +90,9 @@ class DeviceArray:
     def __setitem__(self, place, value):
         self.host[place] = value.host
 
-    def __add__(self, other):
-        return DeviceArray(self.host + other.host)
+    def __iadd__(self, other):
+        self.host += other.host
+        return self
 
 
 def nccl(size, groups):

@@ -89,7 +89,7 @@ def estimated(options: dict[str, Any]) -> str:
 
 def hashes() -> dict[str, dict[str, str]]:
     """Return all hashes by the way in which steps are run, and by name."""
-    found = {}
+    found, Replay.standstill = {}, inf
     for way, Replay.patience in WAYS.items():
         found[way] = {name: train() for name, train in trainings(way)}
     return found

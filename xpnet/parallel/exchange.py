@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from xpnet.training.slices import tree_sum
 from xpnet.typing import Array
 
 Swap: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
-"""``swap(give, take)`` gives ``give[q]`` to process q, and takes what q gives into ``take[q]``."""
+"""``swap(give, take)`` gives ``give[q]`` to process q, and takes what q gives into ``take[q]``.
+
+A process takes its own by copying it, unless it is there already.
+"""
 
 
 class Exchange:
@@ -20,27 +22,28 @@ class Exchange:
 
     Parameters
     ----------
-    size : int
-        P.
+    rank, size : int
+        The number of this process, and P.
     zeros : callable ``length -> array``
-        Makes the arrays that are given and taken, once.
+        Makes the arrays that are taken, once.
     length : int
         N.
     swap : Swap
     """
 
-    def __init__(self, size: int, zeros: Callable[[int], Array], length: int, swap: Swap) -> None:
-        piece = -(-length // size)
-        self._length, self._swap = length, swap
-        self._flat, taken = zeros(size * piece), zeros(size * piece)
-        self._given = [self._flat[q * piece : (q + 1) * piece] for q in range(size)]
-        self._taken = [taken[q * piece : (q + 1) * piece] for q in range(size)]
-        self._sum, self._piece = taken[:length], zeros(piece)
+    def __init__(self, rank: int, size: int, zeros: Callable[[int], Array], length: int, swap: Swap) -> None:
+        self._pieces = [slice(q * length // size, (q + 1) * length // size) for q in range(size)]
+        own = self._pieces[rank]
+        self._others = {q: zeros(own.stop - own.start) for q in range(size) if q != rank}
+        self._swap = swap
 
-    def __call__(self, part: Array) -> Array:
-        """Return the sum; the next call overwrites it."""
-        self._flat[: self._length] = part
-        self._swap(self._given, self._taken)
-        self._piece[...] = tree_sum(self._taken)
-        self._swap([self._piece] * len(self._taken), self._taken)
-        return self._sum
+    def __call__(self, vector: Array) -> None:
+        """Write the sum into the vector; see `xpnet.training.slices.tree_sum` for the order."""
+        pieces = [vector[piece] for piece in self._pieces]
+        left = [self._others.get(q, piece) for q, piece in enumerate(pieces)]
+        self._swap(pieces, left)
+        while len(left) > 1:
+            for a, b in zip(left[::2], left[1::2], strict=True):
+                a += b
+            left = left[::2]
+        self._swap(left * len(pieces), pieces)

@@ -79,7 +79,7 @@ class MPI:
         self.rank, self.size = int(self._comm.Get_rank()), int(self._comm.Get_size())
         self._signal: int | None = None
         self._agreed: BaseException | None = None
-        self._exchanges: dict[Any, Callable[[Array], Array]] = {}
+        self._exchanges: dict[Any, Callable[[Array], None]] = {}
         if slices & (slices - 1) or self.size & (self.size - 1) or self.size > slices:
             raise ConfigError(
                 f"{self.size} processes cannot share {slices} slices: both must be powers of two, and a process needs "
@@ -91,30 +91,37 @@ class MPI:
 
     # ------------------------------------------------------------------------------------ exchange
 
-    def total(self, part: Array, backend: Backend) -> Array:
-        """Return the sum, by the tree, of the vectors that all processes give; the next call may overwrite it."""
+    def total(self, vector: Array, backend: Backend) -> None:
+        """Write the sum, by the tree, of the vectors that all processes give into these vectors."""
         if self.size == 1:
-            return part
-        key = (backend, part.shape, part.dtype)
+            return
+        key = (backend, vector.shape, vector.dtype)
         if key not in self._exchanges:
-            self._exchanges[key] = self._exchange(part, backend)
-        return self._exchanges[key](part)
+            self._exchanges[key] = self._exchange(vector, backend)
+        self._exchanges[key](vector)
 
-    def _exchange(self, part: Array, backend: Backend) -> Callable[[Array], Array]:
-        """Return what adds up vectors like `part`: from device to device if that can be, else by the host."""
-        length, dtype = int(part.shape[0]), backend.to_numpy(part[:0]).dtype
+    def _exchange(self, vector: Array, backend: Backend) -> Callable[[Array], None]:
+        """Return what adds up such vectors: from device to device if that can be, else by the host."""
+        length, dtype = int(vector.shape[0]), backend.to_numpy(vector[:0]).dtype
         if backend.name.partition(":")[0] == "cupy":
             self._check_devices(backend)
             cupy = sys.modules["cupy"]
             reasons = [reason for reason in self._all(why_not(cupy)) if reason]  # the same on all processes
             if not reasons:
                 nccl = NCCL(cupy, self.rank, self.size, self.decide)
-                return Exchange(self.size, lambda n: backend.asarray(np.zeros(n, dtype)), length, nccl.swap)
+                return Exchange(self.rank, self.size, lambda n: backend.asarray(np.zeros(n, dtype)), length, nccl.swap)
             if self.rank == 0:
                 reason = f"arrays go from GPU to GPU by way of the host, which is slower: {reasons[0]}"
                 warn_user(reason, RuntimeWarning)
-        by_host = Exchange(self.size, lambda n: np.zeros(n, dtype), length, self._swap)
-        return lambda vector: backend.asarray(by_host(backend.to_numpy(vector)))
+        by_host = Exchange(self.rank, self.size, lambda n: np.zeros(n, dtype), length, self._swap)
+
+        def total(vector: Array) -> None:
+            host = backend.to_numpy(vector)
+            by_host(host)
+            if host is not vector:
+                vector[...] = backend.asarray(host)
+
+        return total
 
     def _check_devices(self, backend: Backend) -> None:
         """Raise `ConfigError` on all processes if two of them compute on one device."""
@@ -139,7 +146,8 @@ class MPI:
         others = [q for q in range(self.size) if q != self.rank]
         coming = {q: self._comm.Irecv(take[q], q) for q in others}
         going = [self._comm.Isend(give[q], q) for q in others]
-        take[self.rank][...] = give[self.rank]
+        if take[self.rank] is not give[self.rank]:
+            take[self.rank][...] = give[self.rank]
         latest = time.monotonic() + self.timeout
         waiting = [*coming.values(), *going]
         while waiting := [request for request in waiting if not request.Test()]:

@@ -54,8 +54,8 @@ class Workers(Protocol):
     def asked(self) -> float:
         """What this process adds to the sum by which all hear that one of them was asked to stop; else 0."""
 
-    def total(self, part: Array, backend: Backend) -> Array:
-        """Return the sum, by the tree, of the vectors that all processes give."""
+    def total(self, vector: Array, backend: Backend) -> None:
+        """Write the sum, by the tree, of the vectors that all processes give into these vectors."""
 
     def agree(self, what: str, facts: Mapping[str, Any]) -> None:
         """Raise on all processes, naming what differs, if they do not all give the same facts."""
@@ -161,7 +161,7 @@ class SlicedStep:
         *_, asked = pieces(self.net, total)
         if self.workers.asked:
             asked[...] = self.workers.asked
-        total[...] = self.workers.total(total, backend)
+        self.workers.total(total, backend)
         self._finish()
         if stop := float(backend.to_numpy(asked)[0]):
             raise self.workers.leave(stop)
