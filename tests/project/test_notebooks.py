@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from test_docs import run_blocks
+from documents import run_blocks
 
 import xpnet
 
