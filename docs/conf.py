@@ -21,6 +21,7 @@ warnings.filterwarnings("error")
 warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(sphinx|docutils|numpydoc|myst_parser)")
 warnings.filterwarnings("ignore", category=PendingDeprecationWarning)
 
+REPOSITORY = "https://github.com/xpnet-developers/xpnet"
 project, author = "xpnet", "The xpnet developers"
 copyright = "The xpnet developers"
 version = release = xpnet.__version__
@@ -30,22 +31,27 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",  # this and the following lie in docs/extensions
     "formulas",
     "gallery",
     "links",
     "longlines",
+    "names",
+    "references",
     "results",
     "runblocks",
     "training",
 ]
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "generated"]
 templates_path: list[str] = []
-nitpicky = False
+nitpicky = True
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+myst_html_meta = {"description": "Neural networks with a backward pass written out by hand, once, for NumPy and CuPy"}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"xpnet {release}"
@@ -54,7 +60,15 @@ html_css_files = ["xpnet.css"]
 html_math_renderer = "mathml"
 html_sidebars = {"index": [], "start": []}
 html_show_sourcelink = False
+html_favicon = "static/logo.svg"
 html_theme_options = {
+    "logo": {
+        "text": html_title,
+        "alt_text": "xpnet, to the front page",
+        "image_light": "_static/logo.svg",
+        "image_dark": "_static/logo.svg",
+    },
+    "icon_links": [{"name": "The repository", "url": REPOSITORY, "icon": "fa-brands fa-github"}],
     "show_prev_next": True,
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
@@ -65,6 +79,9 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
+copybutton_selector = "div.highlight:not(.output *):not(.sphx-glr-script-out *) pre"
 
 default_role = "py:obj"  # `xpnet.mlp` in a docstring is a link
 autodoc_member_order = "bysource"
@@ -80,9 +97,9 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"(common|__init__)\.py$",
     "within_subsection_order": "gallery.reading_order",
-    "reset_argv": "gallery.arguments",
+    "reset_modules": ("matplotlib", "gallery.data_at_hand"),
+    "reset_modules_order": "both",
     "download_all_examples": False,
-    "notebook_extensions": set(),  # the programs have a command line
     "image_scrapers": ("gallery.scraper",),
     "capture_repr": (),
     "show_signature": False,

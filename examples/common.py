@@ -26,7 +26,8 @@ def arguments(
     `choices` are words to choose from by a flag of that name, such as ``--network``; the first one is the default.
     Returns a namespace with the sizes, with `backend` as an `xpnet.backends.Backend`, with the folder `plots` or None,
     and with `full`: whether no size was made smaller than its default. At a smaller size a result is only expected to
-    be on its way. A `shared` example has ``--parallel``, too, and `parallel` is an `xpnet.parallel.MPI` or None.
+    be on its way. A `shared` example has ``--parallel``, too, and `parallel` is an `xpnet.parallel.MPI` or None;
+    `first` is true in the one of the processes that prints.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -43,6 +44,7 @@ def arguments(
     args = parser.parse_args()
     if shared and args.parallel:
         args.parallel = xpnet.parallel.MPI()
+    args.first = not shared or args.parallel is None or args.parallel.rank == 0
     for name, size in sizes.items():
         least = 1 if isinstance(size, int) else 0.001
         if getattr(args, name) < least:

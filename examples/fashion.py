@@ -5,7 +5,7 @@
     python examples/fashion.py --network augmented
 
 The first gets 90 % of the test images right, the second 93 %, and the third 94 %. The images (30 MB) are downloaded
-once, or taken from Debian's package dataset-fashion-mnist; with `--images few` 2,000 of them that lie beside this
+once, or taken from Debian's package dataset-fashion-mnist; with ``--images few`` 2,000 of them that lie beside this
 program, enough to try it.
 """
 

@@ -17,9 +17,6 @@ import common
 import xpnet
 
 args = common.arguments(__doc__, shared=True, epochs=7, samples=60_000)
-first = (
-    args.parallel is None or args.parallel.rank == 0
-)  # of the processes that share the training, the one that prints
 
 # Rows are samples: x is (60000, 784), grey levels from 0 to 1; t is (60000,), the digits 0 to 9.
 (x, t), (x_test, t_test) = xpnet.datasets.mnist(common.MNIST)
@@ -37,7 +34,7 @@ net = xpnet.Network(
     backend=args.backend,
     seed=0,
 )
-if first:
+if args.first:
     print(net.summary())
 
 # One image in twelve is set aside: after each epoch it shows how the network does on digits it does not learn from.
@@ -60,7 +57,7 @@ history = net.fit(
 )
 seconds = time.perf_counter() - began
 
-if not first:
+if not args.first:
     raise SystemExit  # every process has the same network now
 
 # The test images are looked at once, at the very end.

@@ -21,6 +21,12 @@ class Loss(Named):
 
     A loss of one's own subclasses this class and overrides `__call__`; `xpnet.check_gradients` says
     whether its delta is the derivative of its value.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.mlp([2, 8, 1], loss=xpnet.Huber(delta=2.0)).loss  # or its name, with what it has by default: "huber"
+    Huber(delta=2.0)
     """
 
     kind: ClassVar[str] = "regression"
@@ -39,7 +45,17 @@ class Loss(Named):
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """Squared error, averaged over the outputs: l_i = (1/O) sum_o (y_io - t_io)^2."""
+    """Squared error, averaged over the outputs: l_i = (1/O) sum_o (y_io - t_io)^2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, t, w = np.asarray([[2.0, 0.5]]), np.asarray([[1.0, 1.0]]), np.asarray([1.0])
+    >>> value, delta = xpnet.MeanSquaredError()(np, y, t, w)
+    >>> float(value), delta
+    (0.625, array([[ 1. , -0.5]]))
+    """
 
     def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
         """Value and delta.
@@ -213,6 +229,15 @@ class CrossEntropy(Loss):
     Bridle, "Training stochastic model recognition algorithms as networks can lead to maximum mutual
     information estimation of parameters", NIPS 1989. Szegedy, Vanhoucke, Ioffe, Shlens and Wojna, "Rethinking the
     Inception architecture for computer vision", CVPR 2016, section 7, for the smoothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, t, w = np.asarray([[2.0, 0.0, 0.0]]), np.asarray([[1.0, 0.0, 0.0]]), np.asarray([1.0])
+    >>> value, delta = xpnet.CrossEntropy()(np, y, t, w)
+    >>> round(float(value), 4), delta.round(4)
+    (0.2395, array([[-0.213 ,  0.1065,  0.1065]]))
     """
 
     label_smoothing: float = field(default=0.0, metadata={"optional": True})

@@ -62,8 +62,15 @@ class Network(Named, Model):
     --------
     >>> import xpnet
     >>> net = xpnet.Network([xpnet.Linear(2, 3), xpnet.Tanh(), xpnet.Linear(3, 1)], loss="mean_squared_error")
-    >>> net.forward([[0.0, 0.0]]).shape
-    (1, 1)
+    >>> x, t = [[0, 1], [1, 0]], [[1], [0]]
+    >>> history = net.fit(x, t, epochs=300, batch_size=2, optimizer=xpnet.Adam(0.02))
+    >>> net.forward(x).shape, bool(net.predict(x)[0, 0] > 0.8), sorted(net.evaluate(x, t))
+    ((2, 1), True, ['loss'])
+    >>> loss, gradients = net.gradients(x, t)
+    >>> gradients["0.W"].shape, net.trace(x, t)[0].delta.shape
+    ((2, 3), (2, 3))
+    >>> print(net.explain().splitlines()[2])
+    y0 = x @ W0 + b0                              # (B, 3) = (B, 2) @ (2, 3) + (3,)
     """
 
     def __init__(
@@ -310,6 +317,10 @@ def mlp(
         By default He's normal law before a rectifier-like activation, Glorot's uniform law otherwise.
     backend, dtype, seed, l1, l2, penalize_biases
         As for `Network`.
+
+    Returns
+    -------
+    Network
 
     Examples
     --------

@@ -39,6 +39,12 @@ class Optimizer(Named):
     factors : mapping of str to float >= 0
         By what the learning rate of some parameters is multiplied: ``{"b": 64, "gamma": 64, "beta": 64}`` for all
         biases and normalisations, ``{"0.W": 0}`` for weights that stay as they are; 1 for those that are not named.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.RMSProp(0.001, clip_norm=1.0)  # an optimizer by its name, optimizer="rmsprop", has the usual settings
+    RMSProp(learning_rate=0.001, weight_decay=0.0, clip_norm=1.0, clip_value=None, factors=(), decay=0.9, eps=1e-08)
     """
 
     learning_rate: Schedule = 0.01
@@ -107,6 +113,14 @@ class SGD(Optimizer):
     ----------
     Polyak 1964; Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in
     deep learning", ICML 2013, in the form where the learning rate multiplies the velocity.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> history = xpnet.mlp([2, 16, 3]).fit(x, t, optimizer=xpnet.SGD(0.1, momentum=0.9), epochs=20)
+    >>> bool(history["loss"][-1] < history["loss"][0])
+    True
     """
 
     learning_rate: Schedule = 0.01
@@ -211,6 +225,14 @@ class Adam(Optimizer):
     References
     ----------
     Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> history = xpnet.mlp([2, 16, 3]).fit(x, t, optimizer=xpnet.Adam(0.01), epochs=20)
+    >>> bool(history["loss"][-1] < history["loss"][0])
+    True
     """
 
     learning_rate: Schedule = 0.001

@@ -24,7 +24,15 @@ class Schedule(Named):
 
 @dataclass(frozen=True)
 class StepDecay(Schedule):
-    """rate(k) = initial * factor ** (k // every)."""
+    """rate(k) = initial * factor ** (k // every).
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> rate = xpnet.schedules.StepDecay(0.1, every=50)
+    >>> [round(float(rate(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.01, 0.001]
+    """
 
     initial: float
     every: int
@@ -39,7 +47,15 @@ class StepDecay(Schedule):
 
 @dataclass(frozen=True)
 class ExponentialDecay(Schedule):
-    """rate(k) = initial * factor ** (k / steps)."""
+    """rate(k) = initial * factor ** (k / steps).
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> rate = xpnet.schedules.ExponentialDecay(0.1, steps=100)
+    >>> [round(float(rate(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.0316, 0.01]
+    """
 
     initial: float
     steps: int
@@ -54,7 +70,15 @@ class ExponentialDecay(Schedule):
 
 @dataclass(frozen=True)
 class PolynomialDecay(Schedule):
-    """rate(k) = final + (initial - final) * (1 - min(k, steps) / steps) ** power."""
+    """rate(k) = final + (initial - final) * (1 - min(k, steps) / steps) ** power.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> rate = xpnet.schedules.PolynomialDecay(0.1, steps=100)
+    >>> [round(float(rate(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
+    """
 
     initial: float
     steps: int
@@ -76,6 +100,13 @@ class CosineDecay(Schedule):
     References
     ----------
     Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, equation 5.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> rate = xpnet.schedules.CosineDecay(0.1, steps=100)
+    >>> [round(float(rate(step)), 4) for step in (0, 50, 100)]
+    [0.1, 0.05, 0.0]
     """
 
     initial: float
@@ -94,6 +125,13 @@ class WarmUp(Schedule):
     """A linear rise over the first `steps` steps, then another schedule, which counts from there.
 
     rate(k) = after(0) * (k + 1) / steps for k < steps, else after(k - steps).
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> rate = xpnet.schedules.WarmUp(50, 0.1)
+    >>> [round(float(rate(step)), 4) for step in (0, 50, 100)]
+    [0.002, 0.1, 0.1]
     """
 
     steps: int
@@ -129,6 +167,13 @@ class OneCycle(Schedule):
     References
     ----------
     Smith and Topin, "Super-convergence", 2018; with cosines in place of straight lines.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> rate = xpnet.schedules.OneCycle(0.1, steps=101)
+    >>> [round(float(rate(step)), 4) for step in (0, 50, 100)]
+    [0.004, 0.0812, 0.0]
     """
 
     peak: float

@@ -1,4 +1,4 @@
-"""The gallery is made of ``examples/``: the same programs, with a title for the page, and run with ``--plots``."""
+"""The gallery is made of ``examples/``: the same programs, standing alone, with a title for the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulas import literal
+from standalone import standalone
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -22,34 +23,42 @@ PIXELS = 75
 
 # In the order in which they are read.
 ORDER = (
-    "descent", "neuron", "zeros", "quadrants", "parity", "tutorial_mnist", "mnist", "mnist_cnn", "fashion", "streaming"
-)  # fmt: skip
+    "descent",
+    "neuron",
+    "zeros",
+    "quadrants",
+    "parity",
+    "tutorial_mnist",
+    "mnist",
+    "mnist_cnn",
+    "fashion",
+    "streaming",
+    "tables/wine",
+    "tables/cancer",
+    "tables/diabetes",
+)
 
 # Which of its pictures stands for an example, where it is not the first one.
 THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5, "mnist_cnn": 3, "fashion": 3}
 
-# What is run smaller here than by default: an accuracy on these pages is that of a few images.
-SMALLER = {"mnist_cnn": ["--epochs", "1", "--samples", "12000"], "fashion": ["--images", "few"]}
+# What is run smaller here than by default, as source: an accuracy on these pages is that of a few images.
+SMALLER = {"mnist_cnn": {"epochs": "1", "samples": "12_000"}, "fashion": {"images": '"few"'}}
 
 HEADER = """Gallery
 =======
 
-The programs of the folder ``examples/``, from the simplest on. Each runs by itself, on a CPU or with ``--backend cupy``
-on a GPU, and ends with an error if its result is not what it says. ``--plots DIR`` draws the pictures, as it did here.
+From a single neuron to handwritten digits and tables of data. Each program stands alone: copy it, or download it as a
+program or a notebook below its page. In the repository the same programs, in ``examples/``, have a command line
+(``--backend cupy``, ``--plots DIR``), and end with an error if a result is not what they say.
 """
 
 
-class Arguments:
-    """What an example finds in ``sys.argv``."""
+def data_at_hand(gallery_conf: dict[str, Any], name: str, when: str) -> None:
+    """Let programs find the files of MNIST that lie in the repository, as readers find theirs after the download."""
+    import xpnet
 
-    def __call__(self, gallery_conf: dict[str, object], script_vars: dict[str, str]) -> list[str]:
-        return ["--plots", "figures", *SMALLER.get(Path(str(script_vars["src_file"])).stem, [])]
-
-    def __repr__(self) -> str:  # Sphinx compares it with that of the last build
-        return "Arguments()"
-
-
-arguments = Arguments()
+    folder = str(EXAMPLES / "data" / "mnist") if when == "before" else None
+    xpnet.datasets.mnist.__defaults__ = (folder,)
 
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
@@ -85,7 +94,7 @@ def words(figure: Any) -> str:
 
 def reading_order(name: str) -> int:
     """Return where an example stands in the gallery."""
-    return ORDER.index(Path(name).stem)
+    return [Path(place).stem for place in ORDER].index(Path(name).stem)
 
 
 def titled(text: str, thumbnail: int = 0) -> str:
@@ -93,8 +102,8 @@ def titled(text: str, thumbnail: int = 0) -> str:
     docstring = ast.get_docstring(ast.parse(text), clean=False) or ""
     first = docstring.split("\n\n")[0].replace("\n", " ")
     title = re.split(r"[:?,]", first)[0] + ("?" if "?" in first.split(":")[0].split(",")[0] else "")
-    body = re.sub(r"(?m)^    (python examples/)", r"    \1", docstring)
-    body = re.sub(r"\n\n    python", r"\n\n.. code-block:: sh\n\n    python", body)
+    body = re.sub(r"(?<!:)\n\n    (?=python|mpiexec)", r"\n\nIn a clone of the repository:\n\n    ", docstring)
+    body = re.sub(r"\n\n    (?=python|mpiexec)", r"\n\n.. code-block:: sh\n\n    ", body)
     text = cells(text.replace(f'"""{docstring}"""', f'r"""\n{title}\n{"=" * len(title)}\n\n{body}"""', 1))
     return text + (f"# sphinx_gallery_thumbnail_number = {thumbnail}\n" if thumbnail else "")
 
@@ -120,15 +129,19 @@ def cells(text: str) -> str:
 
 def copy_examples(app: Sphinx, config: object) -> None:
     """Write the programs with titles to where the gallery looks for them."""
-    found = {path.stem for path in EXAMPLES.glob("*.py")} - {"common"}
+    found = {path.relative_to(EXAMPLES).with_suffix("").as_posix() for path in EXAMPLES.rglob("*.py")} - {"common"}
     if found != set(ORDER):
         raise RuntimeError(f"docs/extensions/gallery.py orders {sorted(ORDER)}, but examples/ has {sorted(found)}")
     shutil.rmtree(COPIES, ignore_errors=True)
     COPIES.mkdir(parents=True)
     (COPIES / "README.txt").write_text(HEADER, encoding="utf-8")
-    for name in ORDER:
-        text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-        (COPIES / f"{name}.py").write_text(titled(text, THUMBNAILS.get(name, 0)), encoding="utf-8")
+    (COPIES / "data").symlink_to(
+        EXAMPLES / "data", target_is_directory=True
+    )  # for programs that look beside themselves
+    for place in ORDER:
+        text, name = (EXAMPLES / f"{place}.py").read_text(encoding="utf-8"), Path(place).name
+        page = titled(standalone(text, SMALLER.get(name)) if "import common" in text else text, THUMBNAILS.get(name, 0))
+        (COPIES / f"{name}.py").write_text(page, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:

@@ -30,6 +30,7 @@ def wrap(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             marked = [f'<span class="long">{escape(a)}</span>' if is_long(a) else escape(a) for a in lines]
             classes = " ".join(["highlight-text", "notranslate", *node["classes"]])
             start = f'<div class="{classes}"><div class="highlight"><pre>'
+            node["classes"] = []  # or they would be handed on, and stand around it once more
             node.replace_self(nodes.raw("", start + "\n".join(marked) + "\n</pre></div></div>", format="html"))
 
 

@@ -1,28 +1,14 @@
-"""The documentation without building it: its programs run, its names exist, its pages and links are complete."""
+"""The documentation without building it: its programs run, its pages, pictures and links are complete."""
 
 from __future__ import annotations
 
 import ast
-import doctest
-import importlib
-import inspect
 import os
-import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-import xpnet
-import xpnet.estimators
-import xpnet.plots
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = sorted(p for p in DOCS.rglob("*.md") if not {"_build", "auto_examples", "generated"} & set(p.parts))
-NAMES = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+from documents import DOCS, NAMES, ROOT, fences, run_blocks
 
 # Pages whose programs have tests of their own, with these.
 OTHERS = {
@@ -32,20 +18,8 @@ OTHERS = {
     "convolution.md": "tests/gradients",
     "howto/processes.md": "tests/parallel",
 }
-LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}", "{results}"}
-
-
-def fences(text: str) -> list[tuple[str, str]]:
-    """Return the language and the content of each fenced block."""
-    return re.findall(r"(?ms)^```(\S*)[^\n]*\n(.*?)^```$", text)
-
-
-def run_blocks(text: str) -> list[str]:
-    """Return the programs that the build runs, without the options of their directives."""
-    return [re.sub(r"\A(:.*\n)+", "", content) for language, content in fences(text) if language == "{run}"]
-
-
-# ----------------------------------------------------------------------------------------- programs
+LANGUAGES = {"sh", "text", "{run}", "{toctree}", "{eval-rst}", "{literalinclude}", "{include}", "{raw}"}
+LANGUAGES |= {"{results}", "{names}"}
 
 
 @pytest.mark.parametrize("page", [name for name, text in NAMES.items() if run_blocks(text)])
@@ -115,107 +89,6 @@ def test_commands_name_what_exists() -> None:
             assert (ROOT / path).exists(), path
 
 
-def modules() -> list[str]:
-    """Return the names of all modules of xpnet."""
-    names = {name for _, name, _ in pkgutil.walk_packages(xpnet.__path__, "xpnet.")}
-    return ["xpnet", *sorted(names - {"xpnet.__main__"})]
-
-
-def test_examples_in_docstrings() -> None:
-    attempted = 0
-    for name in modules():
-        result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
-        assert result.failed == 0, name
-        attempted += result.attempted
-    assert attempted > 40
-
-
-# ---------------------------------------------------------------------------------------- reference
-
-
-def documented() -> set[str]:
-    """Return every name that the reference describes."""
-    found = set()
-    for page, text in NAMES.items():
-        if page.startswith("api/"):
-            for kind, target, options in re.findall(
-                r"(?m)^\.\. auto(class|function|module):: (\S+)\n((?:   :.*\n)*)", text
-            ):
-                found.add(target)
-                members = re.search(r":members:(.*)", options)
-                if kind == "module" and members:
-                    module = importlib.import_module(target)
-                    listed = [name.strip() for name in members[1].split(",") if name.strip()]
-                    listed = listed or [name for name, value in vars(module).items() if is_own(module, value)]
-                    found |= {f"{target}.{name}" for name in listed}
-                elif members:
-                    found |= {f"{target}.{name.strip()}" for name in members[1].split(",") if name.strip()}
-    return found
-
-
-def is_own(module: object, value: object) -> bool:
-    return (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == module.__name__
-
-
-def test_the_reference_names_what_exists() -> None:
-    names = documented()
-    assert len(names) > 120
-    for name in names:
-        pkgutil.resolve_name(name)
-
-
-def test_the_reference_has_every_public_name() -> None:
-    names = documented()
-    wanted = {f"xpnet.{name}" for name in xpnet.__all__ if name != "XpnetError"} | {"xpnet.errors.XpnetError"}
-    wanted |= {f"xpnet.plots.{name}" for name in xpnet.plots.__all__}
-    wanted |= {f"xpnet.estimators.{name}" for name in xpnet.estimators.__all__}
-    wanted |= {f"xpnet.backends.{name}" for name in xpnet.backends.__all__ if name != "NAMES"}
-    wanted |= {f"xpnet.schedules.{name}" for name in xpnet.schedules.SCHEDULES}
-    wanted |= {f"xpnet.initializers.{name}" for name in xpnet.initializers.INITIALIZERS}
-    wanted |= {f"xpnet.{layer}" for layer in xpnet.layers.LAYERS}
-    wanted |= {f"xpnet.{loss.__name__}" for loss in xpnet.losses.LOSSES.values()}
-    wanted |= {f"xpnet.{optimizer.__name__}" for optimizer in xpnet.optimizers.OPTIMIZERS.values()}
-    wanted |= {f"xpnet.errors.{name}" for name, value in vars(xpnet.errors).items() if is_own(xpnet.errors, value)}
-    wanted.discard("xpnet.errors.closest")  # a helper of the messages
-    wanted |= {
-        f"xpnet.datasets.{name}"
-        for name, value in vars(xpnet.datasets).items()
-        if inspect.isfunction(value) and is_own(xpnet.datasets, value) and not name.startswith("_")
-    }
-    assert wanted <= names | {"xpnet.schedules", "xpnet.initializers"}, sorted(wanted - names)
-
-
-def test_public_names_have_docstrings() -> None:
-    for name in documented():
-        assert inspect.getdoc(pkgutil.resolve_name(name)), name
-
-
-@pytest.mark.parametrize(
-    "owner", [xpnet.Network, xpnet.Trainer, xpnet.Recorder, xpnet.History, xpnet.Callback], ids=lambda c: c.__name__
-)
-def test_the_methods_that_users_call_are_described(owner: type) -> None:
-    """Every public method is in the reference, but for those that only xpnet itself calls."""
-    inner = {
-        "split",
-        "named",
-        "contexts",
-        "objective",
-        "penalize",
-        "check_batch",
-        "on_begin",
-        "on_steps",
-        "get_state",
-        "set_state",
-    }
-    inner |= {"append", "truncate", "mutable", "weight_done", "repair"}
-    public = {name for name, value in vars(owner).items() if not name.startswith("_") and callable(value)}
-    text = "".join(NAMES[page] for page in NAMES if page.startswith("api/"))
-    block = re.search(rf"autoclass:: xpnet\.{owner.__name__}\n   :members:(.*)", text)
-    assert block is not None
-    listed = {name.strip() for name in block[1].split(",") if name.strip()}
-    assert not listed or public - inner <= listed, public - inner - listed
-
-
 def test_literal_sources_exist() -> None:
     found = 0
     for page, text in NAMES.items():
@@ -227,9 +100,6 @@ def test_literal_sources_exist() -> None:
             assert short in {getattr(node, "name", "") for node in places[owner].body}, (page, name)
             found += 1
     assert found >= 10
-
-
-# -------------------------------------------------------------------------------------------- pages
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
@@ -262,7 +132,7 @@ def test_the_font_of_the_formulas_has_its_licence_beside_it() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    examples = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    examples = {path.stem for path in (ROOT / "examples").rglob("*.py")}
     links = 0
     for page, text in NAMES.items():
         for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"(?s)```.*?```", "", text)):
@@ -287,116 +157,3 @@ def test_messages_of_the_installation_page_are_those_of_the_library() -> None:
         library = text.removesuffix(" is missing")  # the source hands its name to one message for all libraries
         expected = re.sub(r" \d+$", "", text) if library == text else f'part = "{library}"'
         assert expected in pieces, text
-
-
-# ------------------------------------------------------------------------------------------ gallery
-
-
-@pytest.fixture
-def gallery(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(str(DOCS / "extensions"))
-    return importlib.import_module("gallery")
-
-
-def test_the_gallery_has_every_example(gallery: object) -> None:
-    assert set(gallery.ORDER) == {path.stem for path in (ROOT / "examples").glob("*.py")} - {"common"}
-    assert set(gallery.THUMBNAILS) <= set(gallery.ORDER)
-
-
-def test_pictures_of_the_gallery_have_words(gallery: object) -> None:
-    pyplot = pytest.importorskip("matplotlib.pyplot", reason="the extra plot is not installed")
-    ax = xpnet.plots.confusion([0, 1, 1], [0, 1, 0])
-    words = (
-        "2 of 3 are right (66.67%); true class over predicted class; colours: share of the samples of the true class"
-    )
-    assert gallery.words(ax.figure) == words
-    ax = xpnet.plots.activation(xpnet.Tanh())
-    words = "output y, derivative dy/dx over input x; shown are Tanh: y = f(x), derivative f'(x)"
-    assert gallery.words(ax.figure) == words
-    pyplot.close("all")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_pages_of_the_gallery_are_the_same_programs(path: Path, gallery: object) -> None:
-    """Titles and cells are comments and a docstring; the program is left as it is."""
-
-    def program(text: str) -> str:
-        tree = ast.parse(text)
-        tree.body = tree.body[1:]
-        return ast.dump(tree)
-
-    text = path.read_text(encoding="utf-8")
-    page = gallery.titled(text, 2)
-    assert page.endswith("# sphinx_gallery_thumbnail_number = 2\n")
-    assert program(page) == program(text)
-    title, line, *_ = ast.get_docstring(ast.parse(page)).splitlines()
-    assert set(line) == {"="}
-    assert len(line) == len(title) > 8
-
-
-def draw(name: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), "--plots", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-
-
-PICTURES = {
-    "descent": ([], {"error"}),
-    "parity": ([], {"weights", "evolution", "deltas"}),
-    "neuron": (
-        ["--epochs", "150"],
-        {"weights_1", "biases_1", "weights_6", "biases_6", "weights_4", "biases_4", "deltas"},
-    ),
-    "quadrants": (
-        ["--samples", "20000"],
-        {f"{kind}_{batch}" for kind in ("before", "after", "weights", "biases") for batch in (32, 1)},
-    ),
-    "streaming": ([], {"loss", "weights"}),
-    "zeros": ([], {"outputs", "deltas"}),
-    "tutorial_mnist": (["--epochs", "8", "--samples", "6000"], {"loss", "squared_error", "cross_entropy"}),
-    "mnist": (["--epochs", "1", "--samples", "6000"], {"loss", "accuracy", "weights", "confusion", "errors"}),
-    "mnist_cnn": (
-        ["--epochs", "1", "--samples", "3000"],
-        {"loss", "filters", "features", "pixels", "statistics", "confusion", "errors"},
-    ),
-    "fashion": (["--images", "few", "--epochs", "3"], {"loss", "confusion", "errors"}),
-}
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_an_example_draws(name: str, tmp_path: Path) -> None:
-    image = pytest.importorskip("matplotlib.image", reason="the extra plot is not installed")
-    options, expected = PICTURES[name]
-    result = draw(name, tmp_path / "new" / "folder", *options)
-    assert result.returncode == 0, result.stderr
-    files = {path.stem: path for path in (tmp_path / "new" / "folder").glob("*.png")}
-    assert set(files) == {f"{name}_{picture}" for picture in expected}
-    for path in files.values():
-        assert f"picture: {path}" in result.stdout
-        pixels = image.imread(path)[:, :, :3]
-        assert pixels.shape[0] > 400
-        assert 0.005 < (pixels < 0.9).any(axis=2).mean() < 0.99
-
-
-def test_every_example_draws() -> None:
-    assert set(PICTURES) == {path.stem for path in (ROOT / "examples").glob("*.py")} - {"common"}
-
-
-def test_plots_where_no_folder_can_be(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
-    (tmp_path / "file").touch()
-    result = draw("descent", tmp_path / "file" / "folder")
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr == f"--plots {tmp_path / 'file' / 'folder'}: Not a directory\n"
-
-
-def test_plots_without_matplotlib_is_one_clear_sentence(tmp_path: Path) -> None:
-    program = ROOT / "examples" / "descent.py"
-    hidden = f"import runpy, sys; sys.modules['matplotlib'] = None; sys.path.insert(0, {str(program.parent)!r}); "
-    hidden += f"sys.argv = ['descent.py', '--plots', {str(tmp_path)!r}]; runpy.run_path({str(program)!r})"
-    result = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stdout == ""
-    assert result.stderr == (
-        '--plots needs matplotlib, which is not installed. Install it: pip install "xpnet[plot]"\n'
-    )

@@ -35,21 +35,24 @@ def test_python_blocks_run_in_order(
     monkeypatch.chdir(tmp_path)  # they may write files
     names: dict[str, object] = {}
     parts = blocks("python")
-    assert len(parts) == 7
+    assert len(parts[0].splitlines()) == 10
     for k, part in enumerate(parts):
         exec(compile(part, f"README.md, block {k + 1}", "exec"), names)
         if k == 0:
-            assert len(part.splitlines()) == 10
-            first = names["net"]
-            assert isinstance(first, xpnet.Network)
-            accuracy = first.evaluate(names["x"][2000:], names["t"][2000:])["accuracy"]  # type: ignore[index]
-            assert accuracy == pytest.approx(0.99, abs=0.0075)  # "about 0.99"
             loaded = xpnet.load("spirals.safetensors")
-            assert (loaded.predict([[0.5, 0.5]]) == first.predict([[0.5, 0.5]])).all()
+            assert (loaded.predict([[0.5, 0.5]]) == 2).all()
     shown = capsys.readouterr().out
-    shapes = re.search(r"print\(\{name: g.shape .*\)  # (\{.*\})", README)
-    assert shapes is not None
-    assert shapes[1].replace('"', "'") in shown
+    promised = blocks("text")[1:]
+    accuracy, found = promised[0].split("\n", 1)
+    lines = shown.splitlines()
+    assert float(lines[0]) == pytest.approx(float(accuracy), abs=0.0075)
+    expected = re.sub(r"\d+ of", r"\\d+ of", " ".join(found.split()))  # how many units die depends on rounding
+    assert re.fullmatch(expected, lines[1])
+    assert promised[1] in shown  # the equations, letter by letter
+    about = re.search(r"cross_val_score.*# about ([\d.]+)", README)
+    assert about is not None
+    scores = [float(score) for score in re.findall(r"[\d.]+", lines[-1])]
+    assert sum(scores) / 3 == pytest.approx(float(about[1]), abs=0.03)
 
 
 def test_the_two_commands_are_those_of_the_continuous_integration() -> None:
@@ -89,6 +92,27 @@ def test_links_lead_to_files() -> None:
             assert (ROOT / link).exists(), f"{name}: {link}"
 
 
+def test_the_figures_beside_others_are_those_of_the_benchmarks() -> None:
+    """The last two lines of the table are the results."""
+    results = (ROOT / "benchmarks" / "results" / "README.md").read_text(encoding="utf-8")
+    rows: dict[str, tuple[str, str]] = {}
+    for line in results.split("| system | MNIST to 98 %")[1].split("\n\n")[0].splitlines()[2:]:
+        name, seconds, memory, *_ = (cell.strip(" *") for cell in line.strip("|").split("|"))
+        rows[name] = (seconds, memory)
+    systems = ("scikit-learn", "Keras on JAX", "PyTorch, eager", "xpnet, plain NumPy", "xpnet, extra `fast`")
+    (times,) = re.findall(r"(?m)^\| MNIST to 98 %.*$", README)
+    (memory,) = re.findall(r"(?m)^\| memory, for an epoch .*$", README)
+    assert re.findall(r"[\d.]+ s", times) == [rows[name][0] for name in systems]
+    assert re.findall(r"\d+ MiB", memory) == [rows[name][1] for name in systems]
+
+
+def test_the_picture_has_words_and_is_small() -> None:
+    (words, path) = re.findall(r"(?s)!\[(.+?)\]\((.+?)\)", README)[0]
+    assert len(words) > 80
+    assert (ROOT / path).stat().st_size < 60_000
+    assert (ROOT / path).with_suffix(".py").exists()  # the program that made it
+
+
 def test_names_exist() -> None:
     """Every `xpnet.name` and every layer, loss and optimizer that the documents mention can be imported."""
     for text in (README, CONTRIBUTING, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
@@ -99,8 +123,8 @@ def test_names_exist() -> None:
         assert any(hasattr(place, name) for place in (xpnet, xpnet.errors, estimators)), name
     missing = {
         name
-        for name, value in vars(xpnet).items()
-        if isinstance(value, type)
+        for name in xpnet.__all__
+        if isinstance(value := getattr(xpnet, name), type)
         and issubclass(value, xpnet.Layer | xpnet.Loss | xpnet.Optimizer)
         and f"`{name}`" not in changes
     }

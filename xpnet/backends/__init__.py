@@ -38,6 +38,10 @@ def get(
         For ``"numpy"``: on how many cores steps and products run, which changes no number. By default on all that this
         process may use, up to eight, or on as many as NumPy's own products, if these were told to use fewer.
 
+    Returns
+    -------
+    Backend
+
     Raises
     ------
     BackendUnavailableError
@@ -45,6 +49,12 @@ def get(
         and what to install.
     ConfigError
         The name is not one of the above.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.backends.get("numpy").name
+    'numpy'
     """
     check_flag("tf32", tf32)
     if threads is not None:
@@ -86,7 +96,18 @@ def get(
 
 
 def missing(name: str) -> str | None:
-    """Return the reason why the backend of this name does not work here, or None if it does."""
+    """Return the reason why the backend of this name does not work here, or None if it does.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> print(xpnet.backends.missing("numpy"))
+    None
+    """
     try:
         get(name)
     except BackendUnavailableError as error:
@@ -100,6 +121,10 @@ def available() -> dict[str, str | None]:
     >>> import xpnet
     >>> xpnet.backends.available()["numpy"] is None
     True
+
+    Returns
+    -------
+    dict
     """
     return {name: missing(name) for name in NAMES}
 

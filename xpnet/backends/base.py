@@ -93,7 +93,7 @@ class Backend:
     at_once: int = 2**18
 
     def asarray(self, a: Any, dtype: str | None = None) -> Array:
-        """Move `a` (an array of this backend, a NumPy array or anything NumPy accepts) to the device."""
+        """Return `a` (an array of this backend, a NumPy array or anything NumPy accepts) on the device."""
         return self.xp.asarray(a, dtype=None if dtype is None else getattr(self.xp, dtype), device=self.device)
 
     def borrow(self, a: HostArray) -> Array:

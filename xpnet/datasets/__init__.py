@@ -1,7 +1,7 @@
 """Data sets: MNIST and Fashion-MNIST, verified to the last byte, and small ones generated from a seed.
 
 Rows are samples, `x` is float32 and `t` holds classes as int64 throughout. Generated sets draw every number from
-`numpy.random.default_rng(seed)`: the same arguments give the same bits, and NumPy's global generator is not touched.
+``numpy.random.default_rng(seed)``: the same arguments give the same bits, and NumPy's global generator is not touched.
 """
 
 from xpnet.datasets.fashion import fashion_mnist

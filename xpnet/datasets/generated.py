@@ -38,6 +38,13 @@ def quadrants(samples: int = 100_000, seed: int = 0) -> Samples:
     ------
     ConfigError
         `samples` is not an integer of at least 1, or `seed` not one of at least 0.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = xpnet.datasets.quadrants(100, seed=0)
+    >>> x.shape, t.shape, sorted(set(t.tolist()))
+    ((100, 2), (100,), [0, 1])
     """
     rng = _generator(seed)
     x = rng.uniform(-2.0, 2.0, (_count("samples", samples), 2)).astype(np.float32)
@@ -69,6 +76,13 @@ def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samp
     ------
     ConfigError
         An argument is not an integer, or not within its bounds.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> (x, t), (x_test, t_test) = xpnet.datasets.parity(bits=10, test=324, seed=0)
+    >>> x.shape, x_test.shape
+    ((700, 10), (324, 10))
     """
     rng = _generator(seed)
     count = 2 ** check_size("bits", bits, 1, 20)
@@ -102,6 +116,13 @@ def xor(repeats: int = 1, noise: float = 0.0, seed: int = 0) -> Samples:
     ConfigError
         `repeats` is not an integer of at least 1, `noise` not a number from 0 to 1e6, or `seed` not an
         integer of at least 0.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = xpnet.datasets.xor(100, seed=0)
+    >>> x.shape, t.shape, sorted(set(t.tolist()))
+    ((400, 2), (400,), [0, 1])
     """
     rng = _generator(seed)
     repeats = _count("repeats", repeats)
@@ -140,6 +161,13 @@ def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int
     ConfigError
         `samples` is not an integer of at least `classes`, `classes` not one of at least 2, `noise` not a number
         from 0 to 1e6, or `seed` not an integer of at least 0.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = xpnet.datasets.spirals(100, seed=0)
+    >>> x.shape, t.shape, sorted(set(t.tolist()))
+    ((100, 2), (100,), [0, 1, 2])
     """
     rng = _generator(seed)
     classes = check_size("classes", classes, 2)

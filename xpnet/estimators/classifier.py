@@ -160,6 +160,11 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        array
+            In NumPy, or in the library of `X` if that is an array of another one.
         """
         net, p, _ = self._probabilities(X, "predict")
         if backend_of(X) is None or self.classes_.dtype.kind not in "biuf":
@@ -178,6 +183,11 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        array
+            In NumPy, or in the library of `X` if that is an array of another one.
         """
         net, p, wide = self._probabilities(X, "predict_proba")
         return self._answer(net, self._columns(net, p), X, wide)
@@ -188,6 +198,11 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        array
+            In NumPy, or in the library of `X` if that is an array of another one.
         """
         net, p, wide = self._probabilities(X, "predict_log_proba")
         with net.backend.active():
@@ -203,6 +218,11 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        array
+            In NumPy, or in the library of `X` if that is an array of another one.
         """
         net, y, wide = self._outputs(X, "decision_function")
         if net.loss.kind == "classification":
@@ -245,6 +265,10 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
         X : array-like or sparse matrix (n_samples, n_features)
         y : array-like (n_samples,) or (n_samples, n_labels)
         sample_weight : array-like (n_samples,), optional
+
+        Returns
+        -------
+        float
         """
         return float(accuracy_score(to_host(y), to_host(self.predict(X)), sample_weight=to_host(sample_weight)))
 

@@ -104,7 +104,7 @@ class ClassifierParameters(BaseMultilayerPerceptron):
 
     The network has one output under binary cross-entropy for two classes, one output a class under cross-entropy
     for more, and one a label under binary cross-entropy where a sample can have several labels. Everything that
-    `sklearn.neural_network.MLPClassifier` takes and has is here by the same name; from the same random_state the
+    ``sklearn.neural_network.MLPClassifier`` takes and has is here by the same name; from the same random_state the
     same weights come out, up to rounding.
 
     Parameters
@@ -158,7 +158,7 @@ class ClassifierParameters(BaseMultilayerPerceptron):
 class RegressorParameters(BaseMultilayerPerceptron):
     __doc__: str | None = f"""Regressor: a multi-layer perceptron, trained by backpropagation.
 
-    Everything that `sklearn.neural_network.MLPRegressor` takes and has is here by the same name; with one output and
+    Everything that ``sklearn.neural_network.MLPRegressor`` takes and has is here by the same name; with one output and
     the same random_state the same weights come out, up to rounding. With several outputs their gradient is
     n_outputs times that of their loss, and ours is not: see the page on migration.
 

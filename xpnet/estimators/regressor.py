@@ -70,6 +70,11 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
+
+        Returns
+        -------
+        array
+            In NumPy, or in the library of `X` if that is an array of another one.
         """
         net, y, wide = self._outputs(X, "predict")
         with net.backend.active():
@@ -110,6 +115,10 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         X : array-like or sparse matrix (n_samples, n_features)
         y : array-like (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like (n_samples,), optional
+
+        Returns
+        -------
+        float
         """
         return float(r2_score(to_host(y), to_host(self.predict(X)), sample_weight=to_host(sample_weight)))
 

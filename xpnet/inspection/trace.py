@@ -33,7 +33,7 @@ class Trace:
     A printed trace has a line for each quantity: the network's input x; for each layer k its output yk (also called z
     in front of an activation), its delta dL/dyk and the gradients of its parameters. The numbers are the mean, the
     spread (standard deviation) and the largest absolute value of the finite entries, and the shares of entries that
-    are exactly zero and that are NaN or infinite. What is amiss is said below in words; `xpnet.inspection.findings`
+    are exactly zero and that are NaN or infinite. What is amiss is said below in words; ``xpnet.inspection.findings``
     has the thresholds.
 
     Layers inside of another one stand before it, in the order in which outputs are computed; ``trace["3.0"]`` is the

@@ -17,7 +17,16 @@ from xpnet.typing import Array, Params, Shape
 
 @dataclass(frozen=True)
 class Identity(Layer):
-    """y = x: no activation."""
+    """y = x: no activation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.Identity().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[-1.,  0.,  2.]])
+    """
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Nothing happens.
@@ -46,7 +55,16 @@ def logistic(xp: Any, x: Array, e: Array) -> Array:
 
 @dataclass(frozen=True)
 class Sigmoid(Layer):
-    """Logistic function y = 1 / (1 + exp(-x)), between 0 and 1; no input overflows."""
+    """Logistic function y = 1 / (1 + exp(-x)), between 0 and 1; no input overflows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.Sigmoid().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[0.269, 0.5  , 0.881]])
+    """
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """The logistic function.
@@ -71,7 +89,16 @@ class Sigmoid(Layer):
 
 @dataclass(frozen=True)
 class Tanh(Layer):
-    """Hyperbolic tangent, between -1 and 1."""
+    """Hyperbolic tangent, between -1 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.Tanh().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[-0.762,  0.   ,  0.964]])
+    """
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """The hyperbolic tangent.
@@ -100,6 +127,14 @@ class Softmax(Layer):
 
     For classification prefer `xpnet.CrossEntropy` on logits without this layer: one function there
     computes the logarithm and the derivative together, exactly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.Softmax().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[0.042, 0.114, 0.844]])
     """
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -50,7 +50,16 @@ def places(xp: Any, x: Array, axis: int) -> Array:
 
 @dataclass(frozen=True)
 class RandomFlip(Augmentation, Layer):
-    """In training each image is mirrored, left for right, with probability 1/2."""
+    """In training each image is mirrored, left for right, with probability 1/2.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> layers = [xpnet.RandomFlip(), xpnet.Flatten(), xpnet.Linear(784, 10)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy", input_shape=(28, 28, 1))
+    >>> net.output_shape
+    (10,)
+    """
 
     def flips(self, xp: Any, x: Array, context: Context) -> Array:
         """Return 1 for each image that is mirrored and 0 for the others, as (B, 1, 1, 1)."""
@@ -101,6 +110,14 @@ class RandomShift(Augmentation, Layer):
     ----------
     pixels : int
         The farthest shift, at most 32767; all from ``-pixels`` to ``pixels`` are equally likely.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> layers = [xpnet.RandomShift(2), xpnet.Flatten(), xpnet.Linear(784, 10)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy", input_shape=(28, 28, 1))
+    >>> net.output_shape
+    (10,)
     """
 
     pixels: int
@@ -151,6 +168,14 @@ class RandomCutout(Augmentation, Layer):
     References
     ----------
     DeVries and Taylor, "Improved regularization of convolutional neural networks with cutout", arXiv:1708.04552 (2017).
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> layers = [xpnet.RandomCutout(8), xpnet.Flatten(), xpnet.Linear(784, 10)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy", input_shape=(28, 28, 1))
+    >>> net.output_shape
+    (10,)
     """
 
     size: int

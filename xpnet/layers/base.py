@@ -37,7 +37,7 @@ class Context:
     place : str
         The layer's place in the network, such as "3"; "3.0" for the first layer inside of layer 3.
     watch : callable (place, name, array), optional
-        Is shown what passes through the layer; see `forward_pass` and `backward_pass`.
+        Is shown what passes through the layer; see ``xpnet/layers/walk.py``.
     at_once : int
         How many numbers to take at a time where a layer works part by part.
     first : int

@@ -175,6 +175,12 @@ class Conv2D(_Convolution):
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of the
     IEEE 86 (1998), section II. Patches as a product: Chellapilla, Puri and Simard, "High performance convolutional
     neural networks for document processing", IWFHR 2006.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.Conv2D(1, 8, 3).output_shape((28, 28, 1))
+    (28, 28, 8)
     """
 
     axes: ClassVar[str] = "HW"
@@ -201,6 +207,12 @@ class Conv1D(_Convolution):
     ------
     ShapeError
         Samples of another shape, or shorter than a window.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.Conv1D(1, 8, 3).output_shape((100, 1))
+    (100, 8)
     """
 
     axes: ClassVar[str] = "L"

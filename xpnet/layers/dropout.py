@@ -51,6 +51,12 @@ class Dropout(Layer):
     References
     ----------
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> [type(layer).__name__ for layer in xpnet.mlp([2, 8, 3], dropout=0.5).layers]
+    ['Linear', 'ReLU', 'Dropout', 'Linear']
     """
 
     rate: float = 0.5

@@ -59,6 +59,15 @@ class LayerNorm(Normalization, Layer):
     References
     ----------
     Ba, Kiros and Hinton, "Layer normalization", arXiv:1607.06450 (2016), equations 3 and 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> layer = xpnet.LayerNorm(3)
+    >>> y, cache = layer.forward(np, layer.init(np.random.default_rng(0)), np.asarray([[1.0, 2.0, 3.0]]))
+    >>> y.round(3)
+    array([[-1.225,  0.   ,  1.225]])
     """
 
     features: int
@@ -113,6 +122,15 @@ class RMSNorm(Normalization, Layer):
     References
     ----------
     Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> layer = xpnet.RMSNorm(3)
+    >>> y, cache = layer.forward(np, layer.init(np.random.default_rng(0)), np.asarray([[1.0, 2.0, 3.0]]))
+    >>> y.round(3)
+    array([[0.463, 0.926, 1.389]])
     """
 
     features: int
@@ -170,6 +188,12 @@ class GroupNorm(Normalization, Layer):
     References
     ----------
     Wu and He, "Group normalization", ECCV 2018, equations 1, 2, 6 and 7.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.GroupNorm(4, 8).parameter_shapes()
+    {'gamma': (8,), 'beta': (8,)}
     """
 
     groups: int

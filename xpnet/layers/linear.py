@@ -38,6 +38,14 @@ class Linear(Layer):
     ----------
     Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors",
     Nature 323 (1986), equations 1, 6 and 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> layer = xpnet.Linear(2, 3)
+    >>> {name: a.shape for name, a in layer.init(np.random.default_rng(0)).items()}
+    {'W': (2, 3), 'b': (3,)}
     """
 
     inputs: int

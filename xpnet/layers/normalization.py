@@ -89,6 +89,14 @@ class BatchNorm(Normalization, Layer):
     ----------
     Ioffe and Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate shift",
     ICML 2015, algorithms 1 and 2, and the derivatives of section 3.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> layers = [xpnet.Linear(2, 8), xpnet.BatchNorm(8), xpnet.ReLU(), xpnet.Linear(8, 3)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy")
+    >>> sorted(net.state)
+    ['1.mean', '1.variance']
     """
 
     features: int

@@ -155,6 +155,12 @@ class MaxPool2D(_MaxPool):
     ------
     ShapeError
         Samples without the three axes, or smaller than a window.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.MaxPool2D(2).output_shape((28, 28, 8))
+    (14, 14, 8)
     """
 
     axes: ClassVar[str] = "HW"
@@ -175,6 +181,12 @@ class MaxPool1D(_MaxPool):
     ------
     ShapeError
         Samples without the two axes, or shorter than a window.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.MaxPool1D(2).output_shape((100, 8))
+    (50, 8)
     """
 
     axes: ClassVar[str] = "L"
@@ -199,6 +211,12 @@ class AveragePool2D(_AveragePool):
     ------
     ShapeError
         Samples without the three axes, or smaller than a window.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.AveragePool2D(2).output_shape((28, 28, 8))
+    (14, 14, 8)
     """
 
     axes: ClassVar[str] = "HW"
@@ -219,6 +237,12 @@ class AveragePool1D(_AveragePool):
     ------
     ShapeError
         Samples without the two axes, or shorter than a window.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.AveragePool1D(2).output_shape((100, 8))
+    (50, 8)
     """
 
     axes: ClassVar[str] = "L"
@@ -231,6 +255,12 @@ class GlobalAveragePool2D(_GlobalAveragePool):
     References
     ----------
     Lin, Chen and Yan, "Network in network", ICLR 2014, section 3.2.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.GlobalAveragePool2D().output_shape((7, 7, 64))
+    (64,)
     """
 
     axes: ClassVar[str] = "HW"
@@ -238,6 +268,13 @@ class GlobalAveragePool2D(_GlobalAveragePool):
 
 @dataclass(frozen=True)
 class GlobalAveragePool1D(_GlobalAveragePool):
-    """The mean of a signal (B, L, C), channel by channel: (B, C)."""
+    """The mean of a signal (B, L, C), channel by channel: (B, C).
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.GlobalAveragePool1D().output_shape((25, 64))
+    (64,)
+    """
 
     axes: ClassVar[str] = "L"

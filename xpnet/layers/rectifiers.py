@@ -21,6 +21,14 @@ class ReLU(Layer):
     References
     ----------
     Glorot, Bordes and Bengio, "Deep sparse rectifier neural networks", AISTATS 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.ReLU().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[0., 0., 2.]])
     """
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
@@ -56,6 +64,14 @@ class LeakyReLU(Layer):
     References
     ----------
     Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.LeakyReLU().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[-0.01,  0.  ,  2.  ]])
     """
 
     slope: float = 0.01
@@ -94,6 +110,14 @@ class ELU(Layer):
     ----------
     Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential
     linear units", ICLR 2016, equation 15.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.ELU().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[-0.632,  0.   ,  2.   ]])
     """
 
     alpha: float = 1.0
@@ -127,6 +151,14 @@ class Softplus(Layer):
     References
     ----------
     Dugas et al., "Incorporating second-order functional knowledge for better option pricing", 2001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.Softplus().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[0.313, 0.693, 2.127]])
     """
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
@@ -156,6 +188,14 @@ class SiLU(Layer):
     ----------
     Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units for neural network function approximation
     in reinforcement learning", Neural Networks 107 (2018), equations 3 and 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.SiLU().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[-0.269,  0.   ,  1.762]])
     """
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
@@ -194,6 +234,14 @@ class GELU(Layer):
     References
     ----------
     Hendrycks and Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> y, cache = xpnet.GELU().forward(np, {}, np.asarray([[-1.0, 0.0, 2.0]]))
+    >>> y.round(3)
+    array([[-0.159,  0.   ,  1.954]])
     """
 
     approximate: str = "none"

@@ -20,6 +20,12 @@ class Reshape(Layer):
     ----------
     shape : tuple of int
         The shape of one output sample, such as (28, 28, 1): rows, columns, channels.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.Reshape((28, 28, 1)).output_shape((784,))
+    (28, 28, 1)
     """
 
     shape: Shape
@@ -58,7 +64,14 @@ class Reshape(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """The numbers of each sample, in their order, in one row."""
+    """The numbers of each sample, in their order, in one row.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> xpnet.Flatten().output_shape((7, 7, 64))
+    (3136,)
+    """
 
     def output_shape(self, shape: Shape) -> Shape:
         return (prod(shape),)

@@ -21,6 +21,19 @@ def activation(layer: Layer, ax: Axes | None = None, *, low: float = -4.0, high:
         Where to draw; a new figure by default.
     low, high : float
         The range of the input.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> ax = plots.activation(xpnet.Tanh())
+    >>> ax.get_xlabel()
+    'input x'
     """
     if isinstance(layer, Softmax | Dropout) or layer.parameter_shapes():
         raise ConfigError(f"activation draws layers without parameters that act on each number alone, got {layer!r}")

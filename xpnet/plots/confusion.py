@@ -70,6 +70,17 @@ def errors(x: Any, t: Any, predicted: Any, shape: tuple[int, int], ax: Axes | No
         Where to draw; a new figure by default.
     count : int
         How many are drawn at most, the first ones.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import plots
+    >>> ax = plots.errors(np.zeros((3, 64)), [0, 1, 2], [0, 2, 2], (8, 8))
     """
     truth, guess = _labels(t, predicted)
     images = np.asarray(x, dtype=np.float64)

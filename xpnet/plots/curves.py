@@ -22,6 +22,21 @@ def loss(history: History, ax: Axes | None = None, *, log: bool = False) -> Axes
         Where to draw; a new figure by default.
     log : bool
         Whether the loss has a logarithmic scale.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> net = xpnet.mlp([2, 8, 3], activation="tanh")
+    >>> ax = plots.loss(net.fit(x, t, epochs=3))
+    >>> ax.get_xlabel()
+    'epoch'
     """
     ax = _curves(history, {"loss": "training", "validation_loss": "validation"}, ax)
     ax.set_ylabel("loss (mean over the samples)")
@@ -39,6 +54,21 @@ def accuracy(history: History, ax: Axes | None = None) -> Axes:
         What `Network.fit` returned, given validation data and a classification loss.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> net = xpnet.mlp([2, 8, 3], activation="tanh")
+    >>> ax = plots.accuracy(net.fit(x, t, epochs=3, validation_split=0.2))
+    >>> ax.get_xlabel()
+    'epoch'
     """
     if "validation_accuracy" not in history:
         raise ConfigError(

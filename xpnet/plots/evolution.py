@@ -81,6 +81,23 @@ def update_ratios(recorder: Recorder, ax: Axes | None = None) -> Axes:
     recorder : Recorder
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> net = xpnet.mlp([2, 8, 3], activation="tanh")
+    >>> recorder = xpnet.Recorder(every=5)
+    >>> history = net.fit(x, t, epochs=3, callbacks=recorder)
+    >>> ax = plots.update_ratios(recorder)
+    >>> ax.get_xlabel()
+    'training step'
     """
     ax = axes(ax)
     names = [name for name in recorder.net.parameters if name.endswith(".W")]

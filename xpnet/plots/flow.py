@@ -19,6 +19,21 @@ def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:
         From `Network.trace`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> net = xpnet.mlp([2, 8, 3], activation="tanh")
+    >>> ax = plots.delta_flow(net.trace(x, t))
+    >>> ax.get_yscale()
+    'log'
     """
     ax = axes(ax)
     depth = np.arange(len(trace))
@@ -43,6 +58,23 @@ def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
     recorder : Recorder
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> net = xpnet.mlp([2, 8, 3], activation="tanh")
+    >>> recorder = xpnet.Recorder(every=5)
+    >>> history = net.fit(x, t, epochs=3, callbacks=recorder)
+    >>> ax = plots.delta_history(recorder)
+    >>> ax.get_xlabel()
+    'training step'
     """
     ax = axes(ax)
     found = {item.place: item.layer for item in every_layer(recorder.net.layers, recorder.net.input_shape)}

@@ -41,6 +41,20 @@ def filters(net: Network, name: str = "0.W", ax: Axes | None = None, *, channel:
         The channel of the input, from 0 to C - 1.
     count : int
         How many outputs are drawn at most, the first ones.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> layers = [xpnet.Conv2D(1, 4), xpnet.ReLU(), xpnet.Flatten(), xpnet.Linear(256, 10)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy", input_shape=(8, 8, 1))
+    >>> ax = plots.filters(net, "0.W")
     """
     values = parameter(net, name)
     if values.ndim != 4:
@@ -69,6 +83,20 @@ def feature_maps(net: Network, x: Any, place: str, ax: Axes | None = None, *, co
         Where to draw; a new figure by default.
     count : int
         How many channels are drawn at most, the first ones.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> layers = [xpnet.Conv2D(1, 4), xpnet.ReLU(), xpnet.Flatten(), xpnet.Linear(256, 10)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy", input_shape=(8, 8, 1))
+    >>> ax = plots.feature_maps(net, np.zeros((8, 8, 1)), "1")
     """
     outputs: dict[str, Array] = {}
 
@@ -111,6 +139,20 @@ def pixels(net: Network, x: Any, output: int, shape: tuple[int, int], ax: Axes |
         Height and width of an image; their product is I.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> layers = [xpnet.Conv2D(1, 4), xpnet.ReLU(), xpnet.Flatten(), xpnet.Linear(256, 10)]
+    >>> net = xpnet.Network(layers, loss="cross_entropy", input_shape=(8, 8, 1))
+    >>> ax = plots.pixels(net, np.zeros((2, 8, 8, 1)), output=3, shape=(8, 8))
     """
     images = np.asarray(x, dtype=np.float64)
     if images.shape not in ((len(images), shape[0] * shape[1]), (len(images), *shape, 1)):

@@ -33,6 +33,21 @@ def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
         The parameter's name, such as "0.W", "2.b" or "3.0.W".
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> net = xpnet.mlp([2, 8, 3], activation="tanh")
+    >>> ax = plots.weights(net, "0.W")
+    >>> ax.images[0].get_array().shape
+    (2, 8)
     """
     values = parameter(net, name)
     values = values.reshape(-1, values.shape[-1])
@@ -67,6 +82,17 @@ def weight_images(
         The weights, (I, O).
     count : int
         How many units are drawn at most, the first ones.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> ax = plots.weight_images(xpnet.mlp([64, 16, 10]), (8, 8))
     """
     values = parameter(net, name)
     if values.ndim != 2 or values.shape[0] != shape[0] * shape[1]:

@@ -44,7 +44,7 @@ TRAINING = "training."
 def save(net: Model, path: str | os.PathLike[str], **more: dict[str, Any]) -> None:
     """Write a network to a file: parameters, running statistics, and the description of its layers and loss.
 
-    The file is written whole or not at all, whatever interrupts: see `xpnet.files.atomic.write_atomically`.
+    The file is written whole or not at all, whatever interrupts: see ``xpnet/files/atomic.py``.
 
     Parameters
     ----------

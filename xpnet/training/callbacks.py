@@ -16,12 +16,24 @@ from xpnet.validation import check_flag, check_number, check_size
 
 
 class Callback:
-    """Base class; override what is needed. `run` is the training, see `xpnet.training.fit.Run`.
+    """Base class; override what is needed. `run` is the training, see `xpnet.training.run.Run`.
 
     Attributes
     ----------
     every : int or None
         If a number n, `on_steps` is called after every n training steps; between calls nothing is interrupted.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> class Say(xpnet.Callback):
+    ...     def on_epoch_end(self, run):
+    ...         print("epoch", run.epoch)
+    ...
+    >>> x, t = xpnet.datasets.xor(100, seed=0)
+    >>> history = xpnet.mlp([2, 4, 2]).fit(x, t, epochs=2, callbacks=Say())
+    epoch 0
+    epoch 1
     """
 
     every: int | None = None
@@ -169,6 +181,15 @@ class EarlyStopping(Monitor):
         What counts as an improvement.
     restore_best : bool
         Whether the network gets the parameters of its best epoch back.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> x, t = xpnet.datasets.spirals(200, seed=0)
+    >>> data = {"validation_split": 0.2, "callbacks": xpnet.EarlyStopping(patience=2)}
+    >>> history = xpnet.mlp([2, 16, 3]).fit(x, t, optimizer=xpnet.Adam(0.05), epochs=500, **data)
+    >>> history.epochs < 500
+    True
     """
 
     def __init__(

@@ -107,7 +107,7 @@ class Checkpoint(Callback):
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Within this context a SIGTERM ends the program as Ctrl-C does: by an exception, `SystemExit(143)`.
+    """Within this context a SIGTERM ends the program as Ctrl-C does: by an exception, ``SystemExit(143)``.
 
     Batch systems send SIGTERM some seconds before they kill. `fit` then writes its checkpoint on the way out. Signals
     reach the main thread only; use it there.

@@ -106,9 +106,13 @@ class Trainer(Steps):
     def advance(self, steps: int) -> float:
         """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.
 
-        Returns the mean training loss of the epoch so far, penalties included. If an exception comes from
-        within, the parameters and the optimizer are those after the last completed step; if numbers stop
-        being finite, those after the last finite one.
+        If an exception comes from within, the parameters and the optimizer are those after the last completed step; if
+        numbers stop being finite, those after the last finite one.
+
+        Returns
+        -------
+        float
+            The mean training loss of the epoch so far, penalties included.
 
         Raises
         ------
@@ -200,7 +204,7 @@ class Trainer(Steps):
         self._prepared = self.position > 0  # between two epochs the counters are still those of the last one
 
     def run(self, steps: int) -> float:
-        """Do `steps` steps through as many epochs as they fill; return the mean loss of the epoch so far."""
+        """Return the mean loss of the epoch so far, after `steps` steps through as many epochs as they fill."""
         left, loss = check_size("steps", steps, 0), float("nan")
         while left:
             if self.position == self.steps_per_epoch:  # `advance` may have been called up to here

@@ -117,6 +117,15 @@ class CSVLog(Callback):
     ----------
     path : str or path
         Replaced as a whole each time: a training that is resumed writes the epochs before, too.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xpnet
+    >>> x, t = xpnet.datasets.xor(100, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     history = xpnet.mlp([2, 4, 2]).fit(x, t, epochs=2, callbacks=xpnet.CSVLog(f"{folder}/run.csv"))
+    ...     print(pathlib.Path(folder, "run.csv").read_text().splitlines()[0])
+    epoch,loss,seconds,learning_rate
     """
 
     def __init__(self, path: Any) -> None:
