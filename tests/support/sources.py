@@ -87,7 +87,7 @@ def streamed(net: xpnet.Network, x: Any, t: Any, **options: Any) -> xpnet.Histor
 
 
 def no_threads() -> bool:
-    return not any(thread.name.startswith("xpnet") for thread in threading.enumerate())
+    return not any(thread.name.startswith("xpnet-reader") for thread in threading.enumerate())
 
 
 def kill(folder: Path, step: int) -> None:

@@ -105,8 +105,8 @@ def _check_hooks(name: str, item: Callback) -> None:
         if hook.startswith("on_") and hook not in known:
             cure = f"; use {OTHER_HOOKS[hook]}" if hook in OTHER_HOOKS else closest(hook, known)
             raise ConfigError(f"{name} has {hook}, which is never called: hooks are {', '.join(known)}{cure}")
-    cls = type(item)
-    if item.every is None and cls.on_steps is not Callback.on_steps and cls.on_begin is Callback.on_begin:
+    said = "every" in vars(item) or any("every" in vars(cls) for cls in type(item).__mro__ if cls is not Callback)
+    if not said and type(item).on_steps is not Callback.on_steps:
         raise ConfigError(f"{name} has on_steps, which is never called, since its every is None; set every = 1")
     if isinstance(item, _EpochFunction):
         try:
