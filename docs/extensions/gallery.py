@@ -135,9 +135,8 @@ def copy_examples(app: Sphinx, config: object) -> None:
     shutil.rmtree(COPIES, ignore_errors=True)
     COPIES.mkdir(parents=True)
     (COPIES / "README.txt").write_text(HEADER, encoding="utf-8")
-    (COPIES / "data").symlink_to(
-        EXAMPLES / "data", target_is_directory=True
-    )  # for programs that look beside themselves
+    (COPIES / "examples").mkdir()  # programs find their data as in a clone of the repository
+    (COPIES / "examples" / "data").symlink_to(EXAMPLES / "data", target_is_directory=True)
     for place in ORDER:
         text, name = (EXAMPLES / f"{place}.py").read_text(encoding="utf-8"), Path(place).name
         page = titled(standalone(text, SMALLER.get(name)) if "import common" in text else text, THUMBNAILS.get(name, 0))
