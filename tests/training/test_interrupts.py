@@ -159,7 +159,8 @@ class Interrupt:
     @staticmethod
     def _spared(frame):
         """Between a lock and its `with` no signal comes, though a tracer does."""
-        return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() == "with net._lock:"
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        return line.startswith("with ") and "net._lock" in line
 
     def _call(self, frame, event, argument):
         own = frame.f_globals.get("__name__", "").startswith("xpnet")
