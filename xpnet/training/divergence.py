@@ -9,6 +9,7 @@ from typing import Any
 from xpnet.errors import NonFiniteError, warn_user
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
+from xpnet.training.step import new_statistics
 from xpnet.training.steps import Steps
 from xpnet.typing import Array, HostArray
 
@@ -93,11 +94,10 @@ def first_bad_quantity(trainer: Steps) -> str:
         *_, caches = trainer.objective.differentiate(xp, trainer.arrays, trainer.next_batch(), contexts)
     except _Found as found:
         return str(found)
-    for layer, context, cache in zip(net.layers, contexts, caches, strict=True):
-        for name, array in layer.update_state(xp, context.state, cache).items():
-            if not is_finite(xp, array):
-                place, _, short = f"{context.place}.{name}".rpartition(".")
-                return f"the running {short} of layer {place} ({layers[place]}) has {_count(xp, array)}"
+    for name, array in new_statistics(xp, net, contexts, caches).items():
+        if not is_finite(xp, array):
+            place, _, short = name.rpartition(".")
+            return f"the running {short} of layer {place} ({layers[place]}) has {_count(xp, array)}"
     return f"the update of the parameters by {type(trainer.optimizer).__name__} is not finite"
 
 

@@ -26,12 +26,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from xpnet.backends import Backend
+from xpnet.backends.base import Step
 from xpnet.model.core import Model
 from xpnet.optimizers import Optimizer
 from xpnet.training.arrays import Arrays
 from xpnet.training.feed import Feed
 from xpnet.training.objective import Objective
-from xpnet.training.step import Step, make_finish, pass_through
+from xpnet.training.step import make_finish, pass_through
 from xpnet.typing import Array
 
 

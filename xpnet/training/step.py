@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.backends.base import Step
 from xpnet.errors import ConfigError, PromiseError
 from xpnet.layers import Context, Watch
 from xpnet.layers.base import joined
@@ -16,8 +17,6 @@ from xpnet.training.arrays import statistics
 from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
 from xpnet.typing import Array, HostArray
-
-Step = Callable[[Any, Mapping[str, Array]], None]
 
 
 def make_step(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Program
+from xpnet.backends.base import Program, Step
 from xpnet.layers import Context, Watch
 from xpnet.model.core import Model
 from xpnet.optimizers import Optimizer
@@ -28,7 +28,7 @@ from xpnet.training.arrays import (
 from xpnet.training.feed import Batch, Feed
 from xpnet.training.objective import Objective
 from xpnet.training.slices import SlicedStep, Workers, slice_arrays
-from xpnet.training.step import Step, make_step, rate_factors
+from xpnet.training.step import make_step, rate_factors
 from xpnet.typing import HostArray
 from xpnet.validation import check_number
 
