@@ -393,3 +393,15 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], problem: str) -> Non
         streamed(net, **{"x": ROWS, "t": T} | options)
     assert_array_equal(net.theta, before)
     assert sources.no_threads()
+
+
+def test_metrics_of_scaled_bytes_are_computed_in_the_networks_data_type() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 6), dtype=np.uint8)
+    found = []
+
+    def dtype(t: Any, p: Any) -> float:
+        found.append(p.dtype)
+        return 0.0
+
+    xpnet.mlp([6, 2], seed=0).fit(x, x[:, 0] % 2, epochs=1, scale=1 / 255, metrics=dtype, verbose=False)
+    assert found == [np.float32]

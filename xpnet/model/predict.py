@@ -78,9 +78,12 @@ def _read(name: str, rows: Rows, start: int, stop: int) -> HostArray:
 
 def _batches(net: Model, x: Array, size: int, scale: float | None) -> Iterator[Array]:
     """Yield the network's output for a slice of rows at a time."""
+    xp = net.backend.xp
     for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
         rows = x[start : min(start + size, x.shape[0]), ...]
-        yield net.output(rows if scale is None else rows * scale)
+        if scale is not None:  # of bytes, as a training keeps them, that would be float64
+            rows = xp.astype(rows, getattr(xp, net.dtype), copy=False) * scale
+        yield net.output(rows)
 
 
 def in_batches(net: Model, x: Array, size: int, scale: float | None, proba: bool) -> HostArray:
