@@ -21,6 +21,14 @@ from xpnet.estimators import arrays
 INSTALL = r'Install it: pip install "xpnet\[cuda13\]".* or "xpnet\[cuda12\]"'
 
 
+@pytest.fixture(autouse=True)
+def _no_device_is_known():
+    """Where there is a GPU, another test may have asked for it."""
+    on_device.cache_clear()
+    yield
+    on_device.cache_clear()
+
+
 # ------------------------------------------------------------------------------------------------------ names
 
 
@@ -182,24 +190,20 @@ def test_there_is_one_backend_for_a_device_and_options_do_not_change_the_place(m
         self.name, self.tf32, self.device = f"cupy:{device}", tf32, types.SimpleNamespace(id=device)
 
     monkeypatch.setattr(CupyBackend, "__init__", make)
-    on_device.cache_clear()
-    try:
-        first, rounded, second = (backends.get(*args, tf32=tf32) for *args, tf32 in (
-            ("cupy", False), ("cupy", True), ("cupy", 1, False),
-        ))  # fmt: skip
-        assert backends.get("cupy:0") is first
-        assert pickle.loads(pickle.dumps(rounded)) is rounded
-        assert first != rounded  # a network is moved from one to the other
-        assert first.same_place(rounded)
-        assert not first.same_place(second)
-        assert not first.same_place(NumpyBackend())
-        monkeypatch.setattr(arrays, "backend_of", lambda a: first)
-        arrays.check_same_place(None, rounded, True, "MLPClassifier", "predict")
-        assert arrays.choose_backend(rounded, None) is rounded
-        with pytest.raises(BackendMismatchError, match="X is on cupy:0, but backend='cupy:1'"):
-            arrays.choose_backend(second, None)
-    finally:
-        on_device.cache_clear()
+    first, rounded, second = (backends.get(*args, tf32=tf32) for *args, tf32 in (
+        ("cupy", False), ("cupy", True), ("cupy", 1, False),
+    ))  # fmt: skip
+    assert backends.get("cupy:0") is first
+    assert pickle.loads(pickle.dumps(rounded)) is rounded
+    assert first != rounded  # a network is moved from one to the other
+    assert first.same_place(rounded)
+    assert not first.same_place(second)
+    assert not first.same_place(NumpyBackend())
+    monkeypatch.setattr(arrays, "backend_of", lambda a: first)
+    arrays.check_same_place(None, rounded, True, "MLPClassifier", "predict")
+    assert arrays.choose_backend(rounded, None) is rounded
+    with pytest.raises(BackendMismatchError, match="X is on cupy:0, but backend='cupy:1'"):
+        arrays.choose_backend(second, None)
 
 
 # ------------------------------------------------------------------------------------------- importing nothing

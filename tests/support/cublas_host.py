@@ -37,6 +37,21 @@ def gemm(
     return 0
 
 
+def gemms(
+    handle: Any, ta: int, tb: int, m: int, n: int, k: int, alpha: Any, a: int, a_type: int, lda: int, a_step: int,
+    b: int, b_type: int, ldb: int, b_step: int, beta: Any, c: int, c_type: int, ldc: int, c_step: int, count: int,
+    compute: int, algorithm: int,
+) -> int:  # fmt: skip
+    """cublasGemmStridedBatchedEx: `count` products, whose matrices lie so many numbers behind one another."""
+    for j in range(count):
+        first, second, third = (
+            x + j * step * TYPES[a_type].itemsize for x, step in ((a, a_step), (b, b_step), (c, c_step))
+        )
+        gemm(handle, ta, tb, m, n, k, alpha, first, a_type, lda, second, b_type, ldb, beta, third, c_type, ldc, compute,
+             algorithm)  # fmt: skip
+    return 0
+
+
 def library(memory: float = float("inf")) -> Any:
     """Return what stands in for the library, with its `handles` that are in use and memory for so many of them.
 
@@ -61,7 +76,8 @@ def library(memory: float = float("inf")) -> Any:
         return lambda handle, *values: settings[handle.value].append((name, values[-1])) or 0
 
     made = SimpleNamespace(
-        cublasGemmEx=gemm, cublasCreate_v2=create, cublasDestroy_v2=destroy, cublasSetStream_v2=told("stream"),
+        cublasGemmEx=gemm, cublasGemmStridedBatchedEx=gemms, cublasCreate_v2=create, cublasDestroy_v2=destroy,
+        cublasSetStream_v2=told("stream"),
         cublasSetWorkspace_v2=told("workspace"), cublasSetMathMode=told("math mode"), handles=handles,
         settings=settings, memory=memory,
     )  # fmt: skip

@@ -284,9 +284,17 @@ class Scratch:
 
 def recording(blas: Any) -> Any:
     """Return cuBLAS with products that a graph repeats."""
-    gemm = blas.cublasGemmEx
-    blas.cublasGemmEx = lambda *arguments: TIMELINE.do(lambda: gemm(*arguments)) or 0
+    for name in ("cublasGemmEx", "cublasGemmStridedBatchedEx"):
+        own = getattr(blas, name)
+        setattr(blas, name, lambda *arguments, own=own: TIMELINE.do(lambda: own(*arguments)) or 0)
     return blas
+
+
+def own_product(a: Any, b: Any, **options: Any) -> Any:
+    """CuPy's own matrix product, which it refuses to capture."""
+    if TIMELINE.nodes is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+    return on_device(np.matmul)(a, b, **options)
 
 
 def make_cupy() -> Any:
@@ -300,6 +308,7 @@ def make_cupy() -> Any:
     cupy.empty = empty
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f
+    cupy.matmul = own_product
     cupy.cuda = SimpleNamespace(
         Event=Event, get_elapsed_time=lambda start, end: 1e3 * (end.moment - start.moment),
         Stream=Stream, get_current_stream=lambda: (Stream.current or [LEGACY])[-1], MemoryPool=MemoryPool,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import sys
 import weakref
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape.record import record
 from xpnet.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from xpnet.files.tensors import read_tensors, write_tensors
+from xpnet.layers.walk import backward_pass, forward_pass
 from xpnet.training import feed
 from xpnet.training import intake as training
 from xpnet.training import precision as mixedprecision
@@ -693,6 +695,24 @@ def test_bfloat16_on_cupy_needs_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "ml_dtypes", SimpleNamespace(bfloat16=HALF))
     trainer = xpnet.Trainer(network(backend_with("cupy")), "adam", X, T, precision="bfloat16")
     assert trainer.arrays["x"].dtype == HALF
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ml_dtypes") is None, reason="ml_dtypes, which has bfloat16, is missing")
+def test_what_a_python_number_widens_is_narrowed_between_layers() -> None:
+    """Of bfloat16 and a Python number ml_dtypes makes float32: the products of the next layer would be of float32."""
+    import ml_dtypes
+
+    half, seen = np.dtype(ml_dtypes.bfloat16), dict[str, Any]()
+    net = xpnet.mlp([3, 4, 5, 2], "relu")
+    params = net.layout.split(np, net.theta.astype(half))
+
+    def watch(place: str, name: str, array: Any) -> None:
+        seen[f"{place}.{name}"] = array.dtype
+
+    contexts = net.contexts(True, net.step_array(0), watch=watch)
+    y, caches = forward_pass(np, net.layers, params, np.ones((6, 3), half), contexts)
+    backward_pass(np, net.layers, params, caches, y, contexts)
+    assert {seen[f"{k}.{name}"] for k in range(5) for name in ("x", "y", "delta")} == {half}
 
 
 def test_bfloat16_is_not_scaled_and_skips_nothing() -> None:

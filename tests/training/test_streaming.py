@@ -7,19 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import array_backends
 import numpy as np
 import pytest
 import sources
-from cuda_host import HostCupy, Pinned
+from cuda_host import HostCupy, Pinned, Stream
 from guarded import GuardedBackend
 from numpy.testing import assert_array_equal
 from sources import FEATURES, MEMORY, SAMPLES, WINDOW, Pairs, Sliced, network, streamed, train
 
 import xpnet
+from xpnet.backends.cuda.pinned import PinnedLoader
 from xpnet.errors import CheckpointError, ConfigError, DataError
 from xpnet.model.memory import bytes_of
 from xpnet.model.rows import MappedRows
@@ -99,6 +102,28 @@ def test_on_a_gpu_rows_go_through_pinned_memory_on_a_stream_of_their_own_into_a_
     assert streams[0]._stream.copied == Pinned.taken - before == 2 * blocks
     assert graphs[0] == graphs[-1]
     assert "kernels" in backend.compiled
+
+
+def test_pinned_memory_is_kept_until_its_copy_is_done() -> None:
+    """Who is given it before writes over rows that are still on their way."""
+    backend, gone, seen = HostCupy(), set[int](), []
+
+    class Memory(Pinned):
+        def __init__(self, size: int) -> None:
+            super().__init__(size)
+            weakref.finalize(self, gone.add, self.taken)
+
+    class Copies(Stream):
+        def record(self) -> Any:  # one event a copy, from the first on
+            number = Memory.taken
+            return SimpleNamespace(synchronize=lambda: seen.append(number in gone))
+
+    backend._cupy.cuda.alloc_pinned_memory, backend._cupy.cuda.Stream = Memory, Copies
+    loader, array = PinnedLoader(backend, backend._cupy), backend.asarray(np.zeros((40, 3), np.float32))
+    for row in range(40):
+        loader.send(loader.room(array, row, row + 1, array.dtype), array, row)
+    assert len(seen) > 30
+    assert not any(seen)
 
 
 def test_a_file_is_read_in_blocks_by_one_thread_and_each_row_once_an_epoch() -> None:

@@ -23,7 +23,8 @@ def forward_pass(
     caches = []
     for layer, p, context in zip(layers, params, contexts, strict=True):
         context.show("x", x)
-        x, cache = output_and_cache(xp, layer, context, x, layer.forward(xp, p, x, context))
+        y, cache = output_and_cache(xp, layer, context, x, layer.forward(xp, p, x, context))
+        x = _of_type(xp, y, x.dtype)
         context.show("y", x)
         caches.append(cache)
     return x, caches
@@ -44,9 +45,15 @@ def backward_pass(
     for k in range(len(layers) - 1, max(last, 0) - 1, -1):
         contexts[k].show("delta", delta)
         result = layers[k].backward(xp, params[k], caches[k], delta, contexts[k], need_dx=k > last)
-        delta, grads[k] = delta_and_gradients(layers[k], contexts[k], result)
+        dx, grads[k] = delta_and_gradients(layers[k], contexts[k], result)
         for name, gradient in grads[k].items():
             contexts[k].show(f"d{name}", gradient)
+        delta = None if dx is None else _of_type(xp, dx, dy.dtype)
         if delta is not None:
             contexts[k].show("dx", delta)
     return delta, grads
+
+
+def _of_type(xp: Any, a: Array, dtype: Any) -> Array:
+    """Return `a` in the data type of the pass: of bfloat16 and a Python number some libraries make float32."""
+    return a if a.dtype == dtype else xp.astype(a, dtype)

@@ -32,7 +32,8 @@ class PinnedLoader(Loader):
 
     def room(self, array: Array, start: int, stop: int, dtype: np.dtype[Any]) -> HostArray:
         while len(self._under_way) >= UNDER_WAY:
-            self._under_way.popleft()[1].synchronize()  # its memory may be used again
+            self._under_way[0][1].synchronize()
+            self._under_way.popleft()  # not before: anybody may be given its memory then
         shape = (stop - start, *array.shape[1:])
         memory = self._cuda.alloc_pinned_memory(prod(shape) * dtype.itemsize)
         return np.ndarray(shape, dtype, memory)

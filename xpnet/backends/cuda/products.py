@@ -10,7 +10,10 @@ import ctypes
 import gc
 import threading
 import weakref
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from xpnet.backends.tape.layout import layout
 from xpnet.errors import XpnetError
@@ -27,7 +30,7 @@ COMPUTE_TYPES = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
 """CUBLAS_COMPUTE_64F, and CUBLAS_COMPUTE_32F also for halves: their products are summed up, and scaled, in float32."""
 COMPUTE_TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 
-_POINTER, _INT, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+_POINTER, _INT, _SIZE, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_longlong
 
 
 class CublasError(XpnetError, RuntimeError):
@@ -51,6 +54,10 @@ def load() -> Any:
     library.cublasGemmEx.argtypes = [
         _POINTER, _INT, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _POINTER, _INT, _INT, _POINTER,
         _POINTER, _INT, _INT, _INT, _INT,
+    ]  # fmt: skip
+    library.cublasGemmStridedBatchedEx.argtypes = [
+        _POINTER, _INT, _INT, _INT, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _LONG, _POINTER, _INT, _INT, _LONG,
+        _POINTER, _POINTER, _INT, _INT, _LONG, _INT, _INT, _INT,
     ]  # fmt: skip
     return library
 
@@ -140,7 +147,7 @@ class Product:
         return lanes[name].handle
 
     def __call__(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Return the matrix product of two arrays, by CuPy's own function where this one does not serve.
+        """Return the product of two matrices, vectors or stacks of these, as the standard has it.
 
         Parameters
         ----------
@@ -148,34 +155,72 @@ class Product:
         out : array, optional
             Where the product is written; it must not overlap `a` or `b`.
         """
-        left, right = self._layouts(a, b)
-        rows, columns = a.shape[0] if a.ndim else 0, b.shape[-1] if b.ndim else 0
-        if left is None or right is None or not (out is None or _takes(out, (rows, columns), a.dtype)):
+        if not _serves(a, b):
             return self._cupy.matmul(a, b) if out is None else self._cupy.matmul(a, b, out=out)
+        if a.dtype != b.dtype:
+            a, b = (x.astype(self._cupy.result_type(a, b), copy=False) for x in (a, b))
+        if a.ndim == b.ndim == 2:
+            return self._matrices(a, b, out)
+        shape = (
+            *np.broadcast_shapes(a.shape[:-2], b.shape[:-2]),
+            *a.shape[-2:-1],
+            *(b.shape[-1:] if b.ndim > 1 else ()),
+        )
+        found = self._stacks(a[None, :] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b).reshape(shape)
         if out is None:
-            out = self._cupy.empty((rows, columns), a.dtype)
-        name = a.dtype.name
-        number = ctypes.c_double if name == "float64" else ctypes.c_float
-        one, zero = number(1.0), number(0.0)
-        kind = DATA_TYPES[name]
-        # cuBLAS counts down columns: row-major out = a b is column-major out' = b' a'.
-        handle = self._handle()
-        second = (b.data.ptr, kind, right[1])
-        first = (a.data.ptr, kind, left[1])
-        target = (out.data.ptr, kind, columns)
-        sizes, compute = (columns, rows, a.shape[1]), self._compute[name]
-        gemm = self._library.cublasGemmEx
-        factor, keep = ctypes.byref(one), ctypes.byref(zero)
-        check(gemm(handle, right[0], left[0], *sizes, factor, *second, *first, keep, *target, compute, -1))
+            return found
+        out[...] = found
         return out
 
-    def _layouts(self, a: Array, b: Array) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-        """Return how the two factors lie in memory; None where cuBLAS cannot be told so."""
-        if a.ndim != 2 or b.ndim != 2 or a.dtype.name not in DATA_TYPES or b.dtype != a.dtype:
-            return None, None
-        if a.shape[1] != b.shape[0] or 0 in (*a.shape, *b.shape):
-            return None, None
-        return layout(a), layout(b)
+    def _matrices(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Return the product of two matrices."""
+        a, b = (x if layout(x) else self._cupy.ascontiguousarray(x) for x in (a, b))
+        left, right, columns = layout(a), layout(b), b.shape[1]
+        assert left is not None
+        assert right is not None
+        shape = a.shape[0], columns
+        if out is not None and not _takes(out, shape, a.dtype):
+            out[...] = self._matrices(a, b)
+            return out
+        if out is None:
+            out = self._cupy.empty(shape, a.dtype)
+        # cuBLAS counts down columns: row-major out = a b is column-major out' = b' a'.
+        first, second, target = ((x.data.ptr, DATA_TYPES[a.dtype.name]) for x in (a, b, out))
+        one, zero, compute = self._numbers(a)
+        check(self._library.cublasGemmEx(
+            self._handle(), right[0], left[0], columns, a.shape[0], a.shape[1], one, *second, right[1], *first, left[1],
+            zero, *target, columns, compute, -1,
+        ))  # fmt: skip
+        return out
+
+    def _stacks(self, a: Array, b: Array) -> Array:
+        """Return the products of two stacks of matrices; each is repeated where the other one has more."""
+        if b.ndim == 2:  # a stack of rows is one tall matrix
+            return self._matrices(a.reshape((-1, a.shape[-1])), b)
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        rows, terms, columns = a.shape[-2], a.shape[-1], b.shape[-1]
+        a, b = (self._cupy.ascontiguousarray(self._cupy.broadcast_to(x, (*lead, *x.shape[-2:]))) for x in (a, b))
+        out = self._cupy.empty((*lead, rows, columns), a.dtype)
+        first, second, target = ((x.data.ptr, DATA_TYPES[a.dtype.name]) for x in (a, b, out))
+        one, zero, compute = self._numbers(a)
+        check(self._library.cublasGemmStridedBatchedEx(
+            self._handle(), 0, 0, columns, rows, terms, one, *second, columns, terms * columns, *first, terms,
+            rows * terms, zero, *target, columns, rows * columns, prod(lead), compute, -1,
+        ))  # fmt: skip
+        return out
+
+    def _numbers(self, a: Array) -> tuple[Any, Any, int]:
+        """Return one and zero for cuBLAS, and the type in which it computes."""
+        name = a.dtype.name
+        number = ctypes.c_double if name == "float64" else ctypes.c_float
+        return ctypes.byref(number(1.0)), ctypes.byref(number(0.0)), self._compute[name]
+
+
+def _serves(a: Array, b: Array) -> bool:
+    """Say whether cuBLAS has a product of such arrays: it has none of integers, or where there is nothing to add up."""
+    if not a.ndim or not b.ndim or {a.dtype.name, b.dtype.name} - {*DATA_TYPES}:
+        return False
+    return bool(0 not in (*a.shape, *b.shape) and a.shape[-1] == b.shape[-2 if b.ndim > 1 else 0])
 
 
 def _takes(out: Array, shape: tuple[int, int], dtype: Any) -> bool:
