@@ -166,6 +166,13 @@ class Backend:
         """
         return Eager(step, self.xp, arrays)
 
+    def capture(self, step: Step, arrays: Mapping[str, Array], changes: Sequence[Array]) -> Program:
+        """Return a program that does what ``step(xp, arrays)`` does, with as little work of the host's as can be.
+
+        Other than `compile` it makes nothing new of the step: it is for what is done some dozen times.
+        """
+        return Eager(step, self.xp, arrays)
+
     def tell_as_written(self, reason: Exception) -> None:
         """Warn, once for each reason, that steps are run as they are written."""
         told: set[Any] = vars(self).setdefault("_told", set())

@@ -15,7 +15,7 @@ from xpnet.backends.cuda.graph import CapturedStep
 from xpnet.backends.cuda.pinned import PinnedLoader
 from xpnet.backends.cuda.products import Product, load
 from xpnet.backends.cuda.proof import proven
-from xpnet.backends.tape.record import CannotRecord
+from xpnet.backends.tape.record import CannotRecord, record
 from xpnet.errors import BackendUnavailableError
 from xpnet.typing import HostArray
 
@@ -199,6 +199,14 @@ class CupyBackend(Backend):
                 failure = f"{type(error).__name__}: {error}"
                 self.compiled = f"step by step, since capturing it failed: {failure}; {self.compiled}"
                 return Eager(step, self.xp, arrays, after=functools.partial(self.tell_as_written, error))
+
+    def capture(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
+        with self.device:
+            try:
+                record(step, self.xp, arrays, self._cupy.ndarray)  # else a graph might freeze what comes from the host
+                return CapturedStep(self._cupy, self.xp.matmul.lane(), lambda: step(self.xp, arrays), changes)
+            except Exception:  # memory may not suffice: as it is written it is right in any case
+                return super().capture(step, arrays, changes)
 
     def _captured(self, step: Callable[[], None], changes: Sequence[Any]) -> Program:
         return CapturedStep(self._cupy, self.xp.matmul.lane(), step, changes, self.compiled)

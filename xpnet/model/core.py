@@ -219,8 +219,11 @@ class Model:
 
     def output(self, x: Array) -> Array:
         """Return the last layer's output for checked inputs on the device."""
-        xp = self.backend.xp
-        return forward_pass(xp, self.layers, self.layout.split(xp, self.theta), x, self.contexts())[0]
+        return self.answer(self.backend.xp, self.theta, self.state, x)
+
+    def answer(self, xp: Any, theta: Array, state: Mapping[str, Array], x: Array) -> Array:
+        """Return the same as a function of all that it depends on."""
+        return forward_pass(xp, self.layers, self.layout.split(xp, theta), x, self.contexts(state=state))[0]
 
     def gradients(
         self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0

@@ -10,7 +10,8 @@ import numpy as np
 from xpnet.errors import ConfigError, closest, needs
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
-from xpnet.model.predict import checked, in_batches, rows_at_once, score, with_targets
+from xpnet.model.predict import checked, in_batches, rows_at_once, with_targets
+from xpnet.model.scoring import score
 from xpnet.model.sources import in_memory
 from xpnet.model.weights import check_sample_weight
 from xpnet.typing import HostArray

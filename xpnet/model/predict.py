@@ -1,4 +1,4 @@
-"""Using a trained network: outputs, labels, probabilities, scores; in batches, accumulated on the device."""
+"""Using a trained network: outputs, labels, probabilities; in batches."""
 
 from __future__ import annotations
 
@@ -76,21 +76,21 @@ def _read(name: str, rows: Rows, start: int, stop: int) -> HostArray:
         raise DataError(f"{what}: {type(error).__name__}: {error}") from error
 
 
-def _batches(net: Model, x: Array, size: int, scale: float | None) -> Iterator[Array]:
-    """Yield the network's output for a slice of rows at a time."""
-    xp = net.backend.xp
+def slices_of(net: Model, xp: Any, x: Array, size: int, scale: float | None) -> Iterator[Array]:
+    """Yield slices of rows as the network takes them."""
     for start in range(0, max(x.shape[0], 1), size):  # no rows at all still give one empty output
         rows = x[start : min(start + size, x.shape[0]), ...]
         if scale is not None:  # of bytes, as a training keeps them, that would be float64
             rows = xp.astype(rows, getattr(xp, net.dtype), copy=False) * scale
-        yield net.output(rows)
+        yield rows
 
 
 def in_batches(net: Model, x: Array, size: int, scale: float | None, proba: bool) -> HostArray:
     """Return the outputs for checked inputs on the device, or what the loss makes of them, on the host."""
     xp = net.backend.xp
     with net.backend.active(), explained(net.backend, "prediction", size):
-        parts = [net.loss.predict(xp, y) if proba else y for y in _batches(net, x, size, scale)]
+        parts = [net.output(rows) for rows in slices_of(net, xp, x, size, scale)]
+        parts = [net.loss.predict(xp, y) for y in parts] if proba else parts
         result: HostArray = net.backend.to_numpy(parts[0] if len(parts) == 1 else xp.concat(parts, axis=0))
     return result
 
@@ -165,47 +165,6 @@ def predict_proba(
         return np.concatenate([1 - p, p], axis=1) if net.loss.kind == "binary" and p.shape[1] == 1 else p
 
     return outputs(net, x, batch_size, allow_nonfinite, True, out, scale, answer)
-
-
-def correct(net: Model, y: Array, t: Array) -> Array:
-    """Return 1.0 for every sample whose label is predicted right, else 0.0, on the device (B,)."""
-    xp = net.backend.xp
-    if net.loss.kind == "binary":
-        return xp.astype(xp.all((y > 0) == (t > 0.5), axis=1), y.dtype)
-    label = t if t.ndim == 1 else xp.argmax(t, axis=1)
-    return xp.astype(xp.argmax(y, axis=1) == label, y.dtype)
-
-
-def score(
-    net: Model, x: Any, t: Any, weight: HostArray, batch_size: int | None, scale: float | None = None
-) -> dict[str, float]:  # fmt: skip
-    """Return the weighted mean loss and accuracy of checked arrays on the device; one host read at the end.
-
-    Inputs that lie elsewhere come as `Rows`, with their targets as such, and are read and checked on the way.
-    """
-    xp, backend = net.backend.xp, net.backend
-    weight = weight * (len(weight) / weight.sum())  # ones, unless weighted: then counts of hits are exact
-    totals: list[Array] = []
-    size = rows_at_once(net, batch_size)
-    with backend.active(), explained(backend, "evaluation", size):
-        weights = backend.asarray(weight.astype(net.dtype))
-        for first, piece, targets in with_targets(net, x, t, size, scale):
-            start = 0
-            for y in _batches(net, piece, size, scale):
-                stop = start + y.shape[0]
-                w = weights[first + start : first + stop]
-                target = targets[start:stop] if targets.ndim == 1 else targets[start:stop, ...]
-                loss, _ = net.loss(xp, y, target, w)
-                parts = [loss]
-                if net.loss.kind != "regression":
-                    parts.append(xp.sum(w * correct(net, y, target)))
-                totals.append(xp.stack(parts))
-                start = stop
-        sums = backend.to_numpy(xp.stack(totals)).astype(np.float64).sum(axis=0) / len(weight)
-    result = {"loss": float(sums[0])}
-    if len(sums) > 1:
-        result["accuracy"] = float(sums[1])
-    return result
 
 
 def with_targets(net: Model, x: Any, t: Any, size: int, scale: float | None) -> Iterator[tuple[int, Array, Array]]:

@@ -68,7 +68,7 @@ def fit(
         history = History()
         try:
             with explained(net.backend, "training", batch_size):
-                scores = Scores(measured, data.training if measured else None, data.validation)
+                scores = Scores(net, measured, data.training if measured else None, data.validation)
                 feed = data.feed()
                 del data, x  # in half precision the device has room for one copy, perhaps not for two
                 trainer = Trainer.of(net, optimizer, feed, objective, averaging, workers)
@@ -131,7 +131,7 @@ def _one_epoch(
     values = {"loss": trainer.mean_loss()}
     if scores.training is not None or scores.validation is not None:
         with run.averaged():
-            values |= scores(run.net)
+            values |= scores()
     rate = float(trainer.rates(range(trainer.step - 1, trainer.step))[0])
     values |= {"seconds": time.perf_counter() - began, "learning_rate": rate}
     run.history.truncate(trainer.epoch)  # an interrupt may have come between the next two lines
