@@ -69,7 +69,8 @@ def test_every_layer(case, path):
     """In float64, where rounding cannot hide a mistake, and in float32, where data types may be mixed up."""
     t = np.random.default_rng(0).integers(0, 3, 24)
     agree(by_case(case, "float64"), xpnet.SGD(0.05, momentum=0.9), t, path, tolerance=1e-9)
-    agree(by_case(case, "float32"), xpnet.SGD(0.05, momentum=0.9), t, path, steps=10)
+    # By smaller steps: a normalisation of nearly equal numbers makes much of little, and roundings would grow with it.
+    agree(by_case(case, "float32"), xpnet.SGD(0.01), t, path)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
