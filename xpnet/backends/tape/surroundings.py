@@ -19,7 +19,8 @@ import numpy as np
 from xpnet.backends.base import Backend
 from xpnet.backends.tape.traced import Traced
 
-OURS = ("xpnet", "array_api_compat", "cupy")
+OURS = ("xpnet", "array_api_compat", "cupy", "mpi4py")
+"""Whose objects have nothing of a user's."""
 NEUTRAL = ("builtins", "collections", "functools", "numpy", "random")
 """Whose objects belong to those with whom they are found."""
 VALUES = (str, int, float, complex, bytes, np.generic)
