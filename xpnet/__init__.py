@@ -66,8 +66,9 @@ if TYPE_CHECKING:  # editors and type checkers see all names; Python loads a mod
         PoissonDeviance,
         SumSquaredError,
     )
+    from xpnet.making import load, mlp
     from xpnet.model.columns import Parquet
-    from xpnet.network import Network, load, mlp
+    from xpnet.network import Network
     from xpnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSProp
     from xpnet.training.callbacks import Callback, EarlyStopping
     from xpnet.training.history import History
@@ -155,6 +156,7 @@ _HOMES = (
     "optimizers",
     "errors",
     "network",
+    "making",
     "model.columns",
     "training.callbacks",
     "training.history",

@@ -1,33 +1,26 @@
-"""The network as its users see it: built, trained, asked, looked into, saved and loaded."""
+"""The network as its users see it: built, trained, asked, looked into, and saved."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from xpnet.backends import Backend
 from xpnet.inspection.explain import explain
 from xpnet.inspection.summary import summary, summary_html
 from xpnet.inspection.trace import Trace, trace
 from xpnet.keywords import Named, named, no_attribute
-from xpnet.layers import Layer
-from xpnet.losses import Loss
-from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
+from xpnet.model.inputs import input_gradients
 from xpnet.model.metrics import evaluate
 from xpnet.model.predict import predict, predict_proba
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.mpi import MPI, shared
-from xpnet.saving.description import Own
-from xpnet.saving.network import read, save
+from xpnet.saving.network import save
 from xpnet.saving.onnx.inference import to_onnx
 from xpnet.saving.onnx.package import USUAL
 from xpnet.training.fit import fit
 from xpnet.training.history import History
-from xpnet.typing import HostArray
+from xpnet.typing import Array, HostArray
 
 
 class Network(Named, Model):
@@ -72,13 +65,6 @@ class Network(Named, Model):
     >>> print(net.explain().splitlines()[2])
     y0 = x @ W0 + b0                              # (B, 3) = (B, 2) @ (2, 3) + (3,)
     """
-
-    def __init__(
-        self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend = "numpy", dtype: str = "float32",
-        seed: int | np.random.SeedSequence | None = 0, l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
-        input_shape: Sequence[int] | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(layers, loss, backend, dtype, seed, l1, l2, penalize_biases, input_shape)
 
     @named
     def fit(
@@ -217,6 +203,22 @@ class Network(Named, Model):
         """
         return evaluate(self, x, t, sample_weight, batch_size=batch_size, metrics=metrics, scale=scale)
 
+    def input_gradients(self, x: Any, t: Any = None, *, output: int | None = None) -> Array:
+        """Return how each sample's loss, or one of its outputs, depends on its own input: dL/dx, of the shape of x.
+
+        Row b is the derivative by x[b] of sample b's loss, without penalties, or of y[b, output]; layers act as in
+        inference, so that no sample depends on another.
+
+        Parameters
+        ----------
+        x : array (B, I)
+        t : array, optional
+            Targets in the form that the loss takes.
+        output : int, optional
+            Instead of targets: the number of an output, such as the logit of a class.
+        """
+        return input_gradients(self, x, t, output)
+
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""
         return trace(self, x, t, sample_weight, training=training, step=step)
@@ -290,87 +292,3 @@ class Network(Named, Model):
 
     def _repr_html_(self) -> str:
         return summary_html(self)
-
-
-@named
-def mlp(
-    sizes: Sequence[int], activation: str | Layer | Sequence[str | Layer] = "relu", loss: Loss | str = "cross_entropy",
-    *, output_activation: str | Layer | None = None, dropout: float = 0.0, bias: bool = True, weight_init: Any = None,
-    backend: str | Backend = "numpy", dtype: str = "float32", seed: int | np.random.SeedSequence | None = 0,
-    l1: float = 0.0, l2: float = 0.0, penalize_biases: bool = False,
-) -> Network:  # fmt: skip
-    """Build a multi-layer perceptron: `Linear` layers with an activation after each but the last.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Numbers of inputs, hidden units and outputs, e.g. ``[784, 512, 10]``.
-    activation : str, Layer, or a sequence of one for each hidden layer
-        Names are those of `xpnet.layers.ACTIVATIONS`.
-    loss : Loss or str
-    output_activation : str or Layer, optional
-        After the last layer; none by default, as suits a loss that takes logits, and regression.
-    dropout : float
-        Rate of a `Dropout` after each hidden activation.
-    bias : bool
-    weight_init : str or callable, optional
-        By default He's normal law before a rectifier-like activation, Glorot's uniform law otherwise.
-    backend, dtype, seed, l1, l2, penalize_biases
-        As for `Network`.
-
-    Returns
-    -------
-    Network
-
-    Examples
-    --------
-    >>> import xpnet
-    >>> print(xpnet.mlp([784, 512, 10]))
-    layer          output    parameters
-    0      Linear  (B, 512)     401,920
-    1      ReLU    (B, 512)           0
-    2      Linear  (B, 10)        5,130
-    CrossEntropy; 407,050 parameters, 1,628,200 bytes in float32, on numpy
-    """
-    layers = mlp_layers(sizes, activation, output_activation, dropout, bias, weight_init)
-    return Network(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
-
-
-def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:
-    """Return the network that a file holds.
-
-    The file may come from anybody, and from any backend. Its names of layers, losses and functions are looked up among
-    xpnet's own and those in `classes`, nowhere else.
-
-    Parameters
-    ----------
-    path : str or path
-        What `Network.save`, or a training with checkpoints, wrote.
-    backend : str or Backend
-        Where the network shall compute; parameters are bit-identical on each.
-    classes : sequence of classes and functions, or dict of such by name
-        Those of one's own that the network is made of.
-
-    Returns
-    -------
-    Network
-
-    Raises
-    ------
-    CheckpointError
-        The file is damaged, of a newer format, names an unknown class, or its tensors do not fit its layers; all
-        differences are listed.
-    CheckpointIOError
-        The system refused to read.
-
-    Examples
-    --------
-    >>> import tempfile, xpnet
-    >>> net = xpnet.mlp([4, 3, 2])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     net.save(f"{folder}/net.safetensors")
-    ...     again = xpnet.load(f"{folder}/net.safetensors")
-    >>> bool((again.theta == net.theta).all())
-    True
-    """
-    return read(path, backend, classes, Network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,6 +44,13 @@ def check_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def check_items(name: str, value: Any, accepted: str) -> list[Any]:
+    """Return the items of a sequence of what is `accepted`."""
+    if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:  # arrays without axes have no items, either
+        raise ConfigError(f"{name} must be {accepted}, got {value!r}")
+    return [*value]
 
 
 def check_path(path: Any) -> str:

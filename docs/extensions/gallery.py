@@ -42,7 +42,7 @@ ORDER = (
 THUMBNAILS = {"quadrants": 2, "tutorial_mnist": 2, "mnist": 5, "mnist_cnn": 3, "fashion": 3}
 
 # What is run smaller here than by default, as source: an accuracy on these pages is that of a few images.
-SMALLER = {"mnist_cnn": {"epochs": "1", "samples": "12_000"}, "fashion": {"images": '"few"'}}
+SMALLER = {"mnist_cnn": {"epochs": "1", "samples": "6_000"}, "fashion": {"images": '"few"'}}
 
 HEADER = """Gallery
 =======

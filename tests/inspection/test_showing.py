@@ -1,5 +1,7 @@
 """What a prompt and a notebook show as the value of a cell."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,7 @@ def test_an_explanation_is_shown_as_formulas_in_a_notebook_and_without_quotes_at
 def test_a_history_is_a_table(trained):
     html = trained[1]._repr_html_()
     assert html.count("<tr>") == 1 + 5
+    assert [*re.findall(r"<th[^>]*>(\w+)</th>", html)] == ["curve", "first", "smallest", "largest", "last"]
     assert f"{trained[1]['validation_loss'].min():.4g}" in html
 
 

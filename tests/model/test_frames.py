@@ -37,6 +37,14 @@ def test_a_column_of_something_else_is_named_with_the_cure(dtype):
         xpnet.mlp([5, 2]).predict(x)
 
 
+def test_columns_of_something_else_are_counted():
+    x = table().assign(city="a", street="b", house="c")
+    with pytest.raises(DTypeError, match=r"x: column 'city' has dtype \w+ \(and 2 more such columns\); expected"):
+        xpnet.mlp([7, 2]).predict(x)
+    with pytest.raises(DTypeError, match=r"x: column 'city' has dtype \w+; expected"):
+        xpnet.mlp([5, 2]).predict(x[["age", "visits", "paid", "asked", "city"]])
+
+
 def test_missing_values_are_named_by_their_column():
     x = table()
     x.loc[1, "visits"] = pd.NA

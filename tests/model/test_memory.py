@@ -113,6 +113,11 @@ def test_a_file_larger_than_the_memory_that_is_left_is_streamed(outcomes: dict[s
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux says how much memory a process has")
+def test_of_two_limits_the_smaller_one_is_named(outcomes: dict[str, str]) -> None:
+    assert "This process may have" in outcomes["Network, far too large"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux says how much memory a process has")
 @pytest.mark.parametrize("name", scarce.CALLS)
 def test_every_call_that_runs_out_names_bytes_and_a_way_out(outcomes: dict[str, str], name: str) -> None:
     assert re.fullmatch(

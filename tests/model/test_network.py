@@ -48,6 +48,14 @@ def test_mlp_is_linear_layers_with_activations_between():
     assert net.parameter_count == 5 * 4 + 4 + 4 * 3 + 3 + 3 * 2 + 2
 
 
+def test_a_network_may_have_no_parameters():
+    net = xpnet.Network([xpnet.Tanh()], "mean_squared_error", input_shape=(2,))
+    x = np.asarray([[0.5, -1.0]], np.float32)
+    assert net.parameter_count == 0
+    assert net.gradients(x, x)[1] == {}
+    np.testing.assert_array_equal(net.forward(x), np.tanh(x))
+
+
 def test_mlp_without_biases_and_with_a_law_of_its_own():
     net = xpnet.mlp([5, 4, 2], bias=False, weight_init=initializers.normal(0.1))
     assert list(net.parameters) == ["0.W", "2.W"]

@@ -14,6 +14,7 @@ X, T = RNG.normal(size=(6, 2)).astype(np.float32), RNG.integers(0, 2, 6)
 ODD: list[Any] = [
     *(None, True, 0, -1, 1.5, np.float64(2.0), np.int32(2), 10**25, np.nan, np.inf, complex(1), "2", b"x"),
     *({2}, object(), (), (2,), (2, 3), (2, 3, 4), [], [2, 3], {}, np.zeros((0, 2)), np.asarray([2, 3])),
+    *(np.asarray(2), np.asarray(2.5), np.asarray(None), [np.zeros(2)], [np.asarray(2)]),
 ]  # fmt: skip
 
 
@@ -39,6 +40,9 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "mlp, dropout": lambda v: xpnet.mlp([2, 2], dropout=v),
     "GELU": xpnet.GELU,
     "RandomShift": xpnet.RandomShift,
+    "trace[...]": lambda v: NET.trace(X, T)[v],
+    "callbacks": lambda v: NET.fit(X, T, callbacks=v, epochs=0, batch_size=6, verbose=False),
+    "metrics": lambda v: NET.fit(X, T, metrics=v, epochs=0, batch_size=6, verbose=False),
     "factors": lambda v: xpnet.SGD(factors=v),
     "factors, a name": lambda v: xpnet.SGD(factors=[(v, 2.0)]),
 }

@@ -38,7 +38,7 @@ def test_modules_are_loaded_when_they_are_asked_for(name):
 def test_a_name_is_the_object_that_its_module_has():
     assert xpnet.Recorder is sys.modules["xpnet.inspection.recorder"].Recorder
     assert xpnet.Layer is sys.modules["xpnet.layers"].Layer
-    assert xpnet.load is sys.modules["xpnet.network"].load
+    assert xpnet.load is sys.modules["xpnet.making"].load
 
 
 @pytest.mark.parametrize(

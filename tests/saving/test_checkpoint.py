@@ -680,7 +680,7 @@ def test_loading_imports_and_runs_nothing(tmp_path: Path) -> None:
         rewrite(folder / f"d{k}", lambda t, d, field=field, value=value: d["network"].update({field: value}))
     script = """
 import os, sys
-import xpnet, xpnet.network
+import xpnet, xpnet.making
 xpnet.backends.get()
 events, active = [], False
 FORBIDDEN = ("import", "exec", "compile", "marshal", "pickle", "subprocess", "socket", "ctypes", "os.", "code.")

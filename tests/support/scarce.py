@@ -94,6 +94,7 @@ def calls(folder: Path) -> dict[str, tuple[Call, Callable[[Any], object]]]:
         "predict": (small, lambda net: net.predict(many[0])),
         "evaluate": (small, lambda net: net.evaluate(*many)),
         "gradients": (small, lambda net: net.gradients(*many)),
+        "input_gradients": (small, lambda net: net.input_gradients(*many)),
         "trace": (small, lambda net: net.trace(*many)),
         "Trace.statistics": (lambda: traced(5000), lambda trace: trace.statistics),
         "Trace.findings": (lambda: traced(10_000, measured=True), lambda trace: trace.findings),

@@ -230,6 +230,10 @@ def test_a_feed_that_grows_is_an_error() -> None:
 
     with pytest.raises(DataError, match="of epoch 2: the batch has 24 samples, in the first epoch it had 19"):
         train(network(), feed, memory=6_000, callbacks=longer)
+    whole = len(X) // BATCH * BATCH
+    feed = Pairs(X[:whole], T[:whole])
+    with pytest.raises(DataError, match=f"x goes on after {whole // BATCH} batches, with which it ended"):
+        train(network(), feed, callbacks=longer)
 
 
 # ------------------------------------------------------------------------------------------------- interrupts, threads

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from problems import N, classifier, flat, loop, neuron
 
 import xpnet
+from xpnet.backends.numpy import NumpyBackend
 from xpnet.errors import ConfigError, DataError
 from xpnet.training.feed import epoch_order
 
@@ -302,3 +303,13 @@ def test_weights_of_any_size_are_weights(size):
         net.fit(x, t, epochs=2, batch_size=8, sample_weight=weight, verbose=False)
     assert (nets[0].theta == nets[1].theta).all()
     assert nets[0].evaluate(x, t, np.full(20, size)) == nets[1].evaluate(x, t)
+
+
+def test_where_a_look_at_the_numbers_is_a_wait_there_is_one_a_second():
+    class Ahead(NumpyBackend):
+        asynchronous = True
+
+    net = xpnet.mlp([1, 2], backend=Ahead())
+    trainer = xpnet.Trainer(net, "sgd", np.zeros((1000, 1), np.float32), np.zeros(1000, int), batch_size=1)
+    for trainer._pace, steps in ((0.004, 250), (0.5, 64), (1e-6, 1000)):
+        assert trainer.chunk == steps

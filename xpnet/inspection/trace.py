@@ -53,14 +53,13 @@ class Trace:
     backend: Backend = field(compare=False)
 
     def __getitem__(self, place: int | str) -> LayerTrace:
-        if isinstance(place, str):
-            found = [item for item in self.layers if item.place == place]
-            if not found:
-                raise UnknownNameError(
-                    f"no layer is at {place!r}; places are {', '.join(item.place for item in self.layers)}"
-                )
-            return found[0]
-        return [item for item in self.layers if item.place.isdigit()][place]
+        try:
+            if isinstance(place, str):
+                return next(item for item in self.layers if item.place == place)
+            return [item for item in self.layers if item.place.isdigit()][place]
+        except (StopIteration, IndexError, TypeError):
+            places = ", ".join(item.place for item in self.layers)
+            raise UnknownNameError(f"no layer is at {place!r}; places are {places}") from None
 
     def __len__(self) -> int:
         return len(self.layers)

@@ -251,34 +251,6 @@ class Model:
             value, _ = self.objective(xp, self.theta, gradient, x, t, weight, contexts)
             return float(value), self.layout.named(self.backend.xp, gradient)
 
-    def input_gradients(self, x: Any, t: Any = None, *, output: int | None = None) -> Array:
-        """Return how each sample's loss, or one of its outputs, depends on its own input: dL/dx, of the shape of x.
-
-        Row b is the derivative by x[b] of sample b's loss, without penalties, or of y[b, output]; layers act as in
-        inference, so that no sample depends on another.
-
-        Parameters
-        ----------
-        x : array (B, I)
-        t : array, optional
-            Targets in the form that the loss takes.
-        output : int, optional
-            Instead of targets: the number of an output, such as the logit of a class.
-        """
-        if (t is None) == (output is None):
-            raise ConfigError("input_gradients takes either targets t or output=, the number of an output")
-        with self.backend.active(), explained(self.backend, "computing gradients"):
-            xp, x = self.backend.xp, check_inputs(x, self.input_shape, self.backend, self.dtype)
-            params, contexts = self.layout.split(xp, self.theta), self.contexts()
-            y, caches = forward_pass(xp, self.layers, params, x, contexts)
-            if output is not None:
-                dy = xp.zeros_like(y)
-                dy[:, check_size("output", output, 0, self.output_shape[0] - 1)] = 1.0
-            else:
-                t = check_targets(t, x.shape[0], self.output_shape[0], self.loss, self.backend, self.dtype)
-                _, dy = self.loss(xp, y, t, xp.ones((x.shape[0],), dtype=x.dtype, device=x.device))
-            return backward_pass(xp, self.layers, params, caches, dy, contexts, last=-1)[0]
-
     # ------------------------------------------------------------------------------------- copies
 
     def to(self, backend: str | Backend) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from xpnet.model.scoring import score
 from xpnet.model.sources import in_memory
 from xpnet.model.weights import check_sample_weight
 from xpnet.typing import HostArray
+from xpnet.validation import check_items
 
 Metric = Callable[[HostArray, HostArray, HostArray], float]
 """A function of targets, predictions (probabilities, or expected values) and weights, all on the host."""
@@ -61,13 +62,11 @@ def check_metrics(net: Model, metrics: Any) -> dict[str, Metric]:
     """Return metrics by name: names of `METRICS`, and functions ``f(t, p)`` by their own."""
     if isinstance(metrics, str) or callable(metrics):
         metrics = [metrics]
-    if not isinstance(metrics, Iterable):
-        raise ConfigError(f"metrics must be names or functions f(t, p), got {metrics!r}")
     found: dict[str, Metric] = {}
-    for k, metric in enumerate(metrics):
+    for k, metric in enumerate(check_items("metrics", metrics, "names or functions f(t, p)")):
         if callable(metric):
             found[getattr(metric, "__name__", type(metric).__name__)] = _without_weights(metric)
-        elif metric not in METRICS:
+        elif not isinstance(metric, str) or metric not in METRICS:
             raise ConfigError(
                 f"metrics[{k}] is {metric!r}; names are {', '.join(METRICS)}, and a function f(t, p) serves too."
                 f"{closest(str(metric), METRICS)}"

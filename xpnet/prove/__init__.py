@@ -22,7 +22,8 @@ from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape.record import record
 from xpnet.errors import BackendUnavailableError, DTypeError, OutOfMemoryError
-from xpnet.network import Network, load
+from xpnet.making import load
+from xpnet.network import Network
 from xpnet.prove.cases import LAYERS, LOSSES, OPTIMIZERS, ROWS
 from xpnet.training.trainer import Trainer
 from xpnet.typing import HostArray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.errors import ConfigError, closest
 from xpnet.training.history import no_curve
 from xpnet.training.run import Run
-from xpnet.validation import check_flag, check_number, check_size
+from xpnet.validation import check_flag, check_items, check_number, check_size
 
 
 class Callback:
@@ -73,10 +73,8 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     """Return callbacks; a plain function ``f(run)`` is called after each epoch."""
     if callable(callbacks) or isinstance(callbacks, Callback):
         callbacks = [callbacks]
-    if not isinstance(callbacks, Iterable):
-        raise ConfigError(f"callbacks must be a sequence of Callbacks or functions, got {callbacks!r}")
     result: list[Callback] = []
-    for k, item in enumerate(callbacks):
+    for k, item in enumerate(check_items("callbacks", callbacks, "a sequence of Callbacks or functions")):
         if isinstance(item, Callback):
             result.append(item)
         elif callable(item) and not isinstance(item, type):

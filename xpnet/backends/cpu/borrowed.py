@@ -22,7 +22,7 @@ from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
 from xpnet.backends.cpu.loops import kernels
 from xpnet.backends.cpu.parts import parts
-from xpnet.backends.tape.fusion import same_view
+from xpnet.backends.tape.hollow import same_view
 from xpnet.backends.tape.layout import layout
 from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged
 from xpnet.backends.tape.plan import Memory

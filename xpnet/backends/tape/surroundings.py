@@ -19,8 +19,9 @@ import numpy as np
 from xpnet.backends.base import Backend
 from xpnet.backends.tape.traced import Traced
 
-OURS = ("xpnet", "array_api_compat", "cupy")
-NEUTRAL = ("builtins", "collections", "functools", "numpy", "random")
+OURS = ("xpnet", "array_api_compat", "cupy", "mpi4py")
+"""Whose objects have nothing of a user's."""
+NEUTRAL = ("_thread", "builtins", "collections", "functools", "numpy", "random")
 """Whose objects belong to those with whom they are found."""
 VALUES = (str, int, float, complex, bytes, np.generic)
 PASSED_BY = (Backend, Traced, ModuleType, *VALUES)
@@ -100,24 +101,32 @@ class Surroundings:
 
     def __init__(self, step: Any) -> None:
         self.facts: list[Any] = []
+        self.keeps, self._users = False, False
         self._saved: list[tuple[Kind, Any, Any]] = []
-        queue, seen = [(step, False), (random.random, True), (np.random.random, True)], set()
+        self._seen: set[int] = set()
+        self._walk([(step, False)])
+        if self._users:  # whose code may draw from the generators that all share; other threads do that at any time
+            self._walk([(random.random, True), (np.random.random, True)])
+
+    def _walk(self, queue: list[tuple[Any, bool]]) -> None:
+        """Look at objects, of which it is known whether they are a user's, and at all to which they lead on."""
         for item, own in islice(queue, MOST):  # it becomes longer meanwhile
             cls = type(item)
             if own:
+                self.keeps = self.keeps or cls is Traced
                 self.facts.append(repr(item) if issubclass(cls, VALUES) else cls.__name__)
-            if id(item) in seen or issubclass(cls, PASSED_BY):
+            if id(item) in self._seen or issubclass(cls, PASSED_BY):
                 continue
             if cls is CellType and item == CellType():  # which is still empty
                 continue
-            seen.add(id(item))
+            self._seen.add(id(item))
             module = str((item if issubclass(cls, FunctionType | type) else cls).__module__).partition(".")[0]
             neutral = module in NEUTRAL
             own = own if neutral else module not in OURS
             if own:
+                self._users = True
                 self._save(item)
             queue += [(part, own) for part in _parts(item, own and not neutral)]
-        self.keeps = any(own and type(item) is Traced for item, own in queue)
 
     def _save(self, item: Any) -> None:
         kind = next((KINDS[cls] for cls in type(item).__mro__ if cls in KINDS), None)
