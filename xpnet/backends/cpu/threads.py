@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from queue import SimpleQueue
 
 import numpy as np
+
+from xpnet.backends.cpu.denormals import setting
 
 Work = Callable[[], object]
 
@@ -39,13 +42,19 @@ class Helpers:
                 break
             self._started += 1
         for _ in range(min(count, self._started) - self._queue.qsize()):
-            self._queue.put(work)
+            self._queue.put(partial(_work, setting(), work))
 
     def share(self, parts: Sequence[Work], count: int) -> None:
         """Call all `parts`, in any order, with the help of up to `count` threads; raise what one of them raises."""
         shared = _Shared(parts)
         self.invite(shared.help, count)
         shared()
+
+
+def _work(denormals: int, work: Work) -> None:
+    """Work with the floating-point numbers of whoever asked."""
+    setting(denormals)
+    work()
 
 
 def _help(queue: SimpleQueue[Work]) -> None:
