@@ -18,7 +18,7 @@ import pytest
 
 import xpnet
 from xpnet.backends.base import Backend, Program
-from xpnet.backends.cpu import openblas, parts, products
+from xpnet.backends.cpu import openblas, parts, products, runs
 from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import Helpers
 from xpnet.backends.numpy import NumpyBackend
@@ -46,6 +46,8 @@ def everything_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "SHARED", 0)
     monkeypatch.setattr(parts, "LEAST", 1 << 5)
     monkeypatch.setattr(parts, "TOGETHER", 16)
+    monkeypatch.setattr(runs, "TOGETHER", 16)
+    monkeypatch.setattr(runs, "PART", 1 << 5)
     if FAST:
         monkeypatch.setattr(chain, "WORTH", 0)
 
