@@ -453,6 +453,8 @@ def calls_with_help(with_help: Callable[[int], float], alone: Callable[[int], fl
 def test_help_is_asked_for_as_long_as_it_helps() -> None:
     quiet = calls_with_help(lambda k: 1.0, lambda k: 1.9, 1000)
     assert quiet.count(False) == 1  # one call, to compare
+    disturbed = calls_with_help(lambda k: 9.0 if k % 50 > 47 else 1.0, lambda k: 1.9, 1000)
+    assert disturbed.count(False) == 1  # what is slow now and then says nothing about the next calls
     busy = calls_with_help(lambda k: 9.0, lambda k: 2.0, 1000)
     assert busy.count(True) < 12
     later = calls_with_help(lambda k: 9.0 if 300 <= k < 600 else 1.0, lambda k: 2.0, 1200)
