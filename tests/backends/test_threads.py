@@ -471,3 +471,19 @@ def test_idle_threads_cost_nothing() -> None:
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.03
+
+
+@pytest.mark.skipif(not FAST, reason="the extra fast is not installed")
+def test_each_work_is_in_the_last_stage_before_what_needs_it() -> None:
+    from xpnet.backends.cpu.stages import Work, levels
+
+    a, b, c, d = (np.zeros(4) for _ in range(4))
+    made = [
+        Work([[]], [a], [b]),  # needed at once
+        Work([[]], [a], [c]),  # needed by the last
+        Work([[]], [b], [d]),
+        Work([[]], [d], [b]),  # written over what the one before has read
+        Work([[]], [b, c], [a]),
+        Work([[]], [], [np.zeros(4)]),  # needed by none
+    ]
+    assert levels(made) == [0, 2, 1, 2, 3, 3]

@@ -76,4 +76,3 @@ def _of_stage(stage: list[Work], after: int) -> list[Task]:
         return [Task([piece for work in stage for piece in work.parts[0]], after, sum(work.weight for work in stage))]
     found = [Task(part, after, work.weight // len(work.parts)) for work in stage for part in work.parts]
     return sorted(found, key=lambda task: -task.weight)  # so that the end of the last is that of the others
-
