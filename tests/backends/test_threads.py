@@ -48,6 +48,7 @@ def everything_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "TOGETHER", 16)
     monkeypatch.setattr(runs, "TOGETHER", 16)
     monkeypatch.setattr(runs, "PART", 1 << 5)
+    monkeypatch.setattr(runs, "CACHED", 1 << 4)
     if FAST:
         monkeypatch.setattr(chain, "WORTH", 0)
 

@@ -1,4 +1,4 @@
-"""Runs of NumPy's elementwise functions, shared out to threads: each does all of them for a part of the numbers.
+"""Runs of NumPy's elementwise functions, shared out to threads, which do all of them for a part of the numbers each.
 
 An optimizer's update of a million parameters is a dozen functions, one after another over the same numbers. What
 becomes of a number depends on no other, so the parts have the bits of the whole.
@@ -22,17 +22,19 @@ from xpnet.typing import HostArray
 
 PART = 1 << 17
 """Numbers of a part at least. With fewer, one of Python's threads would be done before another has got its turn."""
+CACHED = 1 << 15
+"""The same for one thread alone: of so many numbers a cache still has what the function before has written."""
 
 Function = Callable[..., Any]
 
 
 def shared(steps: Sequence[tuple[Function, list[Any], HostArray]], threads: int) -> Callable[[], None] | None:
-    """Return a call of functions of numbers, each with its operands and result, by several threads.
+    """Return a call of functions of numbers, each with its operands and result, part by part.
 
     None where that is not worth it, or where the arrays do not lie in memory in one order.
     """
     size = steps[0][2].size
-    if threads == 1 or len(steps) == 1 or size < 2 * PART:
+    if len(steps) == 1 or size < 2 * PART:
         return None
     made = [(function, _lines(operands, out)) for function, operands, out in steps]
     views = [view for _, own in made for view in own if isinstance(view, np.ndarray)]
@@ -40,7 +42,8 @@ def shared(steps: Sequence[tuple[Function, list[Any], HostArray]], threads: int)
         return None
     if any(np.may_share_memory(a, b) and not _same(a, b) for a, b in itertools.combinations(views, 2)):
         return None
-    every = [partial(_part, made, rows) for rows in edges(size, size // PART, TOGETHER)]
+    count = size // (PART if threads > 1 else CACHED)
+    every = [partial(_part, made, rows) for rows in edges(size, count, TOGETHER)]
     return partial(helpers.share, every, threads - 1)
 
 
