@@ -18,7 +18,7 @@ import pytest
 
 import xpnet
 from xpnet.backends.base import Backend, Program
-from xpnet.backends.cpu import openblas, parts, products
+from xpnet.backends.cpu import openblas, parts, products, runs
 from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import Helpers
 from xpnet.backends.numpy import NumpyBackend
@@ -46,6 +46,9 @@ def everything_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "SHARED", 0)
     monkeypatch.setattr(parts, "LEAST", 1 << 5)
     monkeypatch.setattr(parts, "TOGETHER", 16)
+    monkeypatch.setattr(runs, "TOGETHER", 16)
+    monkeypatch.setattr(runs, "PART", 1 << 5)
+    monkeypatch.setattr(runs, "CACHED", 1 << 4)
     if FAST:
         monkeypatch.setattr(chain, "WORTH", 0)
 
@@ -451,6 +454,8 @@ def calls_with_help(with_help: Callable[[int], float], alone: Callable[[int], fl
 def test_help_is_asked_for_as_long_as_it_helps() -> None:
     quiet = calls_with_help(lambda k: 1.0, lambda k: 1.9, 1000)
     assert quiet.count(False) == 1  # one call, to compare
+    disturbed = calls_with_help(lambda k: 9.0 if k % 50 > 47 else 1.0, lambda k: 1.9, 1000)
+    assert disturbed.count(False) == 1  # what is slow now and then says nothing about the next calls
     busy = calls_with_help(lambda k: 9.0, lambda k: 2.0, 1000)
     assert busy.count(True) < 12
     later = calls_with_help(lambda k: 9.0 if 300 <= k < 600 else 1.0, lambda k: 2.0, 1200)
@@ -467,3 +472,19 @@ def test_idle_threads_cost_nothing() -> None:
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.03
+
+
+@pytest.mark.skipif(not FAST, reason="the extra fast is not installed")
+def test_each_work_is_in_the_last_stage_before_what_needs_it() -> None:
+    from xpnet.backends.cpu.stages import Work, levels
+
+    a, b, c, d = (np.zeros(4) for _ in range(4))
+    made = [
+        Work([[]], [a], [b]),  # needed at once
+        Work([[]], [a], [c]),  # needed by the last
+        Work([[]], [b], [d]),
+        Work([[]], [d], [b]),  # written over what the one before has read
+        Work([[]], [b, c], [a]),
+        Work([[]], [], [np.zeros(4)]),  # needed by none
+    ]
+    assert levels(made) == [0, 2, 1, 2, 3, 3]

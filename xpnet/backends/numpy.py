@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.base import Backend, Eager, Loader, Program, Step
-from xpnet.backends.cpu import openblas
+from xpnet.backends.cpu import denormals, openblas
 from xpnet.backends.cpu.products import TILES, matmul
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.cpu.threads import cores
@@ -37,10 +37,12 @@ class _Active(np.errstate):
 
     def __enter__(self) -> Any:
         self._single.__enter__()
+        self._found = denormals.setting(denormals.ZERO)
         return super().__enter__()
 
     def __exit__(self, *failure: Any) -> Any:
         self._single.__exit__()
+        denormals.setting(self._found)
         return super().__exit__(*failure)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends.cpu.products import cut, product
-from xpnet.backends.tape.fusion import holds
+from xpnet.backends.cpu.runs import shared
+from xpnet.backends.tape.fusion import group, holds
 from xpnet.backends.tape.plan import Memory, assign, inputs, without_dead, write_in_place
 from xpnet.backends.tape.record import Operation, Tape, Traced
 from xpnet.typing import HostArray
@@ -60,7 +61,7 @@ def call(op: Operation, memory: Memory, threads: int = 1) -> Call:
     if op.kind == "take":
         return partial(operands[0].take, operands[1], op.options[0], out, "wrap")
     if op.kind == "copy":
-        return partial(np.copyto, out, operands[0], "unsafe")
+        return partial(_copy, operands[0], out)
     return partial(_store, np.where if op.kind == "where" else op.function, operands, out)
 
 
@@ -68,6 +69,10 @@ def _product(op: Operation, operands: list[Any], out: HostArray, threads: int) -
     a, b = operands[:2]
     in_tiles = "tiles" in op.options and cut(a, b)
     return product(a, b, out, threads) if in_tiles else partial(op.function, a, b, out=out)
+
+
+def _copy(a: Any, out: HostArray) -> None:
+    np.copyto(out, a, "unsafe")
 
 
 def _store(function: Any, operands: list[Any], out: HostArray) -> None:
@@ -80,7 +85,13 @@ def _add_product(make: Call, product: HostArray, out: HostArray) -> None:
 
 
 def calls(tape: Tape, threads: int = 1) -> list[Call]:
-    """Return the calls that replay a tape, one for each operation."""
+    """Return the calls that replay a tape: one for each operation, or for several over the same numbers."""
     operations, places = write_in_place(without_dead(tape.operations))
     memory = assign([[op] for op in operations], places, set())
-    return [call(op, memory, threads) for op in operations]
+    made: list[Call] = []
+    for unit in group(operations, places, lambda op: op.kind in ("elementwise", "copy")):
+        functions = [_copy if op.kind == "copy" else op.function for op in unit]
+        arrays = [resolved(op, memory) for op in unit]
+        together = shared([(f, *own) for f, own in zip(functions, arrays, strict=True)], threads)
+        made += [together] if together else [call(op, memory, threads) for op in unit]
+    return made

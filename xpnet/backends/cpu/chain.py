@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xpnet.backends.cpu.compiler import Function, compiled
-from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, sleeping
+from xpnet.backends.cpu.driver import PLAN, SLOTS, TOTAL, TURNS, Driver, of_the_system
 from xpnet.backends.cpu.functions import Code
 from xpnet.backends.cpu.openblas import single
 from xpnet.backends.cpu.pace import Pace
@@ -67,7 +67,7 @@ class Chain:
         addresses = {piece.code: function.address for piece, function in zip(self.pieces, functions, strict=True)}
         lists = [words(*(x for p in t.pieces for x in (addresses[p.code], ctypes.addressof(p.table)))) for t in tasks]
         described = ((t.after, ctypes.addressof(a), len(t.pieces)) for t, a in zip(tasks, lists, strict=True))
-        self._plan = words(*sleeping(), len(tasks), *(x for task in described for x in task))
+        self._plan = words(*of_the_system(), len(tasks), *(x for task in described for x in task))
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
         self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads
         self._pace = Pace()

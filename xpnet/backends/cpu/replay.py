@@ -88,8 +88,9 @@ class Replay:
         if self._whole is not None:
             began = time.perf_counter()
             self._whole(steps)
-            if steps == self.unroll < MOST and time.perf_counter() - began < self.at_once / 2:
-                self.unroll *= 2
+            if steps == self.unroll < MOST:
+                fitting = int(steps * self.at_once / (time.perf_counter() - began))
+                self.unroll = max(steps, min(fitting, 2 * steps, MOST))
             return
         for _ in range(steps):
             if self._tape is None:  # nothing depends on the clock any more

@@ -31,17 +31,44 @@ def tasks(works: Sequence[Work], threads: int) -> list[Task]:
             Task([piece for work in works for part in work.parts for piece in part], 0, sum(w.weight for w in works))
         ]
     stages: list[list[Work]] = []
-    for work in works:
-        stage = stages[-1] if stages else []
-        shared = any(len(other.parts) > 1 for other in stage)
-        if all(_apart(work, other) for other in stage) if shared else stage and len(work.parts) == 1:
-            stage.append(work)
+    found = levels(works)
+    for level in range(max(found, default=-1) + 1):
+        stage = [work for work, own in zip(works, found, strict=True) if own == level]
+        if stages and not any(len(work.parts) > 1 for work in (*stages[-1], *stage)):
+            stages[-1] += stage
         else:
-            stages.append([work])
+            stages.append(stage)
     made: list[Task] = []
     for stage in stages:
         made += _of_stage(stage, len(made))
     return made
+
+
+def levels(works: Sequence[Work]) -> list[int]:
+    """Return a number for each work: greater than those of all that it needs, and as great as what needs it allows.
+
+    So there is much to share out where it is known late, and nobody waits early for what is needed at the end.
+    """
+    spans = [
+        (k, written, *np.lib.array_utils.byte_bounds(a))
+        for k, work in enumerate(works)
+        for written, arrays in enumerate((work.reads, work.writes))
+        for a in arrays
+        if a.size
+    ]
+    owner, changes, low, high = np.array(spans, np.int64).reshape(-1, 4).T
+    needed: list[set[int]] = [set() for _ in works]
+    for k, written, start, stop in spans:
+        meets = (owner < k) & (low < stop) & (start < high) & ((changes == 1) | (written == 1))
+        needed[k].update(owner[meets].tolist())
+    found: list[int] = []
+    for own in needed:
+        found.append(1 + max((found[k] for k in own), default=-1))
+    last = [max(found, default=0)] * len(works)
+    for k in range(len(works) - 1, -1, -1):
+        for earlier in needed[k]:
+            last[earlier] = min(last[earlier], last[k] - 1)
+    return last
 
 
 def _of_stage(stage: list[Work], after: int) -> list[Task]:
@@ -49,9 +76,3 @@ def _of_stage(stage: list[Work], after: int) -> list[Task]:
         return [Task([piece for work in stage for piece in work.parts[0]], after, sum(work.weight for work in stage))]
     found = [Task(part, after, work.weight // len(work.parts)) for work in stage for part in work.parts]
     return sorted(found, key=lambda task: -task.weight)  # so that the end of the last is that of the others
-
-
-def _apart(one: Work, other: Work) -> bool:
-    """Say whether neither writes what the other reads or writes."""
-    pairs = [(a, b) for x, y in ((one, other), (other, one)) for a in x.writes for b in (*y.reads, *y.writes)]
-    return not any(np.may_share_memory(a, b) for a, b in pairs)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
-import numpy as np
+from xpnet.backends.cpu.denormals import setting
 
 Work = Callable[[], object]
 
@@ -39,13 +42,19 @@ class Helpers:
                 break
             self._started += 1
         for _ in range(min(count, self._started) - self._queue.qsize()):
-            self._queue.put(work)
+            self._queue.put(partial(copy_context().run, _work, setting(), work))
 
     def share(self, parts: Sequence[Work], count: int) -> None:
         """Call all `parts`, in any order, with the help of up to `count` threads; raise what one of them raises."""
         shared = _Shared(parts)
         self.invite(shared.help, count)
         shared()
+
+
+def _work(denormals: int, work: Work) -> None:
+    """Work with the floating-point numbers of whoever asked; NumPy's settings are in the context."""
+    setting(denormals)
+    work()
 
 
 def _help(queue: SimpleQueue[Work]) -> None:
@@ -58,21 +67,21 @@ class _Shared:
 
     def __init__(self, parts: Sequence[Work]) -> None:
         self._left = iter(parts)
-        self._helped: list[threading.Event] = []
-        self._floating = np.geterr()
+        self._helped: dict[Any, bool] = {}  # a lock of each helping thread, which is held while it does something
         self._failures: list[BaseException] = []
 
     def help(self) -> None:
         """Take calls until none is left."""
-        done = threading.Event()
-        self._helped.append(done)  # before the first call is taken
+        lock = threading.Lock()
+        lock.acquire()
+        self._helped[lock] = True  # before the first call is taken
         try:
-            with np.errstate(**self._floating):
-                self._take()
+            self._take()
         except BaseException as failure:  # for whoever has shared them out
             self._failures.append(failure)
         finally:
-            done.set()
+            self._helped[lock] = False
+            lock.release()
 
     def _take(self) -> None:
         for part in self._left:
@@ -93,8 +102,9 @@ class _Shared:
     def _end(self) -> None:
         for _ in self._left:  # which nobody takes any more
             pass
-        for done in [*self._helped]:
-            done.wait()
+        for lock in [*self._helped]:
+            if self._helped[lock]:  # also where an interrupt came after the lock was taken
+                lock.acquire()
 
 
 helpers = Helpers()
