@@ -54,7 +54,9 @@ def sums_over_places(xp: Any, terms: Terms, *arrays: Array) -> list[Array]:
     rows = B // gcd(B, PARTS)
     totals = terms(*(a[:rows, ...] for a in arrays))
     for k in range(rows, B, rows):
-        totals = [total + part for total, part in zip(totals, terms(*(a[k : k + rows, ...] for a in arrays)), strict=True)]
+        totals = [
+            total + part for total, part in zip(totals, terms(*(a[k : k + rows, ...] for a in arrays)), strict=True)
+        ]
     return [sum_over_places(xp, total) for total in totals]
 
 

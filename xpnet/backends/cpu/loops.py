@@ -33,7 +33,8 @@ OF_BITS = {"bitwise_and": "and_", "bitwise_or": "or_", "bitwise_xor": "xor"}
 OF_BOTH = ("square", "maximum", "minimum", *COMPARISONS)
 INTRINSICS = {"sqrt": "llvm.sqrt", "absolute": "llvm.fabs"}
 SHORT = 64
-"""Turns of an innermost axis up to which they are in the code of a loop that shares it with others."""
+"""Turns of an innermost axis up to which they are in the code of a loop that shares it with others, if it is LONG."""
+LONG = 1 << 14
 SECOND_OF_EQUALS = not np.signbit(np.maximum(-np.zeros(16), np.zeros(16))).any()
 """Whether NumPy's maximum of two zeros is the second, whatever their signs, as with the instructions of x86."""
 
@@ -112,8 +113,8 @@ def counts(loop: Loop) -> tuple[int, ...]:
 def without_sizes(loop: Loop) -> Loop:
     """Return a loop for the code of all that differ in their sizes only: its steps are the numbers of its ways.
 
-    What goes the same way still does, so that LLVM sees when a number is read and written at one place. A short
-    innermost axis stays: the code of its few turns is written one after another.
+    What goes the same way still does, so that LLVM sees when a number is read and written at one place. In a long loop
+    a short innermost axis stays: its few turns become code without a loop.
     """
     numbers = {way: (k,) * len(way) for k, way in enumerate(ways(loop))}
 
@@ -121,7 +122,8 @@ def without_sizes(loop: Loop) -> Loop:
         return replace(place, steps=(*numbers[place.steps[:-1]], *place.steps[-1:]))
 
     outer, innermost = loop.axes[:-1], loop.axes[-1:]
-    axes = (0,) * len(outer) + (innermost if outer and innermost[0] <= SHORT else (0,) * len(innermost))
+    short = outer and innermost[0] <= SHORT and math.prod(loop.axes) >= LONG
+    axes = (0,) * len(outer) + (innermost if short else (0,) * len(innermost))
     stores = tuple((value, placed(place)) for value, place in loop.stores)
     return replace(loop, axes=axes, loads=tuple(map(placed, loop.loads)), stores=stores)
 

@@ -17,6 +17,10 @@ NUMBER_BY_NUMBER = ("elementwise", "copy", "where")
 """The kinds of operations that compute each number of their target from those at its own place."""
 
 
+LOOK = 100
+"""Places that are tried to tell arrays that lie between each other's numbers from those that overlap."""
+
+
 def loop_dtype(op: Operation) -> np.dtype[Any]:
     """Return the data type in which NumPy computes an operation."""
     if op.kind in ("copy", "where"):
@@ -100,7 +104,7 @@ def _joins(op: Operation, unit: Unit, places: dict[int, Traced]) -> bool:
         written = home(earlier.target, places)
         before = [written, *(home(a, places) for a in inputs(earlier))]
         pairs = [*((a, written) for a in read), *((a, target) for a in before)]
-        if any(np.may_share_memory(a, b) and not same_view(a, b) for a, b in pairs):
+        if any(np.may_share_memory(a, b, LOOK) and not same_view(a, b) for a, b in pairs):
             return False
     return True
 
