@@ -19,7 +19,6 @@ from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.typing import Array, HostArray, Params, Shape
 from xpnet.validation import POSITIVE, check_fields, check_number, check_size
 
-
 Terms = Callable[..., Sequence[Array]]
 PARTS = 8
 

@@ -18,7 +18,7 @@ NUMBER_BY_NUMBER = ("elementwise", "copy", "where")
 
 
 LOOK = 100
-"""Places that are tried to tell arrays that lie between each other's numbers from those that overlap."""
+"""Steps of NumPy's search for a number that two arrays have in common; if it takes more, they may have one."""
 
 
 def loop_dtype(op: Operation) -> np.dtype[Any]:
@@ -104,9 +104,14 @@ def _joins(op: Operation, unit: Unit, places: dict[int, Traced]) -> bool:
         written = home(earlier.target, places)
         before = [written, *(home(a, places) for a in inputs(earlier))]
         pairs = [*((a, written) for a in read), *((a, target) for a in before)]
-        if any(np.may_share_memory(a, b, LOOK) and not same_view(a, b) for a, b in pairs):
+        if any(_overlap(a, b) and not same_view(a, b) for a, b in pairs):
             return False
     return True
+
+
+def _overlap(a: HostArray, b: HostArray) -> bool:
+    """Say whether two arrays may have a number in common, though one may lie between the numbers of the other."""
+    return np.may_share_memory(a, b, LOOK)  # type: ignore[arg-type]  # NumPy's stubs know two numbers only
 
 
 def within(units: list[Unit], places: dict[int, Traced]) -> set[int]:
