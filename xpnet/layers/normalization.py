@@ -21,6 +21,7 @@ from xpnet.validation import POSITIVE, check_fields, check_number, check_size
 
 Terms = Callable[..., Sequence[Array]]
 PARTS = 8
+"""Parts of the samples of which the numbers are added up one to one, if they can be equal."""
 
 
 def widened(xp: Any, x: Array) -> Array:
@@ -46,16 +47,15 @@ def sum_over_places(xp: Any, x: Array) -> Array:
 def sums_over_places(xp: Any, terms: Terms, *arrays: Array) -> list[Array]:
     """Return `sum_over_places` of each of the arrays that `terms` makes of `arrays`, number by number.
 
-    It is called for a part of the samples at a time: these numbers are added up where they are made, since to write
-    down and read again as many as there are in an image takes longer than to compute them.
+    `terms` is called for an eighth of the samples at a time, and what it returns is added up at once: to write down a
+    number for each place of all images, and to read it again, takes longer than to compute it.
     """
     B = arrays[0].shape[0]
     rows = B // gcd(B, PARTS)
-    totals = terms(*(a[:rows, ...] for a in arrays))
-    for k in range(rows, B, rows):
-        totals = [
-            total + part for total, part in zip(totals, terms(*(a[k : k + rows, ...] for a in arrays)), strict=True)
-        ]
+    totals: Sequence[Array] = ()
+    for k in range(0, B, rows):
+        parts = terms(*(a[k : k + rows, ...] for a in arrays))
+        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
     return [sum_over_places(xp, total) for total in totals]
 
 

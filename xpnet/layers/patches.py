@@ -15,6 +15,9 @@ Index = tuple[int | slice, ...]
 FEW = 9
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
+BLOCKS = 128
+"""Parts of a batch at most: what is done for each of them is recorded, and compiled, one by one."""
+
 
 class Patches(NamedTuple):
     """How images (B, H, W, C) are cut. A signal is an image of one row.
@@ -23,6 +26,7 @@ class Patches(NamedTuple):
     window, but not for every row. The patches of n samples are a matrix (rows of images x n x windows across, K C), in
     this order, so that what the i-th row of all windows sees is one run of its rows, `part(i, n)`. For this, rows of
     images that are a multiple of the stride apart lie together. If these were few numbers, a patch has all rows.
+    In between, images have a frame of zeros around them, as far as windows see.
     """
 
     channels: int
@@ -57,8 +61,8 @@ class Patches(NamedTuple):
         return *lines, rows, self.across.windows, self.together, self.across.size, self.channels
 
     def blocks(self, xp: Any, x: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
-        """Yield samples whose patches are so many numbers, or one: their memory does not grow with the batch."""
-        step = max(at_once // prod(self.grid(1)), 1)
+        """Yield samples whose patches are so many numbers, or one, but no more than BLOCKS of them."""
+        step = max(at_once // prod(self.grid(1)), -(-x.shape[0] // BLOCKS), 1)
         for start in range(0, x.shape[0], step):
             block = slice(start, min(start + step, x.shape[0]))
             n = block.stop - start
