@@ -117,7 +117,7 @@ def test_a_square_array_and_its_transpose_are_told_apart() -> None:
         a["difference"][...] = (W - W.T) * 0.5
 
     arrays = {name: np.random.default_rng(0).normal(size=(7, 7)) for name in ("W", "sum", "difference")}
-    assert len(loops(step, arrays)) == 1
+    assert len(loops(step, arrays)) == 2
     assert_same(step, arrays)
 
     def turn(xp: Any, a: Any) -> None:
@@ -227,7 +227,7 @@ def test_small_products_of_views_of_any_layout(left: str, right: str) -> None:
 # ------------------------------------------------------------------------------------------- whole steps
 
 
-def test_concatenating_and_padding_by_copies_into_parts_are_loops() -> None:
+def test_concatenating_and_padding_by_copies_into_parts_is_one_loop() -> None:
     def step(xp: Any, a: Any) -> None:
         a["padded"][:, 1:-1, 2:-2, ...] = a["x"] * 1.0
         a["both"][..., :3] = a["x"]
@@ -236,7 +236,7 @@ def test_concatenating_and_padding_by_copies_into_parts_are_loops() -> None:
     rng = np.random.default_rng(0)
     shapes = {"x": (2, 4, 5, 3), "row": (3,), "padded": (2, 6, 9, 3), "both": (2, 4, 5, 6)}
     arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    assert len(loops(step, arrays)) == 2
+    assert len(loops(step, arrays)) == 1
     assert len(compiled(step, {name: a.copy() for name, a in arrays.items()})._calls) == 1
     assert_same(step, arrays)
 

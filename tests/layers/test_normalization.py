@@ -15,6 +15,8 @@ CASES = [
     (xpnet.BatchNorm(3, eps=1e-2), (7, 3)),
     (xpnet.BatchNorm(3), (2, 4, 5, 3)),
     (xpnet.BatchNorm(2), (5, 4, 2)),
+    (xpnet.BatchNorm(2), (12, 3, 2)),
+    (xpnet.BatchNorm(3), (16, 2, 3)),
     (xpnet.BatchNorm(1), (3, 2, 4, 1)),
     (xpnet.LayerNorm(4), (3, 4)),
     (xpnet.LayerNorm(5, eps=1e-3), (2, 3, 4, 5)),

@@ -107,24 +107,25 @@ class _Convolution(Layer):
         """
         x, patches = cache, self.patches(cache.shape[1:])
         W = patches.matrices(xp, params["W"])
-        dW, dx = xp.zeros_like(W), xp.empty_like(x) if need_dx else None
+        dW, images_of = xp.zeros_like(W), (x.shape[0], patches.down.inputs, patches.across.inputs, self.inputs)
+        dx = xp.empty(images_of, dtype=x.dtype, device=x.device) if need_dx else None
         dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))
         for block, images in patches.blocks(xp, x, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             dY = xp.reshape(rows_first(xp, dy[block, ...]), (-1, self.outputs))
-            dP = None if dx is None else xp.zeros(P.shape, dtype=x.dtype, device=x.device)
             for i in range(W.shape[0]):
                 dW[i, ...] += xp.matmul(P[patches.part(i, n), :].T, dY)
-                if dP is not None:
-                    dP[patches.part(i, n), :] += xp.matmul(dY, W[i, ...].T)
             if dx is not None:
-                dx[block, ...] = xp.reshape(patches.add(xp, dP, n), (n, *x.shape[1:]))
+                dP = xp.zeros(P.shape, dtype=x.dtype, device=x.device)
+                for i in range(W.shape[0]):
+                    dP[patches.part(i, n), :] += xp.matmul(dY, W[i, ...].T)
+                dx[block, ...] = patches.add(xp, dP, n)
         grads = {"W": xp.reshape(dW, params["W"].shape)}
         if self.bias:
             # A row of ones times dy adds up the rows, faster than a sum over the first axis.
             dY = xp.reshape(dy, (-1, self.outputs))
             grads["b"] = xp.reshape(xp.matmul(xp.ones_like(dY[:, :1]).T, dY), (-1,))
-        return dx, grads
+        return None if dx is None else xp.reshape(dx, x.shape), grads
 
 
 @dataclass(frozen=True)

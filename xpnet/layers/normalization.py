@@ -7,8 +7,9 @@ statistics are those of float32 numbers: squares of float16 would overflow at 25
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,10 @@ from xpnet.errors import ConfigError, ShapeError
 from xpnet.layers.base import INFERENCE, Context, Gradient, Layer, Result
 from xpnet.typing import Array, HostArray, Params, Shape
 from xpnet.validation import POSITIVE, check_fields, check_number, check_size
+
+Terms = Callable[..., Sequence[Array]]
+PARTS = 8
+"""Parts of the samples of which the numbers are added up one to one, if they can be equal."""
 
 
 def widened(xp: Any, x: Array) -> Array:
@@ -37,6 +42,21 @@ def sum_over_places(xp: Any, x: Array) -> Array:
         ones = xp.ones((1, places), dtype=x.dtype, device=x.device)
         total = xp.matmul(ones, xp.reshape(total, (places, C)))
     return xp.reshape(total, (C,))
+
+
+def sums_over_places(xp: Any, terms: Terms, *arrays: Array) -> list[Array]:
+    """Return `sum_over_places` of each of the arrays that `terms` makes of `arrays`, number by number.
+
+    `terms` is called for an eighth of the samples at a time, and what it returns is added up at once: to write down a
+    number for each place of all images, and to read it again, takes longer than to compute it.
+    """
+    B = arrays[0].shape[0]
+    rows = B // gcd(B, PARTS)
+    totals: Sequence[Array] = ()
+    for k in range(0, B, rows):
+        parts = terms(*(a[k : k + rows, ...] for a in arrays))
+        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
+    return [sum_over_places(xp, total) for total in totals]
 
 
 class Normalization:
@@ -124,15 +144,14 @@ class BatchNorm(Normalization, Layer):
         if context.training:
             M = prod(x.shape[:-1])
             mu = sum_over_places(xp, a) / M
-            a = a - mu
-            var = sum_over_places(xp, a * a) / M
+            (squares,) = sums_over_places(xp, lambda x: [xp.square(x - mu)], a)
+            var = squares / M
         elif "mean" in context.state:
             mu, var = context.state["mean"], context.state["variance"]
-            a = a - mu
         else:
             raise ConfigError("BatchNorm outside of training needs context.state, with its 'mean' and 'variance'")
         s = xp.sqrt(var + self.eps)
-        y = a * (gamma / s) + beta
+        y = gamma / s * (a - mu) + beta
         return xp.astype(y, x.dtype, copy=False), (x, mu, var, s)
 
     def backward(
@@ -147,14 +166,17 @@ class BatchNorm(Normalization, Layer):
         dx = gamma / s * dy                                               (M, C)     (8')
         """
         x, mu, _, s = cache
-        xhat, delta = (widened(xp, x) - mu) / s, widened(xp, dy)
-        grads = {"gamma": sum_over_places(xp, delta * xhat), "beta": sum_over_places(xp, delta)}
+        a, delta = widened(xp, x), widened(xp, dy)
+        dgamma, dbeta = sums_over_places(xp, lambda x, dy: (dy * ((x - mu) / s), dy), a, delta)
+        grads = {"gamma": dgamma, "beta": dbeta}
         if not need_dx:
             return None, grads
+        slope = widened(xp, params["gamma"]) / s
         if context.training:
             M = prod(x.shape[:-1])
-            delta = delta - grads["beta"] / M - xhat * (grads["gamma"] / M)
-        dx = delta * (widened(xp, params["gamma"]) / s)
+            mean, along = dbeta / M, dgamma / M
+            delta = delta - mean - (a - mu) / s * along
+        dx = slope * delta
         return xp.astype(dx, dy.dtype, copy=False), grads
 
     def update_state(self, xp: Any, state: Params, cache: Any) -> dict[str, Array]:

@@ -15,6 +15,9 @@ Index = tuple[int | slice, ...]
 FEW = 9
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
+BLOCKS = 128
+"""Parts of a batch at most: what is done for each of them is recorded, and compiled, one by one."""
+
 
 class Patches(NamedTuple):
     """How images (B, H, W, C) are cut. A signal is an image of one row.
@@ -23,6 +26,7 @@ class Patches(NamedTuple):
     window, but not for every row. The patches of n samples are a matrix (rows of images x n x windows across, K C), in
     this order, so that what the i-th row of all windows sees is one run of its rows, `part(i, n)`. For this, rows of
     images that are a multiple of the stride apart lie together. If these were few numbers, a patch has all rows.
+    In between, images have a frame of zeros around them, as far as windows see.
     """
 
     channels: int
@@ -57,8 +61,8 @@ class Patches(NamedTuple):
         return *lines, rows, self.across.windows, self.together, self.across.size, self.channels
 
     def blocks(self, xp: Any, x: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
-        """Yield samples whose patches are so many numbers, or one: their memory does not grow with the batch."""
-        step = max(at_once // prod(self.grid(1)), 1)
+        """Yield samples whose patches are so many numbers, or one, but no more than BLOCKS of them."""
+        step = max(at_once // prod(self.grid(1)), -(-x.shape[0] // BLOCKS), 1)
         for start in range(0, x.shape[0], step):
             block = slice(start, min(start + step, x.shape[0]))
             n = block.stop - start
@@ -70,33 +74,60 @@ class Patches(NamedTuple):
         start = (i % groups * lines + i // groups) * rows * columns
         return slice(start, start + self.down.windows * rows * columns)
 
-    def places(self) -> Iterator[tuple[Index, Index]]:
-        """Yield where numbers of images lie among the patches, and which numbers these are."""
+    @property
+    def frame(self) -> Shape:
+        """How many rows and columns an image has with all zeros around it that windows see."""
         groups, lines, *_ = self.grid(1)
-        down, whole = self.down._replace(windows=lines, size=max(groups, self.together)), slice(None)
-        for (i, at, seen), (j, columns, pixels) in itertools.product(down.seen(), self.across.seen()):
+        seen = (lines - 1, max(groups, self.together)), (self.across.windows - 1, self.across.size)
+        axes = zip((self.down, self.across), seen, strict=True)
+        return tuple(max(last * a.stride + size, a.before + a.inputs) for a, (last, size) in axes)
+
+    def inside(self, X: Array) -> Array:
+        """Return the images of frames (rows, n, columns, C), without what is around them."""
+        down, across = (slice(a.before, a.before + a.inputs) for a in (self.down, self.across))
+        return X[down, :, across, :]
+
+    def places(self) -> Iterator[tuple[Index, Index]]:
+        """Yield where numbers of frames lie among the patches, and which numbers these are."""
+        groups, lines, *_ = self.grid(1)
+        rows, columns, whole = max(groups, self.together), self.across.size, slice(None)
+        for i, j in itertools.product(range(rows), range(columns)):
+            down = slice(i, i + (lines - 1) * self.down.stride + 1, self.down.stride)
+            across = slice(j, j + (self.across.windows - 1) * self.across.stride + 1, self.across.stride)
             g, row = (0, i) if self.few else (i, 0)
-            yield (g, at, whole, columns, row, j, whole), (whole, seen, pixels, whole)
+            yield (g, whole, whole, whole, row, j, whole), (down, whole, across, whole)
+
+    def framed(self, xp: Any, x: Array) -> Array:
+        """Return images, row by row, with zeros around them: (rows, n, columns, C)."""
+        n, *places, C = x.shape
+        if not self.few and tuple(places) == self.frame:
+            return rows_first(xp, x)
+        rows, columns = self.frame
+        # Of few channels each is an image of its own: longer runs of numbers to copy.
+        shape = (C, rows, n, columns) if self.few else (rows, n, columns, C)
+        X = xp.zeros(shape, dtype=x.dtype, device=x.device)
+        X = xp.permute_dims(X, (1, 2, 3, 0)) if self.few else X
+        self.inside(X)[...] = rows_first(xp, x)
+        return X
 
     def cut(self, xp: Any, x: Array) -> Array:
         """Return the patches of images; outside of an image these are zeros."""
-        grid = self.grid(x.shape[0])
+        X, grid = self.framed(xp, x), self.grid(x.shape[0])
         # Of few channels the numbers of a row of an image lie together, not those of a patch: longer runs to copy.
         order = (4, 5, 6, 0, 1, 2, 3) if self.few else (0, 1, 2, 3, 4, 5, 6)
-        P = xp.zeros(tuple(grid[k] for k in order), dtype=x.dtype, device=x.device)
+        P = xp.empty(tuple(grid[k] for k in order), dtype=x.dtype, device=x.device)
         for at, seen in self.places():
-            P[tuple(at[k] for k in order)] = xp.permute_dims(x[seen], (3, 1, 0, 2) if self.few else (1, 0, 2, 3))
+            P[tuple(at[k] for k in order)] = xp.permute_dims(X[seen], (3, 0, 1, 2)) if self.few else X[seen]
         numbers = prod(grid[4:])
         return xp.reshape(P, (numbers, -1)).T if self.few else xp.reshape(P, (-1, numbers))
 
     def add(self, xp: Any, dP: Array, rows: int) -> Array:
         """Return the deltas of so many images: of each number the sum over all patches that have it."""
-        dP = xp.reshape(dP, self.grid(rows))
-        shape = (rows, self.down.inputs, self.across.inputs, self.channels)
-        dx = xp.zeros(shape, dtype=dP.dtype, device=dP.device)
+        dP, (down, across) = xp.reshape(dP, self.grid(rows)), self.frame
+        dX = xp.zeros((down, rows, across, self.channels), dtype=dP.dtype, device=dP.device)
         for at, seen in self.places():
-            dx[seen] += rows_first(xp, dP[at])
-        return dx
+            dX[seen] += dP[at]
+        return rows_first(xp, self.inside(dX))
 
     def matrices(self, xp: Any, W: Array) -> Array:
         """Return the weights of windows as one matrix for each part."""

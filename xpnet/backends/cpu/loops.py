@@ -7,6 +7,7 @@ the bits that NumPy gives. Exponentials and the like stay with NumPy, which has 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ OF_BITS = {"bitwise_and": "and_", "bitwise_or": "or_", "bitwise_xor": "xor"}
 """Methods of LLVM's builder for the operations that have one."""
 OF_BOTH = ("square", "maximum", "minimum", *COMPARISONS)
 INTRINSICS = {"sqrt": "llvm.sqrt", "absolute": "llvm.fabs"}
+SHORT = 64
+"""Turns of an innermost axis up to which they are in the code of a loop that shares it with others, if it is LONG."""
+LONG = 1 << 14
 SECOND_OF_EQUALS = not np.signbit(np.maximum(-np.zeros(16), np.zeros(16))).any()
 """Whether NumPy's maximum of two zeros is the second, whatever their signs, as with the instructions of x86."""
 
@@ -66,8 +70,7 @@ class Kernel(Code):
     """A loop's code.
 
     The table: the addresses of the arguments; unless it is the `whole`, where the outermost axis begins, and how many
-    turns it has; and, unless they are `fixed` in the code, how many turns the axes have (all of them, or the others),
-    and the steps of each place along all axes but the innermost.
+    turns it has; and, unless they are `fixed` in the code, the other numbers of `counts`.
     """
 
     loop: Loop
@@ -92,27 +95,46 @@ class Kernel(Code):
             argument.add_attribute("noalias")
         start, *given = (*([WORD(0)] if self.whole else []), *list(body.args)[count:])
         given += [WORD(n) for n in sizes[len(given) :]]
+        given[: len(self.loop.axes)] = [WORD(n) if n else size for n, size in zip(self.loop.axes, given, strict=False)]
         Body(table.module, ir.IRBuilder(body.append_basic_block()), self.loop).write(body.args[:count], given, start)
         b.call(body, table.load(kinds))
 
 
+def ways(loop: Loop) -> list[tuple[int, ...]]:
+    """Return the different steps of a loop's places along all axes but the innermost."""
+    return [*dict.fromkeys(place.steps[:-1] for place in loop.places)]
+
+
 def counts(loop: Loop) -> tuple[int, ...]:
-    """Return how many turns a loop has for each axis, and the steps of each place along all but the innermost."""
-    return (*loop.axes, *(step for place in loop.places for step in place.steps[:-1]))
+    """Return how many turns a loop has for each axis, and the steps of each of its ways."""
+    return (*loop.axes, *itertools.chain(*ways(loop)))
+
+
+def without_sizes(loop: Loop) -> Loop:
+    """Return a loop for the code of all that differ in their sizes only: its steps are the numbers of its ways.
+
+    What goes the same way still does, so that LLVM sees when a number is read and written at one place. In a long loop
+    a short innermost axis stays: its few turns become code without a loop.
+    """
+    numbers = {way: (k,) * len(way) for k, way in enumerate(ways(loop))}
+
+    def placed(place: Place) -> Place:
+        return replace(place, steps=(*numbers[place.steps[:-1]], *place.steps[-1:]))
+
+    outer, innermost = loop.axes[:-1], loop.axes[-1:]
+    short = outer and innermost[0] <= SHORT and math.prod(loop.axes) >= LONG
+    axes = (0,) * len(outer) + (innermost if short else (0,) * len(innermost))
+    stores = tuple((value, placed(place)) for value, place in loop.stores)
+    return replace(loop, axes=axes, loads=tuple(map(placed, loop.loads)), stores=stores)
 
 
 def kernels(loop: Loop, arrays: Sequence[HostArray], fixed: bool = True, threads: int = 1) -> list[Piece]:
     """Return a loop over arrays, in parts; one that is not `fixed` has the code of loops of other sizes."""
-
-    def without_sizes(place: Place) -> Place:
-        return replace(place, steps=(*(0 for _ in place.steps[:-1]), *place.steps[-1:]))
-
     sizes, several = counts(loop), count(math.prod(loop.axes), threads)
     rows = edges(loop.axes[0], several, TOGETHER if len(loop.axes) == 1 else 1) if several > 1 else [None]
     whole = len(rows) == 1
     if not fixed:
-        stores = tuple((value, without_sizes(place)) for value, place in loop.stores)
-        loop = Loop((0,) * len(loop.axes), tuple(map(without_sizes, loop.loads)), loop.operations, stores)
+        loop = without_sizes(loop)
     elif not whole:
         loop = replace(loop, axes=(0, *loop.axes[1:]))
     code, addresses = Kernel(loop, fixed, whole), [a.ctypes.data for a in arrays]
@@ -134,13 +156,14 @@ class Body:
     def write(self, pointers: Any, sizes: Any, start: Any) -> None:
         """Write all, for arguments at `pointers`, sizes as `counts` lists them, and the outermost axis's `start`."""
         loop, b = self._loop, self._b
-        outer = iter(sizes[len(loop.axes) :])
+        numbers = iter(sizes[len(loop.axes) :])
+        outer = {way: [next(numbers) for _ in way] for way in ways(loop)}
         with contextlib.ExitStack() as stack:
             indices = [stack.enter_context(counted(b, n)) for n in sizes[: len(loop.axes)]]
             indices[:1] = [b.add(index, start, flags=["nuw", "nsw"]) for index in indices[:1]]
 
             def address(place: Place) -> Any:
-                steps = [*(next(outer) for _ in place.steps[:-1]), *map(WORD, place.steps[-1:])]
+                steps = [*outer[place.steps[:-1]], *map(WORD, place.steps[-1:])]
                 moves = [b.mul(index, step) for index, step in zip(indices, steps, strict=True)]
                 return further(b, pointers[place.argument], *moves)
 

@@ -17,6 +17,8 @@ from xpnet.backends.tape.record import Tape
 
 MOST = 4096
 """Steps that are asked for in one call at most."""
+MANY = 500
+"""Calls of a step that take about as long to compile as the patience with a short one."""
 NEWEST_OLD = (0, 44)
 """The newest version of llvmlite that is too old."""
 ROOM = 64 << 20
@@ -81,7 +83,7 @@ class Replay:
         self._parts: Generator[None, None, list[Call]] | None = None
         self._whole: Callable[..., Any] | None = None
         self._seconds, self._fastest = 0.0, math.inf
-        self._wait = self.patience * (1 + len(self._calls) / 200)
+        self._wait = self.patience * (1 + len(self._calls) / MANY)
         self.unroll = 1
 
     def __call__(self, steps: int = 1) -> None:

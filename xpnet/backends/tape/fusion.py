@@ -18,6 +18,10 @@ NUMBER_BY_NUMBER = ("elementwise", "copy", "where")
 """The kinds of operations that compute each number of their target from those at its own place."""
 
 
+LOOK = 100
+"""Steps of NumPy's search for a number that two arrays have in common; if it takes more, they may have one."""
+
+
 def loop_dtype(op: Operation) -> np.dtype[Any]:
     """Return the data type in which NumPy computes an operation."""
     if op.kind in ("copy", "where"):
@@ -96,9 +100,14 @@ def _joins(op: Operation, unit: Unit, places: dict[int, Traced]) -> bool:
         written = home(earlier.target, places)
         before = [written, *(home(a, places) for a in inputs(earlier))]
         pairs = [*((a, written) for a in read), *((a, target) for a in before)]
-        if any(np.may_share_memory(a, b) and not same_view(a, b) for a, b in pairs):
+        if any(_overlap(a, b) and not same_view(a, b) for a, b in pairs):
             return False
     return True
+
+
+def _overlap(a: HostArray, b: HostArray) -> bool:
+    """Say whether two arrays may have a number in common, though one may lie between the numbers of the other."""
+    return np.may_share_memory(a, b, LOOK)  # type: ignore[arg-type]  # NumPy's stubs know two numbers only
 
 
 def within(units: list[Unit], places: dict[int, Traced]) -> set[int]:

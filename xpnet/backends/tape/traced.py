@@ -66,9 +66,10 @@ class Operation:
 def _facts(a: Any) -> Any:
     if type(a) is not Traced:
         return repr(a)
-    x, constant = a.array, a.buffer.kind in ("constant", "changed")
-    content = x.tobytes() if constant else x.ctypes.data if a.path else None
-    return a.buffer.number, x.dtype, x.shape, x.strides, content
+    x, buffer = a.array, a.buffer
+    content = x.tobytes() if buffer.kind in ("constant", "changed") and buffer.fill is None else repr(buffer.fill)
+    place = x.ctypes.data - buffer.array.ctypes.data if a.path else 0
+    return buffer.number, x.dtype, x.shape, x.strides, place, content
 
 
 class Tape:
