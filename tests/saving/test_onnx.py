@@ -208,7 +208,7 @@ def test_a_subclass_is_not_taken_for_the_layer_that_it_is_made_of(path):
 
 @pytest.mark.parametrize("loss", [loss for loss, _ in LOSSES], ids=label)
 def test_what_a_loss_makes_of_the_output(loss, path):
-    agrees(network(xpnet.Linear(3, 4), (3,), loss=loss), path)
+    agrees(network(xpnet.Linear(3, 2 * loss.per_target), (3,), loss=loss), path)
 
 
 def test_one_yes_or_no_has_two_probabilities(path):

@@ -145,8 +145,8 @@ def target_values(
 ) -> HostArray:
     """Return targets in the form that `loss` takes, or raise; row `first` of the data is their first.
 
-    Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
-    output and its data type. A vector serves where there is one output.
+    Classes are int64 of shape (samples,); everything else has the data type of the network's output and its shape
+    (samples, outputs), or fewer columns if the loss has several outputs for one. A vector serves where there is one.
     """
     check_length(samples, array.shape, name)
     if loss.kind == "classification":
@@ -161,9 +161,11 @@ def target_values(
             raise DataError(f"{name}[{row + first}] = {rows[row]} is not a row of probabilities that sum to 1")
         return rows
     check_numeric(name, array)
-    if array.ndim == 1 and outputs == 1:
+    columns = outputs // loss.per_target
+    if array.ndim == 1 and columns == 1:
         array = array[:, None]
-    _check_rows(name, array, samples, outputs, "one column an output of the network")
+    accepted = "an output" if loss.per_target == 1 else f"for every {loss.per_target} outputs"
+    _check_rows(name, array, samples, columns, f"one column {accepted} of the network")
     values = cast(name, array, dtype, False, first=first)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
@@ -188,7 +190,8 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
     """Return targets that lie on the device and are as the loss takes them, after one look at a number; else None."""
     xp = backend.xp
     with backend.active():
-        if t.ndim == 1 and outputs == 1 and loss.kind != "classification":
+        columns = outputs // loss.per_target
+        if t.ndim == 1 and columns == 1 and loss.kind != "classification":
             t = t[:, None]
         if loss.kind == "classification" and t.ndim == 1:
             if t.shape != (samples,) or not xp.isdtype(t.dtype, "integral"):
@@ -196,7 +199,7 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
             good = (t >= 0) & (t < outputs)
             t = xp.astype(t, xp.int64, copy=False)
         else:
-            if t.shape != (samples, outputs) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
+            if t.shape != (samples, columns) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
                 return None
             t = xp.astype(t, getattr(xp, dtype), copy=False)
             good = xp.isfinite(t)
@@ -211,9 +214,7 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
 
 def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepted: str) -> None:
     if array.ndim != 2 or array.shape[1] != outputs:
-        raise ShapeError(
-            f"{name} has shape {array.shape}, the network's output ({samples}, {outputs}); {name} must be {accepted}"
-        )
+        raise ShapeError(f"{name} has shape {array.shape}, expected ({samples}, {outputs}); {name} must be {accepted}")
 
 
 def _check_classes(name: str, array: HostArray, outputs: int, first: int) -> HostArray:

@@ -135,7 +135,8 @@ def _predicted(g: Graph, loss: Loss, y: Value) -> Value:
     if type(loss).predict is Loss.predict:
         return y
     try:
-        return trace(g, lambda xp, a: loss.predict(xp, a["y"]), {"y": y}, y.shape)
+        shape = y.shape[0], y.shape[1] // loss.per_target
+        return trace(g, lambda xp, a: loss.predict(xp, a["x"]), {"x": y}, shape)
     except (CannotRecord, NoOperator) as error:
         raise ExportError(f"what {loss} predicts cannot be exported: {error}") from None
 
