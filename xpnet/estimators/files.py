@@ -96,8 +96,8 @@ class Files:
 
 
 def _plain(value: Any) -> Any:
-    """Return a backend by its name, and anything else as it is."""
-    return value.name if isinstance(value, Backend) else value
+    """Return a backend by its name, an array as a list, and anything else as it is."""
+    return value.name if isinstance(value, Backend) else value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _labels(classes: HostArray) -> dict[str, Any]:
