@@ -58,6 +58,14 @@ def test_several_targets(solver):
     assert mean.shape == std.shape == (400, 2)
 
 
+def test_early_stopping_looks_at_the_loss():
+    """A variance can be wrong where R2 is as good as it will get."""
+    for more in ({"quantiles": [0.1, 0.9]}, {"loss": "gaussian"}):
+        options = {**OPTIONS, "solver": "adam", "max_iter": 5, "early_stopping": True}
+        reg = MLPRegressor(**options, **more).fit(X, Y)
+        assert_allclose(reg.validation_scores_, -np.asarray(reg.history_["validation_loss"]), rtol=1e-6)
+
+
 def test_they_go_through_copies_searches_and_files(tmp_path, by_quantiles, by_variance):
     for reg, more in ((by_quantiles, {"quantiles": True}), (by_variance, {"return_std": True})):
         reg.save(tmp_path / "f")

@@ -167,7 +167,8 @@ class RegressorParameters(BaseMultilayerPerceptron):
     loss : {{"squared_error", "poisson", "gaussian"}} or Loss, default "squared_error"
         "squared_error" is half the squared error, averaged over the outputs; "poisson" half the Poisson deviance,
         summed over the outputs, of counts y >= 0 whose logarithm the network gives; "gaussian" learns a mean and a
-        variance of each target, see `xpnet.Gaussian`. Scale the targets to about 1 for it.
+        variance of each target, see `xpnet.Gaussian`: scale the targets to about 1 for it. The score of early stopping
+        is R^2; for "gaussian" and for `quantiles` it is minus the loss.
 {PARAMETERS}
 {DROPOUT}
 {ON_DIVERGENCE}

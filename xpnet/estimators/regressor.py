@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from xpnet.errors import ConfigError, DataError, DTypeError
 from xpnet.estimators.arrays import to_host
 from xpnet.estimators.parameters import RegressorParameters
+from xpnet.estimators.predicting import mean_loss
 from xpnet.estimators.sampling import Samples, is_sparse
 from xpnet.losses import Gaussian, HalfSquaredError, Loss, Poisson, PoissonDeviance, Quantile
 from xpnet.network import Network
@@ -176,5 +177,7 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
         if not np.isfinite(p).all():
             return float("nan")
+        if isinstance(net.loss, Quantile | Gaussian):  # R^2 does not see how wide an interval is
+            return -mean_loss(net, y, samples)
         with np.errstate(all="ignore"):  # an overflow on the way to a divergence
             return float(r2_score(net.backend.to_numpy(samples.t), p, sample_weight=samples.weight))
