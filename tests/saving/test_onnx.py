@@ -215,6 +215,13 @@ def test_one_yes_or_no_has_two_probabilities(path):
     agrees(network(xpnet.Linear(3, 1), (3,), loss="binary_cross_entropy"), path)
 
 
+def test_labels_of_the_network_are_those_of_the_file(path):
+    for outputs, loss, labels in ((3, "cross_entropy", ["x", "y", "z"]), (1, "binary_cross_entropy", [7, 3])):
+        net = network(xpnet.Linear(3, outputs), (3,), loss=loss)
+        net.labels = labels
+        agrees(net, path)
+
+
 def test_parameters_may_be_an_input(path):
     body = [xpnet.Conv2D(2, 3), xpnet.BatchNorm(3), xpnet.Flatten(), xpnet.Linear(60, 3)]
     net = shaken(xpnet.Network(body, "cross_entropy", input_shape=(4, 5, 2)))

@@ -40,6 +40,7 @@ def to_onnx(
     if dtype not in DTYPES:
         raise DTypeError(f"dtype must be one of {', '.join(DTYPES)}, or None for the network's own, got {dtype!r}")
     samples = "batch" if batch is None else check_size("batch", batch)
+    classes = net.labels if classes is None else classes
     if classes is None and net.loss.kind == "classification":
         classes = np.arange(net.output_shape[0])
     g = graph(net, samples, dtype, opset, check_flag("parameters_as_input", parameters_as_input), name)
