@@ -180,8 +180,8 @@ class Network(Named, Model):
     ) -> HostArray:  # fmt: skip
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.
 
-        Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several. A network with `labels`, such
-        as one that a classifier saved, answers with those.
+        Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several. A network with `labels`,
+        such as one that a classifier saved, answers with those.
 
         Parameters
         ----------
