@@ -114,7 +114,7 @@ class Network(Named, Model):
         sample_weight : array (N,), optional
             A batch's loss is the weighted mean of its samples' losses.
         class_weight : mapping or "balanced", optional
-            Multiplies the weights of the samples of a class.
+            Multiplies the weights of the samples of a class; 0 is no and 1 is yes under binary cross-entropy.
         callbacks : sequence of Callback or function
             A plain function ``f(run)`` is called after each epoch.
         shuffle : bool
