@@ -1,4 +1,8 @@
-"""The network as its users see it: built, trained, asked, looked into, saved and loaded."""
+"""The network as its users see it: built, trained, asked, looked into, saved and loaded.
+
+What trains, traces, explains and exports is imported by the method that does it: who asks a network for predictions
+does not wait for the rest.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backends import Backend
-from xpnet.inspection.explain import explain
 from xpnet.inspection.summary import summary, summary_html
-from xpnet.inspection.trace import Trace, trace
 from xpnet.keywords import Named, named, no_attribute
 from xpnet.layers import Layer
 from xpnet.losses import Loss
@@ -19,15 +21,16 @@ from xpnet.model.build import mlp_layers
 from xpnet.model.core import Model
 from xpnet.model.metrics import evaluate
 from xpnet.model.predict import predict, predict_proba
-from xpnet.optimizers import Optimizer
-from xpnet.parallel.mpi import MPI, shared
 from xpnet.saving.description import Own
 from xpnet.saving.network import read, save
-from xpnet.saving.onnx.inference import to_onnx
 from xpnet.saving.onnx.package import USUAL
-from xpnet.training.fit import fit
-from xpnet.training.history import History
 from xpnet.typing import HostArray
+
+if TYPE_CHECKING:
+    from xpnet.inspection.trace import Trace
+    from xpnet.optimizers import Optimizer
+    from xpnet.parallel.mpi import MPI
+    from xpnet.training.history import History
 
 
 class Network(Named, Model):
@@ -165,6 +168,9 @@ class Network(Named, Model):
         -----
         An exception that ends the training carries the history so far as its attribute ``history``.
         """
+        from xpnet.parallel.mpi import shared
+        from xpnet.training.fit import fit
+
         with shared(parallel) as workers:
             return fit(
                 self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
@@ -220,6 +226,8 @@ class Network(Named, Model):
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""
+        from xpnet.inspection.trace import trace
+
         return trace(self, x, t, sample_weight, training=training, step=step)
 
     def explain(self, format: str = "text") -> str:
@@ -229,6 +237,8 @@ class Network(Named, Model):
         ----------
         format : "text", "markdown" or "latex"
         """
+        from xpnet.inspection.explain import explain
+
         return explain(self, format)
 
     def save(self, path: Any) -> None:
@@ -271,6 +281,8 @@ class Network(Named, Model):
         CheckpointIOError
             The system refused to write; an old file is as it was.
         """
+        from xpnet.saving.onnx.inference import to_onnx
+
         to_onnx(self, path, batch, dtype, opset, parameters_as_input)
 
     if not TYPE_CHECKING:  # to whom every name would then be right
