@@ -21,6 +21,7 @@ from xpnet.network import Network
 from xpnet.saving.onnx.inference import to_onnx
 from xpnet.saving.onnx.package import USUAL
 from xpnet.typing import Array, HostArray
+from xpnet.validation import check_flag
 
 BY_NAME: dict[str, Loss] = {
     "squared_error": HalfSquaredError(), "poisson": PoissonDeviance(), "gaussian": Gaussian()
@@ -93,6 +94,7 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         ConfigError
             The loss knows no standard deviation, or no quantiles.
         """
+        check_flag("return_std", return_std), check_flag("quantiles", quantiles)
         net, y, wide = self._outputs(X, "predict")
         loss, xp = net.loss, net.backend.xp
         if return_std and not isinstance(loss, Gaussian):

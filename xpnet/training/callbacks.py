@@ -73,8 +73,10 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     """Return callbacks; a plain function ``f(run)`` is called after each epoch."""
     if callable(callbacks) or isinstance(callbacks, Callback):
         callbacks = [callbacks]
-    if not isinstance(callbacks, Iterable):
-        raise ConfigError(f"callbacks must be a sequence of Callbacks or functions, got {callbacks!r}")
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str):
+        raise ConfigError(
+            f"callbacks must be a sequence of Callbacks or functions, got {callbacks!r}; [xpnet.EarlyStopping()] is one"
+        )
     result: list[Callback] = []
     for k, item in enumerate(callbacks):
         if isinstance(item, Callback):
@@ -82,7 +84,8 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
         elif callable(item) and not isinstance(item, type):
             result.append(_EpochFunction(item))
         else:
-            raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}")
+            hint = f" (write {item.__name__}(...), with parentheses)" if isinstance(item, type) else ""
+            raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}{hint}")
         if result[-1].every is not None:
             check_size(f"callbacks[{k}].every", result[-1].every)
         _check_hooks(f"callbacks[{k}] {type(item).__name__}", result[-1])
