@@ -1,5 +1,6 @@
 """Quantiles and variances: what they are at the best outputs, at the ends of what numbers can say, and in files."""
 
+import explained
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -125,3 +126,13 @@ def test_levels_go_through_files_and_a_strangers_are_checked(tmp_path):
     for levels in ([], [2.0], "ab", None, {"tuple": [0.5, 0.1]}):
         with pytest.raises(CheckpointError, match="'Quantile' refuses its values: Quantile: levels"):
             build({"class": "Quantile", "levels": levels}, "loss", {})
+
+
+def test_the_explanation_of_a_mean_and_a_variance_computes_the_delta():
+    net = xpnet.mlp([3, 4], loss="gaussian", dtype="float64")
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
+    names = explained.run(net, net.explain(), x, t, np.full(5, 0.2))
+    assert_allclose(names["L"], net.gradients(x, t)[0], rtol=1e-14)
+    assert_allclose(names["delta0"], net.trace(x, t)[0].delta, rtol=1e-13)
+    assert r"\operatorname{concat}\left(\left[w \odot z \odot e^{\frac{-s}{2}}, " in net.explain("latex")
