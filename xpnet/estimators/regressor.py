@@ -94,7 +94,8 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         ConfigError
             The loss knows no standard deviation, or no quantiles.
         """
-        check_flag("return_std", return_std), check_flag("quantiles", quantiles)
+        check_flag("return_std", return_std)
+        check_flag("quantiles", quantiles)
         net, y, wide = self._outputs(X, "predict")
         loss, xp = net.loss, net.backend.xp
         if return_std and not isinstance(loss, Gaussian):
