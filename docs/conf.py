@@ -72,13 +72,19 @@ html_theme_options = {
     "show_prev_next": True,
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": ["page-toc", "edit-this-page"],
+    "use_edit_page_button": True,
     "navigation_with_keys": False,
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+
+html_context = {
+    "github_user": REPOSITORY.split("/")[-2], "github_repo": REPOSITORY.split("/")[-1], "github_version": "main",
+    "doc_path": "docs",
+}  # fmt: skip
 
 copybutton_prompt_text, copybutton_prompt_is_regexp = r">>> |\.\.\. ", True
 copybutton_selector = "div.highlight:not(.output *):not(.sphx-glr-script-out *) pre"

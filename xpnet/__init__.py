@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # editors and type checkers see all names; Python loads a mod
     from xpnet.losses import (
         BinaryCrossEntropy,
         CrossEntropy,
+        Gaussian,
         HalfSquaredError,
         Huber,
         Loss,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:  # editors and type checkers see all names; Python loads a mod
         MeanSquaredError,
         Poisson,
         PoissonDeviance,
+        Quantile,
         SumSquaredError,
     )
     from xpnet.making import load, mlp
@@ -99,6 +101,7 @@ __all__ = [
     "Dropout",
     "EarlyStopping",
     "Flatten",
+    "Gaussian",
     "GlobalAveragePool1D",
     "GlobalAveragePool2D",
     "GroupNorm",
@@ -120,6 +123,7 @@ __all__ = [
     "Parquet",
     "Poisson",
     "PoissonDeviance",
+    "Quantile",
     "RMSNorm",
     "RMSProp",
     "RandomCutout",
@@ -170,7 +174,8 @@ _ELSEWHERE = {
     "Dense": "Linear", "Sequential": "Network", "Model": "Network", "Module": "Layer",
     "BatchNormalization": "BatchNorm", "LayerNormalization": "LayerNorm", "CrossEntropyLoss": "CrossEntropy",
     "BCEWithLogitsLoss": "BinaryCrossEntropy",
-    "MSELoss": "MeanSquaredError", "L1Loss": "MeanAbsoluteError", "HuberLoss": "Huber", "ModelCheckpoint": "BestFile",
+    "MSELoss": "MeanSquaredError", "L1Loss": "MeanAbsoluteError", "HuberLoss": "Huber", "GaussianNLLLoss": "Gaussian",
+    "ModelCheckpoint": "BestFile",
     "MLPClassifier": "estimators.MLPClassifier", "MLPRegressor": "estimators.MLPRegressor", "load_model": "load",
 }  # fmt: skip
 """Other libraries' names for what is here."""

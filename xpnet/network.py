@@ -1,26 +1,29 @@
-"""The network as its users see it: built, trained, asked, looked into, and saved."""
+"""The network as its users see it: built, trained, asked, looked into, and saved.
+
+What trains, traces, explains and exports is imported by the method that does it: who asks a network for predictions
+does not wait for the rest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from xpnet.inspection.explain import explain
 from xpnet.inspection.summary import summary, summary_html
-from xpnet.inspection.trace import Trace, trace
 from xpnet.keywords import Named, named, no_attribute
 from xpnet.model.core import Model
 from xpnet.model.inputs import input_gradients
 from xpnet.model.metrics import evaluate
 from xpnet.model.predict import predict, predict_proba
-from xpnet.optimizers import Optimizer
-from xpnet.parallel.mpi import MPI, shared
 from xpnet.saving.network import save
-from xpnet.saving.onnx.inference import to_onnx
 from xpnet.saving.onnx.package import USUAL
-from xpnet.training.fit import fit
-from xpnet.training.history import History
 from xpnet.typing import Array, HostArray
+
+if TYPE_CHECKING:
+    from xpnet.inspection.trace import Trace
+    from xpnet.optimizers import Optimizer
+    from xpnet.parallel.mpi import MPI
+    from xpnet.training.history import History
 
 
 class Network(Named, Model):
@@ -100,7 +103,7 @@ class Network(Named, Model):
         sample_weight : array (N,), optional
             A batch's loss is the weighted mean of its samples' losses.
         class_weight : mapping or "balanced", optional
-            Multiplies the weights of the samples of a class.
+            Multiplies the weights of the samples of a class; 0 is no and 1 is yes under binary cross-entropy.
         callbacks : sequence of Callback or function
             A plain function ``f(run)`` is called after each epoch.
         shuffle : bool
@@ -151,6 +154,9 @@ class Network(Named, Model):
         -----
         An exception that ends the training carries the history so far as its attribute ``history``.
         """
+        from xpnet.parallel.mpi import shared
+        from xpnet.training.fit import fit
+
         with shared(parallel) as workers:
             return fit(
                 self, x, t, optimizer=optimizer, epochs=epochs, batch_size=batch_size, validation_data=validation_data,
@@ -166,7 +172,8 @@ class Network(Named, Model):
     ) -> HostArray:  # fmt: skip
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.
 
-        Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several.
+        Under binary cross-entropy labels are 0 or 1: (B,) for one output, (B, O) for several. A network with `labels`,
+        such as one that a classifier saved, answers with those.
 
         Parameters
         ----------
@@ -221,6 +228,8 @@ class Network(Named, Model):
 
     def trace(self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0) -> Trace:
         """Return every layer's input, output, delta and parameter gradients for one batch; see `Trace`."""
+        from xpnet.inspection.trace import trace
+
         return trace(self, x, t, sample_weight, training=training, step=step)
 
     def explain(self, format: str = "text") -> str:
@@ -230,6 +239,8 @@ class Network(Named, Model):
         ----------
         format : "text", "markdown" or "latex"
         """
+        from xpnet.inspection.explain import explain
+
         return explain(self, format)
 
     def save(self, path: Any) -> None:
@@ -272,6 +283,8 @@ class Network(Named, Model):
         CheckpointIOError
             The system refused to write; an old file is as it was.
         """
+        from xpnet.saving.onnx.inference import to_onnx
+
         to_onnx(self, path, batch, dtype, opset, parameters_as_input)
 
     if not TYPE_CHECKING:  # to whom every name would then be right

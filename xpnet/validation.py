@@ -48,7 +48,7 @@ def check_flag(name: str, value: Any) -> bool:
 
 def check_items(name: str, value: Any, accepted: str) -> list[Any]:
     """Return the items of a sequence of what is `accepted`."""
-    if not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:  # arrays without axes have no items, either
+    if isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         raise ConfigError(f"{name} must be {accepted}, got {value!r}")
     return [*value]
 
@@ -77,7 +77,9 @@ def check_number(
         good = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
     if not good:
         left, right = "(" if low_open or low == -math.inf else "[", ")" if high_open or high == math.inf else "]"
-        raise ConfigError(f"{name} must be a finite number in {left}{low:g}, {high:g}{right}, got {value!r}")
+        is_share = (low, high) == (0.0, 1.0) and isinstance(value, int | float) and 1 < value <= 100
+        hint = f"; {value:g} % is {value / 100:g}" if is_share else ""
+        raise ConfigError(f"{name} must be a finite number in {left}{low:g}, {high:g}{right}, got {value!r}{hint}")
     return float(value)
 
 

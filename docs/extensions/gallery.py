@@ -143,7 +143,14 @@ def copy_examples(app: Sphinx, config: object) -> None:
         (COPIES / f"{name}.py").write_text(page, encoding="utf-8")
 
 
+def not_to_be_edited(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Leave the link "Edit" away from pages that are made, and so lie nowhere in the repository."""
+    if page.startswith("auto_examples/"):
+        context["page_source_suffix"] = None
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Copy before the gallery reads."""
     app.connect("config-inited", copy_examples, priority=0)
+    app.connect("html-page-context", not_to_be_edited)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -134,7 +134,7 @@ def objective(loss: str, optimizer: str) -> Callable[[Any], xpnet.Trainer]:
     t = rng.integers(0, 3, SAMPLES) if kind == "classification" else rng.integers(0, 2, (SAMPLES, 3)).astype("float32")
 
     def make(backend: Any) -> xpnet.Trainer:
-        net = xpnet.mlp([32, 40, 3], "tanh", loss, backend=backend, seed=2)
+        net = xpnet.mlp([32, 40, 3 * LOSSES[loss]().per_target], "tanh", loss, backend=backend, seed=2)
         return xpnet.Trainer(net, OPTIMIZERS[optimizer](clip_value=0.1), x, t, batch_size=BATCH)
 
     return make

@@ -230,7 +230,8 @@ def test_several_outputs_agree_at_the_rate_that_the_docs_give(pairs, solver):
 def test_every_parameter_is_there_with_its_default(ours, theirs):
     mine, other = ours().get_params(), theirs().get_params()
     assert {name: mine[name] for name in other} == other
-    assert set(mine) - set(other) <= {"backend", "class_weight", "dropout", "loss", "on_divergence", "parallel"}
+    new = {"backend", "class_weight", "dropout", "loss", "on_divergence", "parallel", "quantiles"}
+    assert set(mine) - set(other) <= new
     assert ours().loss == theirs().loss
 
 

@@ -63,10 +63,8 @@ def test_what_a_file_cannot_describe_is_said(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"labels": {"dtype": "<U1", "values": ["a", "b"]}},
-        {"labels": {"dtype": "|O", "values": [["a"], ["b"], ["c"]]}},
-        {"labels": {"dtype": "|V8", "values": ["a", "b", "c"]}},
-        {"labels": None},
+        {"kind_of_labels": "multilabel-indicator"},
+        {"kind_of_labels": None},
         {"kind_of_labels": "binary"},
         {"n_features_in_": 4},
         {"parameters": {"nonsense": 3}},
@@ -80,3 +78,22 @@ def test_a_file_that_was_changed_is_refused(tmp_path, change):
     write_tensors(tmp_path / "f", tensors, description | {"estimator": description["estimator"] | change})
     with pytest.raises(CheckpointError, match="estimator"):
         MLPClassifier.load(tmp_path / "f")
+
+
+@pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)
+def test_the_network_alone_answers_with_the_labels(tmp_path, y):
+    est = MLPClassifier((5,), max_iter=3, random_state=1, tol=0.0).fit(X, y)
+    est.save(tmp_path / "f")
+    est.network_.save(tmp_path / "net")
+    for net in (*map(xpnet.load, (tmp_path / "f", tmp_path / "net")), est.network_, est.network_.copy()):
+        assert_array_equal(net.predict(X), est.predict(X))
+        assert net.predict(X).dtype == est.predict(X).dtype
+    est.coefs_ = [W * 1.0 for W in est.coefs_]  # a user's own weights
+    est.save(tmp_path / "f")
+    assert_array_equal(xpnet.load(tmp_path / "f").predict(X), est.predict(X))
+
+
+def test_a_classifier_of_one_class_is_not_saved(tmp_path):
+    est = MLPClassifier((3,), max_iter=1, tol=0.0).fit(X, ["a"] * 60)
+    with pytest.raises(CheckpointError, match="of the single class"):
+        est.save(tmp_path / "f")

@@ -224,6 +224,12 @@ BUGS = {
     "absolute error: the error in place of its sign": Bug(
         xpnet.MeanAbsoluteError, "__call__", loss_delta(lambda self, dy, y, t, w: w[:, None] * (y - t) / y.shape[1])
     ),
+    "quantiles: the two sides exchanged": Bug(
+        xpnet.Quantile, "__call__", loss_delta(lambda self, dy, y, t, w: np.sign(dy) * w[:, None] / y.shape[1] - dy)
+    ),
+    "Gaussian: the variance for its root": Bug(
+        xpnet.Gaussian, "__call__", loss_delta(lambda self, dy, y, t, w: dy * np.repeat([1.0, 2.0], t.shape[1]))
+    ),
     "Poisson: the rate not exponentiated": Bug(
         xpnet.Poisson, "__call__", loss_delta(lambda self, dy, y, t, w: w[:, None] * (y - t) / y.shape[1])
     ),

@@ -19,9 +19,9 @@ import scipy.special
 SHAPE = r"\((?:[A-Z1](?:, ?[A-Z1])*,?)?\)"
 LINE = re.compile(rf"^\s*(\w+) = (.+?)\s+({SHAPE}(?: = {SHAPE}(?: [@+*] {SHAPE})*)?)\s+\((\d+)('?)\)$")
 
-NAMES = "abs argmax exp expm1 log log1p max maximum mean minimum ones_like pi sqrt sum tanh"
+NAMES = "abs argmax concat exp expm1 log log1p max maximum mean minimum ones_like pi repeat sqrt sum tanh tile"
 FUNCTIONS = {name: getattr(np, name) for name in NAMES.split()}
-FUNCTIONS["normal_cdf"] = scipy.special.ndtr
+FUNCTIONS |= {"normal_cdf": scipy.special.ndtr, "len": len}
 
 
 @dataclass(frozen=True)

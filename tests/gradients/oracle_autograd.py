@@ -3,6 +3,7 @@
 import autograd.numpy as np
 from autograd import value_and_grad
 from autograd.scipy.special import erf, logsumexp
+from autograd.scipy.stats import norm
 
 from . import reference
 from . import reference_images as images
@@ -60,6 +61,13 @@ def sample_losses(kind, y, t, options):
         return 0.5 * np.mean((y - t) ** 2, axis=1)
     if kind == "PoissonDeviance":
         return np.sum(t * np.log(np.maximum(t, 1e-30)) - t - t * y + np.exp(y), axis=1)
+    if kind == "Quantile":
+        n = t.shape[1]
+        parts = [(t - y[:, k * n : (k + 1) * n], q) for k, q in enumerate(options["levels"])]
+        return sum(np.sum(np.maximum(q * e, (q - 1) * e), axis=1) for e, q in parts) / y.shape[1]
+    if kind == "Gaussian":
+        n = t.shape[1]
+        return -np.sum(norm.logpdf(t, y[:, :n], np.exp(y[:, n:] / 2)), axis=1) / n - np.log(2 * np.pi) / 2
     if kind == "Poisson":
         return np.sum(np.exp(y) - t * y, axis=1) / y.shape[1]
     raise NotImplementedError(kind)

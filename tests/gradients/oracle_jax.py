@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import nn
+from jax.scipy.stats import norm
 
 ACTIVATIONS = {
     "Identity": lambda z: z,
@@ -19,7 +20,7 @@ ACTIVATIONS = {
 }
 
 
-def sample_loss(y, t, kind, delta=1.0, targets=None):
+def sample_loss(y, t, kind, delta=1.0, targets=None, levels=()):
     if kind == "CrossEntropy":
         log_p = nn.log_softmax(y)
         return -log_p[t] if jnp.ndim(t) == 0 else -t @ log_p
@@ -28,6 +29,12 @@ def sample_loss(y, t, kind, delta=1.0, targets=None):
     if kind == "Huber":
         r = jnp.abs(y - t)
         return jnp.where(r < delta, 0.5 * r**2, delta * r - 0.5 * delta**2).mean()
+    if kind == "Gaussian":
+        m, s = jnp.split(y, 2)
+        return -norm.logpdf(t, m, jnp.exp(s / 2)).mean() - jnp.log(2 * jnp.pi) / 2
+    if kind == "Quantile":
+        e, q = t - y.reshape(len(levels), -1), jnp.asarray(levels)[:, None]
+        return jnp.maximum(q * e, (q - 1) * e).mean()
     return {
         "SumSquaredError": lambda: ((y - t) ** 2).sum(),
         "MeanSquaredError": lambda: ((y - t) ** 2).mean(),

@@ -17,11 +17,17 @@ ACTIVATIONS = {
 }
 
 
-def sample_losses(kind, y, t, delta=1.0, targets=None):
+def sample_losses(kind, y, t, delta=1.0, targets=None, levels=()):
     if kind == "CrossEntropy":
         return F.cross_entropy(y, t, reduction="none")
     if kind == "BinaryCrossEntropy":
         return F.binary_cross_entropy_with_logits(y, t, reduction="none").sum(1)
+    if kind == "Gaussian":
+        m, s = y.chunk(2, 1)
+        return F.gaussian_nll_loss(m, t, torch.exp(s), reduction="none", eps=0).mean(1)
+    if kind == "Quantile":
+        e, q = t[:, None, :] - y.reshape(len(y), len(levels), -1), torch.tensor(levels)[:, None]
+        return torch.maximum(q * e, (q - 1) * e).mean((1, 2))
     elementwise = {
         "SumSquaredError": lambda: F.mse_loss(y, t, reduction="none") * y.shape[1],
         "MeanSquaredError": lambda: F.mse_loss(y, t, reduction="none"),

@@ -113,6 +113,20 @@ def huber(y, t, delta=1.0):
     return np.where(d.real <= delta, d * d / 2, delta * (d - delta / 2)).mean(axis=1)
 
 
+def pinball(y, t, levels):
+    e = np.concatenate([t] * len(levels), axis=1) - y
+    q = np.repeat(levels, t.shape[1])
+    return np.where(e.real > 0, q * e, (q - 1) * e).mean(axis=1)
+
+
+def mean(y):
+    return y[:, : y.shape[1] // 2]
+
+
+def deviation(y):
+    return np.exp(y[:, y.shape[1] // 2 :] / 2)
+
+
 LOSSES = {  # one number a sample
     "SumSquaredError": lambda y, t: ((y - t) ** 2).sum(axis=1),
     "MeanSquaredError": lambda y, t: ((y - t) ** 2).mean(axis=1),
@@ -122,6 +136,8 @@ LOSSES = {  # one number a sample
     ).sum(axis=1),
     "MeanAbsoluteError": lambda y, t: absolute(y - t).mean(axis=1),
     "Huber": huber,
+    "Quantile": pinball,
+    "Gaussian": lambda y, t: (np.log(deviation(y)) + ((t - mean(y)) / deviation(y)) ** 2 / 2).mean(axis=1),
     "Poisson": lambda y, t: (np.exp(y) - t * y).mean(axis=1),
     "CrossEntropy": cross_entropy,
     "BinaryCrossEntropy": lambda y, t: (softplus(y) - t * y).sum(axis=1),

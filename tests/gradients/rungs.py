@@ -48,6 +48,8 @@ def sides(config, net, theta, x, t):
     found += [images.largest(images.windows(np, config["layers"][k], results[k])[0]) for k in pools]
     if config["loss"]["kind"] == "MeanAbsoluteError":
         found.append(results[-1] > t)
+    if config["loss"]["kind"] == "Quantile":
+        found.append(results[-1] > np.tile(t, len(config["loss"]["levels"])))
     if config["loss"]["kind"] == "Huber":
         found.append(np.abs(results[-1] - t) > config["loss"]["delta"])
     if config["l1"]:

@@ -41,8 +41,10 @@ losses = st.sampled_from(
                 "PoissonDeviance",
             )
         ),
+        {"kind": "Quantile", "levels": (0.2, 0.7)},
         {"kind": "BinaryCrossEntropy"},
         *({"kind": "CrossEntropy", "targets": targets} for targets in ("classes", "rows")),
+        {"kind": "Gaussian"},
         *({"kind": "Huber", "delta": delta} for delta in (0.3, 1.0, 2.5)),
     ]
 )
@@ -50,12 +52,17 @@ dropouts = st.sampled_from([None, None, None, *({"kind": "Dropout", "rate": rate
 penalties = st.sampled_from([0.0, 0.0, 1e-4, 1e-2, 0.3])
 
 
+def per_target(loss):
+    """Return how many outputs speak of one column of the targets."""
+    return 2 if loss["kind"] == "Gaussian" else len(loss.get("levels", "1"))
+
+
 @st.composite
 def networks(draw, depths=depths, activations=activations, losses=losses, dropouts=dropouts, penalties=penalties):
     """Draw a network: `depths` Linear layers, an activation (and at times dropout) after each but the last."""
     depth, loss = draw(depths), draw(losses)
     # One class is no classification; every other width may be 1.
-    last = draw(st.integers(2, 8)) if loss["kind"] == "CrossEntropy" else draw(widths)
+    last = draw(st.integers(2, 8)) if loss["kind"] == "CrossEntropy" else draw(widths) * per_target(loss)
     sizes = [draw(widths) for _ in range(depth)] + [last]
     layers = []
     for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
@@ -138,4 +145,4 @@ def targets(rng, loss, rows, outputs):
         return rng.uniform(0.0, 1.0, (rows, outputs)).round(rng.integers(0, 3))
     if loss["kind"].startswith("Poisson"):
         return rng.poisson(2.0, (rows, outputs)).astype(float)
-    return rng.normal(0.0, 1.5, (rows, outputs))
+    return rng.normal(0.0, 1.5, (rows, outputs // per_target(loss)))

@@ -85,7 +85,11 @@ def networks(draw, activations=activations):
     last = draw(st.sampled_from(["Flatten", f"GlobalAveragePool{axes}D"]))
     loss = draw(strategies.losses)
     inputs = prod(shape) if last == "Flatten" else shape[-1]
-    outputs = draw(st.integers(2, 4)) if loss["kind"] == "CrossEntropy" else draw(st.integers(1, 3))
+    outputs = (
+        draw(st.integers(2, 4))
+        if loss["kind"] == "CrossEntropy"
+        else draw(st.integers(1, 3)) * strategies.per_target(loss)
+    )
     layers += [{"kind": last}, {"kind": "Linear", "inputs": inputs, "outputs": outputs, "bias": draw(st.booleans())}]
     return {
         "shape": sample,

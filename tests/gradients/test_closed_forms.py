@@ -4,6 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import sympy
 from labels import label
 
@@ -207,8 +208,11 @@ def test_losses_against_scipy(dtype, tolerance, rng):
     }
     counts = np.asarray([0.0, 0.3, 2.5])[rng.integers(0, 3, (30, 5))].astype(dtype)
     deviance = scipy.special.xlogy(counts.astype(float), counts.astype(float)) - counts - counts * y64[:30]
+    density = scipy.stats.norm.logpdf(real64[::-1], y64, np.exp(real64 / 2))
     cases |= {
         xpnet.HalfSquaredError(): [(y, real, np.mean((y64 - real64) ** 2, axis=1) / 2)],
+        xpnet.Quantile([0.2]): [(y, real, np.mean(np.where(real64 > y64, 0.2, -0.8) * (real64 - y64), axis=1))],
+        xpnet.Gaussian(): [(np.hstack([y, real]), real[::-1], -np.mean(density + np.log(2 * np.pi) / 2, axis=1))],
         xpnet.PoissonDeviance(): [(y[:30], counts, np.sum(deviance + np.exp(y64[:30]), axis=1))],
     }
     assert {type(loss) for loss in cases} == set(xpnet.losses.LOSSES.values())
@@ -229,6 +233,7 @@ def test_conventions_at_kinks():
     weight = np.array([0.25, 0.75])
     assert (xpnet.MeanAbsoluteError()(xp, zero, zero, weight)[1] == 0).all()
     assert (xpnet.Huber(0.5)(xp, zero, zero, weight)[1] == 0).all()
+    assert (xpnet.Quantile([0.2])(xp, zero, zero, weight)[1] == 0).all()
     net = xpnet.Network([xpnet.Linear(2, 2, weight_init="zeros")], "sum_squared_error", dtype="float64", l1=3.0)
     assert (net.gradients([[0.0, 0.0]], [[0.0, 0.0]])[1]["0.W"] == 0).all()  # l1 at W = 0
 

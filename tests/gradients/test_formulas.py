@@ -60,6 +60,8 @@ LOSSES = [
     xpnet.Huber(0.6),
     xpnet.Poisson(),
     xpnet.PoissonDeviance(),
+    xpnet.Quantile([0.2, 0.7]),
+    xpnet.Gaussian(),
     xpnet.BinaryCrossEntropy(),
     xpnet.CrossEntropy(),
     xpnet.CrossEntropy(label_smoothing=0.2),
@@ -218,7 +220,8 @@ def test_layer_of_images(layer, shape, rng):
 def test_loss(loss, rng):
     call = type(loss).__call__
     assert numbers_of(call)
-    y, weight = rng.normal(0, 1.5, (6, 3)), rng.dirichlet(np.ones(6))
+    outputs = 3 * loss.per_target
+    y, weight = rng.normal(0, 1.5, (6, outputs)), rng.dirichlet(np.ones(6))
     t = rng.uniform(0, 1, (6, 3))  # rows that do not sum to 1, too
     targets = [(t, t)]
     if isinstance(loss, xpnet.CrossEntropy):
@@ -226,13 +229,13 @@ def test_loss(loss, rng):
         targets.append((classes, np.eye(3)[classes]))
     for given, rows in targets:
         sizes = {}
-        names = {**hyperparameters(loss), "y": y, "t": rows, "w": weight[:, None], "O": 3}
+        names = {**hyperparameters(loss), "y": y, "t": rows, "w": weight[:, None], "O": outputs, "T": 3}
         names = formulas.execute(formulas.formulas(call), names, sizes=sizes)
         value, dy = loss(xp, y, given, weight)
         assert_equal(value, names["L"], "L")
         assert_equal(dy, names["dy"], "dy")
         assert sizes["B"] == 6
-        assert sizes["O"] == 3
+        assert sizes["O"] == outputs
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=label)

@@ -135,6 +135,8 @@ def test_names():
         "huber",
         "poisson",
         "poisson_deviance",
+        "quantile",
+        "gaussian",
         "binary_cross_entropy",
         "cross_entropy",
     }

@@ -11,7 +11,7 @@ import pytest
 
 import xpnet
 
-from . import rungs
+from . import rungs, strategies
 from .bugs import BUGS
 from .planting import assert_caught, gradients, plant, reported
 from .test_random_networks import ACTIVATIONS, LOSSES
@@ -35,7 +35,7 @@ def pool():
                     *dropout,
                     {"kind": "Linear", "inputs": 3, "outputs": 3, "bias": True},
                     activation,
-                    {"kind": "Linear", "inputs": 3, "outputs": 3, "bias": seed % 3 > 0},
+                    {"kind": "Linear", "inputs": 3, "outputs": 3 * strategies.per_target(loss), "bias": seed % 3 > 0},
                 ],
                 "loss": loss,
                 "l1": 0.05,

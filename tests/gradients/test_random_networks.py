@@ -28,6 +28,8 @@ LOSSES = [
         )
     ),
     {"kind": "Huber", "delta": 0.7},
+    {"kind": "Quantile", "levels": (0.2, 0.7)},
+    {"kind": "Gaussian"},
     {"kind": "BinaryCrossEntropy"},
     {"kind": "CrossEntropy", "targets": "classes"},
     {"kind": "CrossEntropy", "targets": "rows"},

@@ -31,6 +31,7 @@ LOSSES = {
     xpnet.SumSquaredError(): RNG.normal(size=(32, 3)),
     xpnet.MeanAbsoluteError(): RNG.normal(size=(32, 3)),
     xpnet.Huber(0.7): RNG.normal(size=(32, 3)),
+    xpnet.Quantile(): RNG.normal(size=(32, 1)),
     xpnet.Poisson(): RNG.integers(0, 4, (32, 3)),
 }
 

@@ -44,6 +44,18 @@ def test_only_the_proportions_of_weights_matter(classes, scale):
     assert_allclose(results[0][1], results[1][1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("memory", [None, "1 MB"])
+def test_class_weights_of_yes_or_no_are_sample_weights(memory):
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype("float32")
+    t = np.arange(60) % 4 == 0
+    for class_weight, weight in (({1: 3.0}, [1.0, 3.0]), ("balanced", [60 / 90, 60 / 30])):
+        by_class, by_sample = (xpnet.mlp([2, 4, 1], loss="binary_cross_entropy") for _ in range(2))
+        one = by_class.fit(x, t, class_weight=class_weight, epochs=2, memory=memory, verbose=False)
+        two = by_sample.fit(x, t, sample_weight=np.asarray(weight)[t.astype(int)], epochs=2, verbose=False)
+        assert_allclose(one["loss"], two["loss"], rtol=1e-6)
+        assert_allclose(flat(by_class), flat(by_sample), rtol=1e-5, atol=1e-7)
+
+
 def test_class_weights_are_sample_weights(classes):
     x, t = classes
     for class_weight in ({0: 0.5, 2: 3.0}, "balanced"):

@@ -458,6 +458,12 @@ def test_class_weights_need_integer_classes():
     net = classifier()
     refused(ShapeError, r"class_weight needs integer classes, but t has shape \(40, 4\); use sample_weight",
             lambda: net.fit(X, np.eye(O)[T], verbose=False, class_weight="balanced"), net, X, T)  # fmt: skip
+    net = xpnet.mlp([X.shape[1], 1], loss="binary_cross_entropy")
+    refused(DataError, "class_weight needs targets 0 and 1, but t has numbers between",
+            lambda: net.fit(X, np.full(40, 0.5), verbose=False, class_weight="balanced"), net, X)  # fmt: skip
+    net = xpnet.mlp([X.shape[1], 2], loss="binary_cross_entropy")
+    refused(ShapeError, "class_weight is for one output of yes or no, but t has 2 columns; use sample_weight",
+            lambda: net.fit(X, np.ones((40, 2)), verbose=False, class_weight="balanced"), net, X)  # fmt: skip
     net = regression()
     refused(ConfigError, r"class_weight needs a classification loss, the network has MeanSquaredError",
             lambda: net.fit(X, X[:, :1], verbose=False, class_weight="balanced"), net, X)  # fmt: skip

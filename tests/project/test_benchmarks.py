@@ -396,3 +396,11 @@ def test_other_programs_are_seen(bench):
     while child.poll() is None:
         with_child, without_child = watch.share(), child_seen.share()
     assert with_child is None or with_child > without_child
+
+
+def test_what_lies_in_the_intervals_is_counted(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    intervals = importlib.import_module("intervals")
+    y = np.arange(10.0)
+    monkeypatch.setattr(intervals, "intervals", lambda X, y, X_test, seed: {"way": (X_test - 0.5, X_test + 1.5)})
+    assert intervals.measure(np.where(y < 7, y, y + 1), y, 2) == {"way": {"coverage": 0.7, "width": 2.0 / y.std()}}

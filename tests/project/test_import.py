@@ -20,6 +20,14 @@ def test_the_import_loads_nothing_until_a_name_is_asked_for():
     assert run(code) == "['xpnet']\n"
 
 
+def test_a_prediction_loads_neither_training_nor_what_looks_inside():
+    code = "import sys, xpnet; xpnet.mlp([2, 2]).predict([[0.0, 1.0]]); print(*sys.modules)"
+    loaded = set(run(code).split())
+    assert "xpnet.network" in loaded
+    unused = "training.fit inspection.trace inspection.explain saving.onnx.inference parallel estimators plots"
+    assert not loaded & {f"xpnet.{name}" for name in unused.split()}
+
+
 def test_numpys_namespace_comes_without_another_library():
     assert run("import sys, xpnet; xpnet.mlp([2, 2]); print('numpy.f2py' in sys.modules)") == "False\n"
 

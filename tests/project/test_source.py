@@ -10,8 +10,8 @@ import xpnet
 PACKAGE = Path(xpnet.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 MATHEMATICS = [
-    *sorted((PACKAGE / "layers").glob("*.py")),
-    *(PACKAGE / f"{n}.py" for n in ("losses", "optimizers", "special")),
+    *(path for folder in ("layers", "losses") for path in sorted((PACKAGE / folder).glob("*.py"))),
+    *(PACKAGE / f"{n}.py" for n in ("optimizers", "special")),
 ]
 LIBRARIES = {"numpy", "np", "cupy", "cp", "torch", "jax", "array_api_strict", "array_api_compat"}
 OWN_GENERATORS = {"Generator", "SeedSequence", "default_rng", "PCG64", "BitGenerator", "RandomState"}

@@ -208,11 +208,18 @@ def test_a_subclass_is_not_taken_for_the_layer_that_it_is_made_of(path):
 
 @pytest.mark.parametrize("loss", [loss for loss, _ in LOSSES], ids=label)
 def test_what_a_loss_makes_of_the_output(loss, path):
-    agrees(network(xpnet.Linear(3, 4), (3,), loss=loss), path)
+    agrees(network(xpnet.Linear(3, 2 * loss.per_target), (3,), loss=loss), path)
 
 
 def test_one_yes_or_no_has_two_probabilities(path):
     agrees(network(xpnet.Linear(3, 1), (3,), loss="binary_cross_entropy"), path)
+
+
+def test_labels_of_the_network_are_those_of_the_file(path):
+    for outputs, loss, labels in ((3, "cross_entropy", ["x", "y", "z"]), (1, "binary_cross_entropy", [7, 3])):
+        net = network(xpnet.Linear(3, outputs), (3,), loss=loss)
+        net.labels = labels
+        agrees(net, path)
 
 
 def test_parameters_may_be_an_input(path):

@@ -79,7 +79,7 @@ def test_every_loss(loss, targets, dtype, path):
     t = targets(np.random.default_rng(0), 24, 3)
     if loss.kind == "classification" and t.ndim == 2:
         t = t.argmax(axis=1)
-    net = xpnet.Network([xpnet.Linear(4, 5), xpnet.Tanh(), xpnet.Linear(5, 3)], loss, dtype=dtype)
+    net = xpnet.Network([xpnet.Linear(4, 5), xpnet.Tanh(), xpnet.Linear(5, 3 * loss.per_target)], loss, dtype=dtype)
     agree(net, xpnet.SGD(0.05), t, path, tolerance=1e-5 if dtype == "float32" else 1e-12)
 
 

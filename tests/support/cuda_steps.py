@@ -46,7 +46,7 @@ def _of_layer(case: Any) -> Any:
 
 def _of_loss(loss: Any, targets: Any) -> Any:
     def make(backend: Any, dtype: str) -> xpnet.Trainer:
-        net = network([xpnet.Linear(3, 4), xpnet.Tanh(), xpnet.Linear(4, 3)], loss, dtype, backend)
+        net = network([xpnet.Linear(3, 4), xpnet.Tanh(), xpnet.Linear(4, 3 * loss.per_target)], loss, dtype, backend)
         t = np.asarray(targets(np.random.default_rng(2), ROWS, 3))
         return _trainer(net, xpnet.SGD(0.1), t)
 

@@ -84,7 +84,10 @@ def networks(dtype: str) -> Cases:
         yield f"activation {name}", case({}, activation=name, loss="mean_squared_error", seed=3)
     for name in LOSSES:
         options = {"dropout": 0.2, "l1": 1e-4, "l2": 1e-3}
-        yield f"loss {name}", case({}, (6, 9, 7, 3), activation="tanh", loss=name, **options)
+        yield (
+            f"loss {name}",
+            case({}, (6, 9, 7, 3 * LOSSES[name]().per_target), activation="tanh", loss=name, **options),
+        )
     for name, optimizer in OPTIMIZERS.items():
         for options in ({}, {"weight_decay": 0.01, "clip_norm": 0.5, "clip_value": 0.1}):
             fit = {"optimizer": optimizer(**options), "averaging": 0.9}

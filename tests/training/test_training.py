@@ -281,7 +281,7 @@ def test_validation_split_sets_a_part_aside(problem):
         ({"optimizer": "adm"}, ConfigError, r"unknown optimizer 'adm'; names are sgd, .*[Dd]id you mean 'adam'"),
         ({"optimizer": xpnet.Adam}, ConfigError, r"unknown optimizer .*write xpnet\.Adam\(\), with parentheses"),
         ({"optimizer": xpnet.SGD(lambda k: -1.0)}, ConfigError, r"SGD: learning_rate\(0\) returned -1\.0"),
-        ({"callbacks": 5}, ConfigError, r"callbacks must be a sequence of Callbacks or functions, got 5"),
+        ({"callbacks": 5}, ConfigError, r"callbacks must be a sequence of Callbacks or functions, such as .*, got 5"),
         ({"callbacks": [print, 5]}, ConfigError, r"callbacks\[1\] must be a Callback or a function of the run, got 5"),
         ({"callbacks": [xpnet.EarlyStopping]}, ConfigError, r"callbacks\[0\] must be a Callback or a function"),
     ],

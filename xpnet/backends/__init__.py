@@ -92,7 +92,9 @@ def get(
         from xpnet.backends.cupy import on_device
 
         return on_device(0 if device is None else device, tf32)
-    raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{closest(base, NAMES)}")
+    others = {"gpu": "cupy", "cuda": "cupy", "cpu": "numpy", "mps": "torch:mps"}
+    hint = f" Did you mean {others[base]!r}?" if base in others else closest(base, NAMES)
+    raise ConfigError(f"unknown backend {name!r}; backends are {', '.join(NAMES)} and auto.{hint}")
 
 
 def missing(name: str) -> str | None:

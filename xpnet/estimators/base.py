@@ -91,7 +91,7 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
 
     @abstractmethod
     def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
-        """Return accuracy or R^2 for the network's outputs `y`; NaN if they are not finite."""
+        """Return a score for the network's outputs `y`, the larger the better; NaN if they are not finite."""
 
     def _weigh(self, t: HostArray, weight: HostArray | None) -> HostArray | None:
         """Return the samples' weights, with those of their classes if there are such."""

@@ -119,6 +119,10 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
             loss = self.loss
         return loss, outputs, "softmax" if several else "logistic"
 
+    def _labels(self) -> HostArray | None:
+        several = self._label_binarizer.y_type_.startswith("multilabel")
+        return None if several or len(self.classes_) < 2 else self.classes_
+
     def _weigh(self, t: HostArray, weight: HostArray | None) -> HostArray | None:
         if self.class_weight is None:
             return weight

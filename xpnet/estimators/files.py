@@ -13,7 +13,6 @@ from xpnet.errors import CheckpointError
 from xpnet.network import Network
 from xpnet.saving.description import Own, build, describe, own_names
 from xpnet.saving.network import members, read_with, save
-from xpnet.typing import HostArray
 
 FITTED = ("n_features_in_", "n_outputs_", "out_activation_", "n_iter_", "loss_")
 """What is kept as it is."""
@@ -27,7 +26,8 @@ class Files:
         """Write the fitted estimator to a safetensors file, which cannot run code; `load` reads it.
 
         The file has the parameters that differ from their defaults, the network, the labels and the names of the
-        features. `xpnet.load` reads the network alone. How the training went is not kept: what goes on is a new one.
+        features. `xpnet.load` reads the network alone, which answers with the labels. How the training went is not
+        kept: what goes on is a new one.
 
         Parameters
         ----------
@@ -50,7 +50,9 @@ class Files:
         if hasattr(self, "feature_names_in_"):
             content["feature_names"] = [str(name) for name in self.feature_names_in_]
         if hasattr(self, "classes_"):
-            content |= {"labels": _labels(self.classes_), "kind_of_labels": self._label_binarizer.y_type_}
+            if len(self.classes_) < 2:
+                raise CheckpointError(f"a classifier of the single class {self.classes_[0]!r} cannot be saved")
+            content["kind_of_labels"] = self._label_binarizer.y_type_
         save(self._network(), path, estimator=content)
 
     @classmethod
@@ -73,7 +75,7 @@ class Files:
         """
         net, data = read_with(path, "numpy" if backend is None else backend, classes, Network, "estimator")
         where = f"{str(path)!r}, estimator"
-        parts = members(data, where, MEMBERS, ("feature_names", "labels", "kind_of_labels"))
+        parts = members(data, where, MEMBERS, ("feature_names", "kind_of_labels"))
         known = cls().get_params(deep=False)  # type: ignore[attr-defined]
         if (
             parts["class"] != cls.__name__
@@ -90,32 +92,21 @@ class Files:
         if "feature_names" in parts:
             est.feature_names_in_ = np.asarray(parts["feature_names"], dtype=object)
         if hasattr(est, "_weights_of_classes"):
-            _take_labels(est, parts, where)
+            _take_labels(est, net, parts.get("kind_of_labels"), where)
         est._publish(net)
         return est  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:
-    """Return a backend by its name, and anything else as it is."""
-    return value.name if isinstance(value, Backend) else value
+    """Return a backend by its name, an array as a list, and anything else as it is."""
+    return value.name if isinstance(value, Backend) else value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _labels(classes: HostArray) -> dict[str, Any]:
-    """Return labels as a list, with their data type."""
-    values = classes.tolist()
-    if classes.dtype.kind not in "biufUO" or not all(isinstance(v, str | int | float) for v in values):
-        raise CheckpointError(f"the labels are {classes!r:.100}; a file can describe text and numbers only")
-    return {"dtype": classes.dtype.str, "values": values}
-
-
-def _take_labels(est: Any, parts: dict[str, Any], where: str) -> None:
-    """Give a classifier its labels, or raise."""
-    labels = members(parts.get("labels"), f"{where}, labels", ("dtype", "values"))
-    kind, values = parts.get("kind_of_labels"), labels["values"]
-    plain = isinstance(values, list) and values and all(isinstance(v, str | int | float) for v in values)
-    wanted = {"binary": 1}.get(str(kind), len(values) if plain else 0)
-    if not plain or str(labels["dtype"])[1:2] not in "biufUO" or wanted != est.n_outputs_:
-        raise CheckpointError(f"{where}: impossible labels {labels!r:.200} of the kind {kind!r:.50}")
-    est.classes_ = np.asarray(values, dtype=labels["dtype"])
-    several = str(kind).startswith("multilabel")
-    est._label_binarizer = LabelBinarizer().fit(np.eye(len(values), dtype=int) if several else est.classes_)
+def _take_labels(est: Any, net: Network, kind: Any, where: str) -> None:
+    """Give a classifier the labels of its network, or raise."""
+    kinds = ("binary",) if est.n_outputs_ == 1 else ("multiclass", "multilabel-indicator")
+    several = kind == "multilabel-indicator"
+    if kind not in kinds or several != (net.labels is None):
+        raise CheckpointError(f"{where}: labels {net.labels!r:.200} are impossible for the kind {kind!r:.50}")
+    est.classes_ = np.arange(est.n_outputs_) if net.labels is None else net.labels
+    est._label_binarizer = LabelBinarizer().fit(np.eye(est.n_outputs_, dtype=int) if several else est.classes_)

@@ -43,7 +43,12 @@ class FittedState:
             "_own_weights": (*coefs, *intercepts),
         }
 
+    def _labels(self) -> Any:
+        """Return what the classes are called, or None."""
+        return None
+
     def _publish(self, net: Network) -> None:
+        net.labels = self._labels()
         self.network_ = net
         vars(self).update(self._weight_attributes(net))
 
@@ -65,6 +70,7 @@ class FittedState:
             vars(self).setdefault("_follows_data", self.backend is None and backend_of(self.coefs_[0]) is not None)
             layers = wiring.make_layers(units, self.activation, self.dropout)
             net = Network(layers, self._make_loss(None)[0], backend=backend, dtype=dtype_name(self.coefs_[0]))
+            net.labels = self._labels()
         wiring.write(net, self.coefs_, self.intercepts_)
         return net
 

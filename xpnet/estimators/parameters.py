@@ -164,12 +164,17 @@ class RegressorParameters(BaseMultilayerPerceptron):
 
     Parameters
     ----------
-    loss : {{"squared_error", "poisson"}} or Loss, default "squared_error"
+    loss : {{"squared_error", "poisson", "gaussian"}} or Loss, default "squared_error"
         "squared_error" is half the squared error, averaged over the outputs; "poisson" half the Poisson deviance,
-        summed over the outputs, of counts y >= 0 whose logarithm the network gives.
+        summed over the outputs, of counts y >= 0 whose logarithm the network gives; "gaussian" learns a mean and a
+        variance of each target, see `xpnet.Gaussian`: scale the targets to about 1 for it. The score of early stopping
+        is R^2; for "gaussian" and for `quantiles` it is minus the loss.
 {PARAMETERS}
 {DROPOUT}
 {ON_DIVERGENCE}
+    quantiles : sequence of float in (0, 1) or None, default None
+        Learn these quantiles of each target, by `xpnet.Quantile` in the place of `loss`: [0.05, 0.5, 0.95] are the
+        median and an interval of 90 %.
 
     Attributes
     ----------
@@ -183,11 +188,15 @@ class RegressorParameters(BaseMultilayerPerceptron):
     >>> reg = MLPRegressor(hidden_layer_sizes=(20,), solver="lbfgs", max_iter=500, random_state=0).fit(X, X[:, 0] ** 2)
     >>> bool(reg.score(X, X[:, 0] ** 2) > 0.99)
     True
+    >>> reg = MLPRegressor(quantiles=[0.1, 0.5, 0.9], solver="lbfgs", tol=0.1, random_state=0).fit(X, X[:, 0])
+    >>> reg.predict(X).shape, reg.predict(X, quantiles=True).shape
+    ((50,), (50, 3))
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMultilayerPerceptron._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"}), Loss],
+        "loss": [StrOptions({"squared_error", "poisson", "gaussian"}), Loss],
+        "quantiles": ["array-like", None],
     }
 
     def __init__(
@@ -199,6 +208,6 @@ class RegressorParameters(BaseMultilayerPerceptron):
         validation_fraction: float = 0.1, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8,
         n_iter_no_change: float = 10, max_fun: int = 15000, backend: Any = None,
         dropout: float = 0.0, on_divergence: str = "stop",
-        parallel: Any = None,
+        parallel: Any = None, quantiles: Any = None,
     ) -> None:  # fmt: skip
         self._keep(locals())

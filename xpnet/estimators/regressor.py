@@ -14,12 +14,19 @@ from sklearn.utils.validation import check_is_fitted
 from xpnet.errors import ConfigError, DataError, DTypeError
 from xpnet.estimators.arrays import to_host
 from xpnet.estimators.parameters import RegressorParameters
+from xpnet.estimators.predicting import mean_loss
 from xpnet.estimators.sampling import Samples, is_sparse
-from xpnet.losses import HalfSquaredError, Loss, Poisson, PoissonDeviance
+from xpnet.losses import Gaussian, HalfSquaredError, Loss, Poisson, PoissonDeviance, Quantile
 from xpnet.network import Network
 from xpnet.saving.onnx.inference import to_onnx
 from xpnet.saving.onnx.package import USUAL
 from xpnet.typing import Array, HostArray
+from xpnet.validation import check_flag
+
+BY_NAME: dict[str, Loss] = {
+    "squared_error": HalfSquaredError(), "poisson": PoissonDeviance(), "gaussian": Gaussian()
+}  # fmt: skip
+"""The losses that a name stands for."""
 
 
 class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
@@ -64,22 +71,46 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         """
         return self._fit(X, y, sample_weight, validation_data, incremental=True)  # type: ignore[no-any-return]
 
-    def predict(self, X: Any) -> Array:
-        """Return the predicted values (n_samples,), or (n_samples, n_outputs) if there are several outputs.
+    def predict(self, X: Any, return_std: bool = False, quantiles: bool = False) -> Any:
+        """Return the predicted values (n_samples,), or (n_samples, n_targets) if there are several targets.
 
         Parameters
         ----------
         X : array-like or sparse matrix (n_samples, n_features)
+        return_std : bool
+            Whether to return the standard deviations beside the values, for ``loss="gaussian"``.
+        quantiles : bool
+            Whether to return all quantiles instead of the median, or of the one that is the next to it, for a regressor
+            with the parameter `quantiles`: (n_samples, n_quantiles), or (n_samples, n_targets, n_quantiles). They
+            never cross: each sample's are in increasing order.
 
         Returns
         -------
-        array
+        array, or a tuple of two
             In NumPy, or in the library of `X` if that is an array of another one.
+
+        Raises
+        ------
+        ConfigError
+            The loss knows no standard deviation, or no quantiles.
         """
+        check_flag("return_std", return_std)
+        check_flag("quantiles", quantiles)
         net, y, wide = self._outputs(X, "predict")
+        loss, xp = net.loss, net.backend.xp
+        if return_std and not isinstance(loss, Gaussian):
+            raise ConfigError(f"return_std needs loss='gaussian', but the loss is {loss}; fit such a regressor first")
+        if quantiles and not isinstance(loss, Quantile):
+            raise ConfigError(
+                f"quantiles=True needs MLPRegressor(quantiles=[0.05, 0.5, 0.95]) or the like, but the loss is {loss}; "
+                "fit such a regressor first"
+            )
         with net.backend.active():
-            y = net.loss.predict(net.backend.xp, y)
-        return self._answer(net, y[:, 0] if y.shape[1] == 1 else y, X, wide)
+            found = [loss.quantiles(xp, y) if quantiles else loss.predict(xp, y)]  # type: ignore[attr-defined]
+            if return_std:
+                found.append(loss.deviation(xp, y))  # type: ignore[attr-defined]
+        answers = [self._answer(net, a[:, 0, ...] if a.shape[1] == 1 else a, X, wide) for a in found]
+        return tuple(answers) if return_std else answers[0]
 
     def to_onnx(
         self, path: Any, batch: int | None = None, *, dtype: str | None = "float32", opset: int = USUAL
@@ -135,18 +166,21 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         return t.reshape(-1, 1) if t.ndim == 1 else t
 
     def _make_loss(self, t: Any) -> tuple[Loss, int, str]:
-        outputs = self.n_outputs_ if t is None else t.shape[1]
-        if isinstance(self.loss, Loss):
-            if self.loss.kind != "regression":
-                raise ConfigError(f"loss must be of kind 'regression', got {self.loss!r}")
-            return self.loss, outputs, "exp" if isinstance(self.loss, Poisson) else "identity"
-        if self.loss == "poisson":
-            return PoissonDeviance(), outputs, "exp"
-        return HalfSquaredError(), outputs, "identity"
+        loss = self.loss if isinstance(self.loss, Loss) else BY_NAME[self.loss]
+        if loss.kind != "regression":
+            raise ConfigError(f"loss must be of kind 'regression', got {loss!r}")
+        if self.quantiles is not None:
+            if self.loss != "squared_error":
+                raise ConfigError(f"quantiles have a loss of their own; leave the default of loss, got {self.loss!r}")
+            loss = Quantile(self.quantiles)
+        outputs = self.n_outputs_ if t is None else t.shape[1] * loss.per_target
+        return loss, outputs, "exp" if isinstance(loss, Poisson | PoissonDeviance) else "identity"
 
     def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
         p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
         if not np.isfinite(p).all():
             return float("nan")
+        if isinstance(net.loss, Quantile | Gaussian):  # R^2 does not see how wide an interval is
+            return -mean_loss(net, y, samples)
         with np.errstate(all="ignore"):  # an overflow on the way to a divergence
             return float(r2_score(net.backend.to_numpy(samples.t), p, sample_weight=samples.weight))

@@ -128,10 +128,10 @@ def substituted(
 ) -> list[Line]:
     """Return the formulas of a layer, or of the loss behind it, with this network's names and numbers put in."""
     suffix = place if isinstance(item, Layer) else ""
-    sizes = {"I": prod(before), "O": after[-1], "C": after[-1]}
-    names = {"y": at("y", place), "dy": at("delta", place), "O": str(sizes["O"]), **own}
+    sizes = {"I": prod(before), "O": after[-1], "C": after[-1], "T": after[-1] // getattr(item, "per_target", 1)}
+    names = {"y": at("y", place), "dy": at("delta", place), "O": str(sizes["O"]), "T": str(sizes["T"]), **own}
     for name, value in vars(item).items():  # hyper-parameters
-        names[name] = repr(value) if isinstance(value, int | float) else at(name, suffix)
+        names[name] = repr(value) if isinstance(value, int | float | tuple) else at(name, suffix)
     gradients = {new: old[1:] for old, new in own.items() if old[0] == "d" and old != "dx"}
     lines = []
     for formula in found:

@@ -64,6 +64,8 @@ class _Writer:
                 return rf"\left[{self.write(left)[0]} {_COMPARE[type(op)]} {self.write(right)[0]}\right]", _ATOM
             case ast.BinOp(left=left, op=op, right=right):
                 return self.operation(left, op, right)
+            case ast.List(elts=parts):
+                return rf"\left[{', '.join(self.write(part)[0] for part in parts)}\right]", _ATOM
             case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
                 return self.call(name, args, {k.arg: ast.literal_eval(k.value) for k in keywords})
             case _:

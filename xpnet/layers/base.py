@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -95,6 +95,13 @@ class Layer(Named):
     A layer of one's own subclasses this class, overrides `forward` and `backward`, and, if it has
     parameters, `init`; `xpnet.check_gradients` then says whether the two agree.
     """
+
+    if not TYPE_CHECKING:  # to whom every name would then be right
+
+        def __getattr__(self, name: str) -> Any:
+            arrays = ("W", "b", "weight", "weights", "bias", "get_weights")
+            cure = "; a layer owns no arrays, its network does: net.parameters['0.W']" if name in arrays else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{cure}", name=name, obj=self)
 
     decayed: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that penalties and weight decay act on (biases are left out)."""

@@ -25,6 +25,8 @@ def check_layers(name: str, layers: Any) -> tuple[Layer, ...]:
     for k, layer in enumerate(layers):
         if not isinstance(layer, Layer):
             hint = " (write xpnet.ReLU(), with parentheses)" if isinstance(layer, type) else ""
+            if isinstance(layer, int | str):
+                hint = "; write one, such as xpnet.Linear(2, 3) or xpnet.ReLU(): numbers and names are for xpnet.mlp"
             raise ConfigError(f"{name}[{k}] must be a layer, got {layer!r}{hint}")
         if not is_dataclass(layer) and vars(layer):
             raise ConfigError(

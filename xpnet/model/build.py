@@ -68,6 +68,11 @@ def _check_end(layers: Sequence[Layer], loss: Loss, shape: Shape) -> None:
         raise ShapeError(
             f"the network gives {shape} for a sample, but {name} takes a row of numbers: put Flatten() at the end"
         )
+    if shape[0] % loss.per_target:
+        raise ShapeError(
+            f"{loss} needs {loss.per_target} outputs for each column of the targets, but the last layer gives "
+            f"{shape[0]}, which is no multiple of {loss.per_target}"
+        )
     if loss.takes_logits and isinstance(last, Softmax | Sigmoid):
         raise ConfigError(f"loss {name} takes logits; remove the {type(last).__name__} layer at the end")
     if loss.kind == "classification" and shape[0] < 2:

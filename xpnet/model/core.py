@@ -21,10 +21,11 @@ from xpnet.losses import LOSSES, Loss
 from xpnet.model import build
 from xpnet.model.casting import cast
 from xpnet.model.data import check_inputs, check_numeric, check_targets, on_host
+from xpnet.model.labels import check_labels
 from xpnet.model.memory import explained
 from xpnet.model.parameters import Layout
 from xpnet.model.weights import check_sample_weight
-from xpnet.typing import Array, LayerParams, Shape
+from xpnet.typing import Array, HostArray, LayerParams, Shape
 from xpnet.validation import check_flag, check_number, check_size, named
 
 
@@ -42,6 +43,7 @@ class Model:
     """
 
     theta: Array
+    _labels: HostArray | None = None
 
     def __init__(
         self, layers: Sequence[Layer], loss: Loss | str, backend: str | Backend = "numpy", dtype: str = "float32",
@@ -90,6 +92,18 @@ class Model:
     def given_shape(self) -> Shape | None:
         """The shape of one sample if it had to be given, since the layers do not say it, and else None."""
         return None if self.input_shape == first_shape(self.layers) else self.input_shape
+
+    @property
+    def labels(self) -> HostArray | None:
+        """What `Network.predict` answers instead of class numbers, one label a class; None for the numbers.
+
+        An estimator's network has those of its training. Targets are numbers in any case.
+        """
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Any) -> None:
+        self._labels = None if labels is None else check_labels(labels, self.output_shape[0], self.loss)
 
     # ---------------------------------------------------------------------------------- parameters
 

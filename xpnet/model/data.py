@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -30,6 +31,9 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
             f"{name} is a {type(a).__module__}.{type(a).__name__} but the network computes with {backend.name}; "
             "pass a NumPy array, or an array of the network's own library and device"
         )
+    if isinstance(a, Mapping | Iterator):
+        way = f"a table: pandas.DataFrame({name})" if isinstance(a, Mapping) else f"an array: numpy.stack([*{name}])"
+        raise DTypeError(f"{name} is a {type(a).__name__}; make {way}")
     sparse = sys.modules.get("scipy.sparse")
     if hasattr(a, "toarray") and (sparse is None or sparse.issparse(a)):
         raise DTypeError(f"{name}: sparse input is not supported; call .toarray()")
@@ -63,7 +67,9 @@ def check_numeric(name: str, array: Any) -> None:
     if array.dtype.kind == "c":
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
     if array.dtype.kind not in "biuf":
-        raise DTypeError(f"{name} has dtype {array.dtype}; expected booleans, integers or real numbers")
+        text = array.dtype.kind in "OUST"
+        cure = f"; numpy.asarray({name}, dtype=float) makes numbers of what is written as text" if text else ""
+        raise DTypeError(f"{name} has dtype {array.dtype}; expected booleans, integers or real numbers{cure}")
 
 
 def check_shape(name: str, given: Shape, shape: Shape, minimum: int = 1) -> None:
@@ -145,9 +151,12 @@ def target_values(
 ) -> HostArray:
     """Return targets in the form that `loss` takes, or raise; row `first` of the data is their first.
 
-    Classes are int64 of shape (samples,); everything else has the shape (samples, outputs) of the network's
-    output and its data type. A vector serves where there is one output.
+    Classes are int64 of shape (samples,); everything else has the data type of the network's output and its shape
+    (samples, outputs), or fewer columns if the loss has several outputs for one. A vector serves where there is one.
     """
+    if array.ndim == 0 and array.dtype.kind in "UO":
+        given = repr(array.item())[:100]
+        raise ShapeError(f"{name} is {given}; give the targets themselves, such as table[{given}]")
     check_length(samples, array.shape, name)
     if loss.kind == "classification":
         if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1 and outputs > 1):
@@ -160,16 +169,24 @@ def target_values(
             row = wrong[0]
             raise DataError(f"{name}[{row + first}] = {rows[row]} is not a row of probabilities that sum to 1")
         return rows
+    if loss.kind == "binary" and array.size and array.dtype.kind in "UO" and isinstance(array.flat[0], str):
+        raise DataError(f"{name} is text, but a binary target is 0 or 1: {name} == {str(array.flat[0])!r}, for example")
     check_numeric(name, array)
-    if array.ndim == 1 and outputs == 1:
+    columns = outputs // loss.per_target
+    if array.ndim == 1 and columns == 1:
         array = array[:, None]
-    _check_rows(name, array, samples, outputs, "one column an output of the network")
+    if loss.per_target == 1:
+        _check_rows(name, array, samples, columns, "one column an output of the network")
+    else:
+        each = f"one column for every {loss.per_target} outputs of the network"
+        _check_rows(name, array, samples, columns, each, "expected")
     values = cast(name, array, dtype, False, first=first)
     if loss.kind == "binary" and ((values < 0) | (values > 1)).any():
         row = int(np.flatnonzero(((values < 0) | (values > 1)).any(axis=1))[0])
         shown = values[row, 0] if outputs == 1 else values[row]
         raise DataError(
-            f"{name}[{row + first}] = {shown}; a binary target lies between 0 and 1: 0 for no and 1 for yes"
+            f"{name}[{row + first}] = {shown}; a binary target lies between 0 and 1: 0 for no and 1 for yes, "
+            f"such as {name} == {values.max():g}"
         )
     if isinstance(loss, Poisson | PoissonDeviance) and (values < 0).any():
         row = int(np.flatnonzero((values < 0).any(axis=1))[0])
@@ -188,7 +205,8 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
     """Return targets that lie on the device and are as the loss takes them, after one look at a number; else None."""
     xp = backend.xp
     with backend.active():
-        if t.ndim == 1 and outputs == 1 and loss.kind != "classification":
+        columns = outputs // loss.per_target
+        if t.ndim == 1 and columns == 1 and loss.kind != "classification":
             t = t[:, None]
         if loss.kind == "classification" and t.ndim == 1:
             if t.shape != (samples,) or not xp.isdtype(t.dtype, "integral"):
@@ -196,7 +214,7 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
             good = (t >= 0) & (t < outputs)
             t = xp.astype(t, xp.int64, copy=False)
         else:
-            if t.shape != (samples, outputs) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
+            if t.shape != (samples, columns) or not xp.isdtype(t.dtype, ("bool", "integral", "real floating")):
                 return None
             t = xp.astype(t, getattr(xp, dtype), copy=False)
             good = xp.isfinite(t)
@@ -209,20 +227,20 @@ def _targets_on_device(t: Array, samples: int, outputs: int, loss: Loss, backend
         return backend.contiguous(t) if bool(xp.all(good)) else None
 
 
-def _check_rows(name: str, array: HostArray, samples: int, outputs: int, accepted: str) -> None:
+def _check_rows(
+    name: str, array: HostArray, samples: int, outputs: int, accepted: str, wanted: str = "the network's output"
+) -> None:  # fmt: skip
     if array.ndim != 2 or array.shape[1] != outputs:
-        raise ShapeError(
-            f"{name} has shape {array.shape}, the network's output ({samples}, {outputs}); {name} must be {accepted}"
-        )
+        raise ShapeError(f"{name} has shape {array.shape}, {wanted} ({samples}, {outputs}); {name} must be {accepted}")
 
 
 def _check_classes(name: str, array: HostArray, outputs: int, first: int) -> HostArray:
-    expected = f"expected integers 0..{outputs - 1}"
+    expected = (
+        f"expected integers 0..{outputs - 1}. Encode other labels, "
+        f"e.g. classes, {name} = np.unique({name}, return_inverse=True)"
+    )
     if array.dtype.kind not in "biuf":
-        raise DataError(
-            f"{name}: label {array[0]!r} at index {first} (dtype {array.dtype}); {expected}. Encode other labels, "
-            f"e.g. classes, {name} = np.unique({name}, return_inverse=True)"
-        )
+        raise DataError(f"{name}: label {array.tolist()[0]!r} at index {first} (dtype {array.dtype}); {expected}")
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(~((array >= 0) & (array < outputs) & (array == np.floor(array))))
     if bad.size:

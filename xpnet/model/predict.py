@@ -136,7 +136,16 @@ def predict(
 ) -> HostArray:  # fmt: skip
     """See `Network.predict`."""
 
+    if allow_nonfinite is True and net.labels is not None:
+        raise ConfigError(
+            "allow_nonfinite answers -1 where there is no class, which is no label; set net.labels = None before"
+        )
+
     def answer(y: HostArray) -> HostArray:
+        found = numbers(y)
+        return found if net.labels is None else net.labels[found]
+
+    def numbers(y: HostArray) -> HostArray:
         if net.loss.kind == "regression":
             return y
         bad = ~np.isfinite(y).all(axis=1)

@@ -30,6 +30,17 @@ def check_sample_weight(weight: Any, samples: int, backend: Backend, *, name: st
         return result if 1e-200 < result.sum() < 1e200 else result / result.max()
 
 
+def decided(t: HostArray) -> HostArray:
+    """Return targets (N, 1) of one yes or no as classes 0 and 1 (N,), or raise."""
+    if t.shape[1] > 1:
+        raise ShapeError(
+            f"class_weight is for one output of yes or no, but t has {t.shape[1]} columns; use sample_weight instead"
+        )
+    if not ((t == 0) | (t == 1)).all():
+        raise DataError("class_weight needs targets 0 and 1, but t has numbers between; use sample_weight instead")
+    return t[:, 0].astype(np.int64)
+
+
 def class_weights(class_weight: Mapping[int, float] | str, t: HostArray, classes: int) -> HostArray:
     """Return each sample's weight by its class.
 

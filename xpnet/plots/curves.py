@@ -70,7 +70,7 @@ def accuracy(history: History, ax: Axes | None = None) -> Axes:
     >>> ax.get_xlabel()
     'epoch'
     """
-    if "validation_accuracy" not in history:
+    if isinstance(history, History) and "validation_accuracy" not in history:
         raise ConfigError(
             f"history has no validation_accuracy, only {', '.join(history)}; give fit validation_data, and the network "
             "a classification loss"
@@ -81,6 +81,8 @@ def accuracy(history: History, ax: Axes | None = None) -> Axes:
 
 
 def _curves(history: History, labels: dict[str, str], ax: Any) -> Axes:
+    if not isinstance(history, History):
+        raise ConfigError(f"history must be what fit returned, got a {type(history).__name__}")
     ax = axes(ax)
     epochs = np.arange(1, history.epochs + 1)
     for k, (name, label) in enumerate(labels.items()):

@@ -42,6 +42,8 @@ LOSSES: tuple[tuple[losses.Loss, Callable[[np.random.Generator], HostArray]], ..
     *((loss, lambda rng: rng.poisson(2.0, size=(ROWS, 2)) * 1.0) for loss in (
         losses.Poisson(), losses.PoissonDeviance(),
     )),
+    (losses.Quantile((0.2, 0.7)), lambda rng: rng.normal(size=(ROWS, 1))),
+    (losses.Gaussian(), lambda rng: rng.normal(size=(ROWS, 1))),
     (losses.BinaryCrossEntropy(), lambda rng: rng.integers(0, 2, size=(ROWS, 2)) * 1.0),
     (losses.CrossEntropy(0.1), lambda rng: rng.integers(0, 2, size=ROWS)),
     (losses.CrossEntropy(), lambda rng: rng.dirichlet((1.0, 1.0), size=ROWS)),

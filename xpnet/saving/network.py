@@ -23,6 +23,7 @@ from xpnet.model.core import Model
 from xpnet.model.memory import explained
 from xpnet.saving.description import Own, describe, own_names
 from xpnet.saving.description import build as make
+from xpnet.typing import HostArray
 from xpnet.validation import check_path
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -115,6 +116,7 @@ def network_content(net: Model) -> tuple[Tensors, dict[str, Any]]:
         "loss": describe(net.loss, "loss", functions),
         **{name: describe(getattr(net, name), name) for name in SETTINGS},
         **({"input_shape": list(net.given_shape)} if net.given_shape else {}),
+        **({} if net.labels is None else {"labels": describe_labels(net.labels)}),
     }
     return tensors, description
 
@@ -171,21 +173,47 @@ def members(data: Any, where: str, wanted: tuple[str, ...], allowed: tuple[str, 
 def _build_network(
     data: Any, tensors: Tensors, where: str, own: Mapping[str, Any], backend: Backend, kind: type[AnyModel]
 ) -> AnyModel:
-    parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS), ("input_shape",))
+    parts = members(data, f"{where}, network", ("layers", "loss", *SETTINGS), ("input_shape", "labels"))
     if not isinstance(parts["layers"], list):
         raise CheckpointError(f"{where}: layers must be a list, got {parts['layers']!r:.200}")
     layers = [make(item, f"{where}, layers[{k}]", own, "layer") for k, item in enumerate(parts["layers"])]
     loss = make(parts["loss"], f"{where}, loss", own, "loss")
     if parts["dtype"] not in DTYPES:
         raise CheckpointError(f"{where}: dtype must be one of {', '.join(DTYPES)}, got {parts['dtype']!r:.200}")
-    settings = {name: value for name, value in parts.items() if name not in ("layers", "loss")}
+    settings = {name: value for name, value in parts.items() if name not in ("layers", "loss", "labels")}
     try:
         _check_declared(layers, tensors, parts["dtype"], where)
-        return kind.without_values(layers, loss, backend, **settings)
+        net = kind.without_values(layers, loss, backend, **settings)
+        if "labels" in parts:
+            net.labels = build_labels(parts["labels"], f"{where}, labels")
+        return net
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:
         raise CheckpointError(f"{where}: no network can be made of this description: {error!s:.300}") from error
+
+
+def describe_labels(labels: HostArray) -> dict[str, Any]:
+    """Return labels as a list, with their data type; a CheckpointError if they are neither words nor numbers."""
+    values = labels.tolist()
+    if labels.dtype.kind not in "biufUO" or not all(isinstance(v, str | int | float) for v in values):
+        raise CheckpointError(
+            f"the labels are {labels!r:.100}; a file can describe words and numbers only, or net.labels = None"
+        )
+    return {"dtype": labels.dtype.str, "values": describe(values, "labels")}
+
+
+def build_labels(data: Any, where: str) -> HostArray:
+    """Return the labels that a description stands for; it may come from anybody."""
+    parts = members(data, where, ("dtype", "values"))
+    dtype, values = parts["dtype"], parts["values"]
+    plain = isinstance(values, list) and all(isinstance(v, str | int | float) for v in values)
+    if not plain or not isinstance(dtype, str) or dtype[1:2] not in tuple("biufUO"):
+        raise CheckpointError(f"{where}: impossible labels {data!r:.200}")
+    found = np.asarray(values, dtype="U" if dtype[1] == "U" else dtype)  # as long as the longest, whatever it says
+    if found.tolist() != values:
+        raise CheckpointError(f"{where}: labels {values!r:.200} are not what {dtype!r:.20} can hold")
+    return found
 
 
 def _check_declared(layers: Sequence[Layer], tensors: Tensors, dtype: str, where: str) -> None:

@@ -74,13 +74,16 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     if callable(callbacks) or isinstance(callbacks, Callback):
         callbacks = [callbacks]
     result: list[Callback] = []
-    for k, item in enumerate(check_items("callbacks", callbacks, "a sequence of Callbacks or functions")):
+    for k, item in enumerate(
+        check_items("callbacks", callbacks, "a sequence of Callbacks or functions, such as [xpnet.EarlyStopping()]")
+    ):
         if isinstance(item, Callback):
             result.append(item)
         elif callable(item) and not isinstance(item, type):
             result.append(_EpochFunction(item))
         else:
-            raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}")
+            hint = f" (write {item.__name__}(...), with parentheses)" if isinstance(item, type) else ""
+            raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}{hint}")
         if result[-1].every is not None:
             check_size(f"callbacks[{k}].every", result[-1].every)
         _check_hooks(f"callbacks[{k}] {type(item).__name__}", result[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,6 +51,12 @@ class History(Mapping[str, "HostArray"]):
         if name not in self._curves:
             raise UnknownNameError(f"no curve is called {no_curve(self, name)}")
         return np.asarray(self._curves[name])
+
+    if not TYPE_CHECKING:  # to whom every name would then be right
+
+        def __getattr__(self, name: str) -> Any:
+            cure = "" if name.startswith("_") else "; curves are asked for by name: history['loss']"
+            raise AttributeError(f"a History has no attribute {name!r}{cure}", name=name, obj=self)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._curves)

@@ -14,7 +14,7 @@ from xpnet.model.data import check_inputs, check_targets
 from xpnet.model.predict import checked
 from xpnet.model.rows import Rows
 from xpnet.model.sources import in_memory
-from xpnet.model.weights import check_sample_weight, class_weights
+from xpnet.model.weights import check_sample_weight, class_weights, decided
 from xpnet.optimizers import OPTIMIZERS, Optimizer
 from xpnet.training.feed import AS_IT_IS, Feed, Treatment, epoch_order
 from xpnet.training.objective import Objective
@@ -71,9 +71,11 @@ def check_weights(
     if sample_weight is not None:
         weight = check_sample_weight(in_memory(sample_weight), samples, net.backend)
     if class_weight is not None:
-        if net.loss.kind != "classification":
+        if net.loss.kind == "regression":
             raise ConfigError(f"class_weight needs a classification loss, the network has {type(net.loss).__name__}")
-        by_class = class_weights(class_weight, labels(), net.output_shape[0])
+        yes_or_no = net.loss.kind == "binary"
+        t = decided(labels()) if yes_or_no else labels()
+        by_class = class_weights(class_weight, t, 2 if yes_or_no else net.output_shape[0])
         weight = by_class if weight is None else weight * by_class
         if not weight.sum() > 0:
             raise DataError("class_weight and sample_weight together give every sample the weight zero")

@@ -40,6 +40,7 @@ def to_onnx(
     if dtype not in DTYPES:
         raise DTypeError(f"dtype must be one of {', '.join(DTYPES)}, or None for the network's own, got {dtype!r}")
     samples = "batch" if batch is None else check_size("batch", batch)
+    classes = net.labels if classes is None else classes
     if classes is None and net.loss.kind == "classification":
         classes = np.arange(net.output_shape[0])
     g = graph(net, samples, dtype, opset, check_flag("parameters_as_input", parameters_as_input), name)
@@ -135,7 +136,8 @@ def _predicted(g: Graph, loss: Loss, y: Value) -> Value:
     if type(loss).predict is Loss.predict:
         return y
     try:
-        return trace(g, lambda xp, a: loss.predict(xp, a["y"]), {"y": y}, y.shape)
+        shape = y.shape[0], y.shape[1] // loss.per_target
+        return trace(g, lambda xp, a: loss.predict(xp, a["x"]), {"x": y}, shape)
     except (CannotRecord, NoOperator) as error:
         raise ExportError(f"what {loss} predicts cannot be exported: {error}") from None
 

@@ -109,10 +109,10 @@ def export_training(
 
 def _feed(net: Model, size: int, steps: int) -> Feed:
     """Return samples that are all zeros, of the right shapes and data types, for so many steps."""
-    outputs = net.output_shape[0]
+    columns = net.output_shape[0] // net.loss.per_target
     classes = net.loss.kind == "classification"
     x = np.zeros((size, *net.input_shape), net.dtype)
-    feed = Handed(x, np.zeros(size, np.int64) if classes else np.zeros((size, outputs), net.dtype), None, size)
+    feed = Handed(x, np.zeros(size, np.int64) if classes else np.zeros((size, columns), net.dtype), None, size)
     feed.steps_per_epoch = steps
     return feed
 
