@@ -44,14 +44,15 @@ def sum_over_places(xp: Any, x: Array) -> Array:
     return xp.reshape(total, (C,))
 
 
-def sums_over_places(xp: Any, terms: Terms, *arrays: Array) -> list[Array]:
+def sums_over_places(xp: Any, at_once: int, terms: Terms, *arrays: Array) -> list[Array]:
     """Return `sum_over_places` of each of the arrays that `terms` makes of `arrays`, number by number.
 
-    `terms` is called for an eighth of the samples at a time, and what it returns is added up at once: to write down a
-    number for each place of all images, and to read it again, takes longer than to compute it.
+    Of more than `at_once` numbers `terms` is called for an eighth of the samples at a time, and what it returns is
+    added up at once: to write down a number for each place of all images, and to read it again, takes longer than to
+    compute it.
     """
     B = arrays[0].shape[0]
-    rows = B // gcd(B, PARTS)
+    rows = B // gcd(B, PARTS) if prod(arrays[0].shape) > at_once else B
     totals: Sequence[Array] = ()
     for k in range(0, B, rows):
         parts = terms(*(a[k : k + rows, ...] for a in arrays))
@@ -144,7 +145,7 @@ class BatchNorm(Normalization, Layer):
         if context.training:
             M = prod(x.shape[:-1])
             mu = sum_over_places(xp, a) / M
-            (squares,) = sums_over_places(xp, lambda x: [xp.square(x - mu)], a)
+            (squares,) = sums_over_places(xp, context.at_once, lambda x: [xp.square(x - mu)], a)
             var = squares / M
         elif "mean" in context.state:
             mu, var = context.state["mean"], context.state["variance"]
@@ -167,7 +168,7 @@ class BatchNorm(Normalization, Layer):
         """
         x, mu, _, s = cache
         a, delta = widened(xp, x), widened(xp, dy)
-        dgamma, dbeta = sums_over_places(xp, lambda x, dy: (dy * ((x - mu) / s), dy), a, delta)
+        dgamma, dbeta = sums_over_places(xp, context.at_once, lambda x, dy: (dy * ((x - mu) / s), dy), a, delta)
         grads = {"gamma": dgamma, "beta": dbeta}
         if not need_dx:
             return None, grads

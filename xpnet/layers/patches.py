@@ -103,10 +103,10 @@ class Patches(NamedTuple):
         if not self.few and tuple(places) == self.frame:
             return rows_first(xp, x)
         rows, columns = self.frame
-        # Of few channels each is an image of its own: longer runs of numbers to copy.
-        shape = (C, rows, n, columns) if self.few else (rows, n, columns, C)
+        # Of few channels each has rows of its own: longer runs of numbers to copy.
+        shape = (rows, n, C, columns) if self.few else (rows, n, columns, C)
         X = xp.zeros(shape, dtype=x.dtype, device=x.device)
-        X = xp.permute_dims(X, (1, 2, 3, 0)) if self.few else X
+        X = xp.permute_dims(X, (0, 1, 3, 2)) if self.few else X
         self.inside(X)[...] = rows_first(xp, x)
         return X
 

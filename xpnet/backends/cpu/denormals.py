@@ -17,8 +17,8 @@ import numpy as np
 
 SLOTS, CONTROL = 8, 7
 """Words of C's ``fenv_t`` on Linux for x86-64, and which of them controls the units for vectors (MXCSR)."""
-ZERO = 0x8040
-"""Its bits that make zero of such results, and of such operands."""
+ZERO = 0x8000
+"""Its bit that makes zero of such results; operands keep their values, such as weights of samples, however small."""
 
 
 def _functions() -> tuple[Callable[[Any], int], Callable[[Any], int]] | None:
