@@ -12,6 +12,7 @@ from workloads import Workload
 
 import xpnet
 from systems.base import NotMeasured, System
+from xpnet.backends.cpu.replay import Replay
 
 SIMPLE = {"relu": xpnet.ReLU, "leaky_relu": lambda: xpnet.LeakyReLU(0.01), "sigmoid": xpnet.Sigmoid}
 
@@ -86,6 +87,9 @@ class Xpnet(System):
             optimizer = xpnet.SGD(schedule, momentum=0.9 if workload.optimizer == "momentum" else 0.0)
         self._trainer = xpnet.Trainer(self._net, optimizer, x, t, batch_size=workload.batch)
         self._start = self._trainer.export()
+        program = self._trainer._program(workload.batch)
+        if isinstance(program, Replay) and program._tape is not None:
+            program.compile(program._tape)  # now, and not when it has run for a while
         self.set_weights(weights)
 
     def set_weights(self, weights: Weights) -> None:
