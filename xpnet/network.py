@@ -1,8 +1,4 @@
-"""The network as its users see it: built, trained, asked, looked into, and saved.
-
-What trains, traces, explains and exports is imported by the method that does it: who asks a network for predictions
-does not wait for the rest.
-"""
+"""The network as its users see it; what trains, traces and exports is imported by the method that does it."""
 
 from __future__ import annotations
 
@@ -108,8 +104,7 @@ class Network(Named, Model):
             A plain function ``f(run)`` is called after each epoch.
         shuffle : bool
         verbose : bool or int
-            True: progress on a terminal and in a notebook, quiet elsewhere. 2: a line for each epoch everywhere. False:
-            nothing.
+            True: progress on a terminal and in a notebook, quiet elsewhere. 2: a line an epoch. False: nothing.
         averaging : float in (0, 1), optional
             Decay of an average of the parameters (see `Trainer`), which is validated, and kept in the end.
         checkpoint : path, optional
@@ -195,8 +190,8 @@ class Network(Named, Model):
     ) -> HostArray:  # fmt: skip
         """Return class probabilities (B, O), whose rows sum to 1, as a NumPy array.
 
-        Under binary cross-entropy with one output the two columns are the probabilities of 0 and of 1;
-        with several outputs each column is the probability of that output's yes. See `predict` for the parameters.
+        Under binary cross-entropy with one output the columns are those of 0 and of 1, with several each is the
+        probability of that output's yes. See `predict` for the parameters.
         """
         return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
@@ -213,8 +208,7 @@ class Network(Named, Model):
     def input_gradients(self, x: Any, t: Any = None, *, output: int | None = None) -> Array:
         """Return how each sample's loss, or one of its outputs, depends on its own input: dL/dx, of the shape of x.
 
-        Row b is the derivative by x[b] of sample b's loss, without penalties, or of y[b, output]; layers act as in
-        inference, so that no sample depends on another.
+        Row b is the derivative by x[b] of sample b's loss, without penalties, or of y[b, output], in inference.
 
         Parameters
         ----------
@@ -253,10 +247,9 @@ class Network(Named, Model):
     ) -> None:  # fmt: skip
         """Write the network, as it is outside of training, to an ONNX file, which other programs run.
 
-        Layers are operators of the standard where there are such, and else their recorded forward pass. The input is
-        ``x`` (B, ...). The outputs have the names that scikit-learn's converters give them: ``label`` (B,) and
-        ``probabilities`` (B, O), as `predict` and `predict_proba` return them; under a loss of regression ``variable``
-        (B, O). Beside them is ``y``, what `forward` returns. The file also says how it came about.
+        Layers are operators of the standard, or their recorded forward pass. The input is ``x`` (B, ...), outputs are
+        ``label`` (B,) and ``probabilities`` (B, O), as `predict` and `predict_proba` return them, or under a loss of
+        regression ``variable`` (B, O); and ``y``, what `forward` returns. The file also says how it came about.
 
         Parameters
         ----------
@@ -265,12 +258,12 @@ class Network(Named, Model):
         batch : int, optional
             The number B of samples, if it shall be fixed; any by default.
         dtype : "float32" or "float64", optional
-            By default the network's. In float64 onnxruntime has fewer operators; the others are written out.
+            By default the network's. In float64 onnxruntime has fewer operators; others are written out.
         opset : int
             The version of the standard's operators, 18 or newer.
         parameters_as_input : bool
             Whether ``theta``, all parameters as one vector, and the running statistics ``state.1.mean`` and so on are
-            inputs too, as they are in `xpnet.saving.export_training`.
+            inputs too, as in `xpnet.saving.export_training`.
 
         Raises
         ------
