@@ -28,7 +28,7 @@ def bits(a: Any) -> bytes:
 
 def run(made: list[Piece] | None) -> None:
     assert made is not None
-    Chain([Task(made)])()
+    Chain([Task([made])])()
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> list[Piece] | None:

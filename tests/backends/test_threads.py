@@ -21,6 +21,7 @@ from xpnet.backends.base import Backend, Program
 from xpnet.backends.cpu import openblas, parts, products, runs
 from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import Helpers
+from xpnet.backends.tape import blocks
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.layers import ACTIVATIONS, LAYERS
 from xpnet.losses import LOSSES
@@ -49,6 +50,8 @@ def everything_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "TOGETHER", 16)
     monkeypatch.setattr(runs, "PART", 1 << 5)
     monkeypatch.setattr(runs, "CACHED", 1 << 4)
+    monkeypatch.setattr(blocks, "LEAST", 0)
+    monkeypatch.setattr(NumpyBackend, "at_once", 1 << 10)
     if FAST:
         monkeypatch.setattr(chain, "WORTH", 0)
 
@@ -480,11 +483,11 @@ def test_each_work_is_in_the_last_stage_before_what_needs_it() -> None:
 
     a, b, c, d = (np.zeros(4) for _ in range(4))
     made = [
-        Work([[]], [a], [b]),  # needed at once
-        Work([[]], [a], [c]),  # needed by the last
-        Work([[]], [b], [d]),
-        Work([[]], [d], [b]),  # written over what the one before has read
-        Work([[]], [b, c], [a]),
-        Work([[]], [], [np.zeros(4)]),  # needed by none
+        Work([[[]]], [a], [b]),  # needed at once
+        Work([[[]]], [a], [c]),  # needed by the last
+        Work([[[]]], [b], [d]),
+        Work([[[]]], [d], [b]),  # written over what the one before has read
+        Work([[[]]], [b, c], [a]),
+        Work([[[]]], [], [np.zeros(4)]),  # needed by none
     ]
     assert levels(made) == [0, 2, 1, 2, 3, 3]

@@ -90,7 +90,7 @@ class Backend:
     xp: Any
     device: Any
     asynchronous: bool = False
-    at_once: int = 2**17
+    at_once: int = 2**16
 
     def asarray(self, a: Any, dtype: str | None = None) -> Array:
         """Return `a` (an array of this backend, a NumPy array or anything NumPy accepts) on the device."""

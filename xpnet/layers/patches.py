@@ -61,8 +61,10 @@ class Patches(NamedTuple):
         return *lines, rows, self.across.windows, self.together, self.across.size, self.channels
 
     def blocks(self, xp: Any, x: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
-        """Yield samples whose patches are so many numbers, or one, but no more than BLOCKS of them."""
-        step = max(at_once // prod(self.grid(1)), -(-x.shape[0] // BLOCKS), 1)
+        """Yield samples whose patches are about so many numbers: all, or one of 4 n equal blocks, BLOCKS at most."""
+        numbers = x.shape[0] * prod(self.grid(1))
+        count = min(-(-numbers // (4 * at_once)) * 4, BLOCKS) if numbers > at_once else 1
+        step = max(-(-x.shape[0] // count), 1)
         for start in range(0, x.shape[0], step):
             block = slice(start, min(start + step, x.shape[0]))
             n = block.stop - start

@@ -32,10 +32,14 @@ class Piece:
     keep: tuple[Any, ...]
 
 
-class Task(NamedTuple):
-    """Pieces that one thread does in order, after so many earlier tasks are done; and about how long that takes."""
+Lanes = list[list[Piece]]
+"""Pieces that one thread does in order: one list for whichever thread that is, or a list for each."""
 
-    pieces: list[Piece]
+
+class Task(NamedTuple):
+    """Pieces that one thread does, after so many earlier tasks are done; and about how long that takes."""
+
+    lanes: Lanes
     after: int = 0
     weight: int = 0
     """In multiplications."""
@@ -62,11 +66,17 @@ class Chain:
     """Tasks that are done as often as one asks for, by up to so many threads; `pieces` keeps their tables alive."""
 
     def __init__(self, tasks: Sequence[Task], threads: int = 1) -> None:
-        self.pieces = [piece for task in tasks for piece in task.pieces]
+        self.pieces = [piece for task in tasks for lane in task.lanes for piece in lane]
         functions = compiled([piece.code for piece in self.pieces])
         addresses = {piece.code: function.address for piece, function in zip(self.pieces, functions, strict=True)}
-        lists = [words(*(x for p in t.pieces for x in (addresses[p.code], ctypes.addressof(p.table)))) for t in tasks]
-        described = ((t.after, ctypes.addressof(a), len(t.pieces)) for t, a in zip(tasks, lists, strict=True))
+        lists = [
+            words(*(x for lane in t.lanes for p in lane for x in (addresses[p.code], ctypes.addressof(p.table))))
+            for t in tasks
+        ]
+        described = (
+            (t.after, ctypes.addressof(a), len(t.lanes[0]), len(t.lanes[0]) if len(t.lanes) > 1 else 0)
+            for t, a in zip(tasks, lists, strict=True)
+        )
         self._plan = words(*of_the_system(), len(tasks), *(x for task in described for x in task))
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
         self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads

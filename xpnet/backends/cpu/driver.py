@@ -10,11 +10,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from xpnet.backends.cpu.functions import INT, NOTHING, POINTER, WORD, Code, Table, counted
+from xpnet.backends.cpu.functions import INT, NOTHING, POINTER, TYPES, WORD, Code, Table, counted
 
-TAKEN, DONE, TOTAL, TURNS, PLAN, SLOTS = 0, 16, 32, 33, 34, 35
+TAKEN, DONE, TOTAL, TURNS, PLAN, THREADS, SLOTS = 0, 16, 32, 33, 34, 35, 36
 """Slots of the table. What changes lies in lines of memory of its own, for which threads do not wait for each other."""
-HEAD, EACH = 4, 3
+HEAD, EACH = 4, 4
 """Slots of a plan: of its head, and of each task."""
 SPINS = 2000
 """Looks at a counter before a thread goes to sleep, some 50 to 100 microseconds."""
@@ -44,9 +44,10 @@ class Driver(Code):
     """Takes tasks one by one until none is left, and returns when all are done.
 
     The table: how many tasks are taken, how many are done, how many there are in all, how often the pieces of each are
-    done, and the plan. A plan: the system's function that lets a thread sleep, for how long, the one that gives a core
-    away, the number of its tasks (after the last comes the first again), and for each how many of them have to be done
-    before it begins, the address of its pieces, and their number. A piece is a function and its table.
+    done, the plan, and how many threads have come. A plan: the system's function that lets a thread sleep, for how
+    long, the one that gives a core away, the number of its tasks (after the last comes the first again), and for each
+    how many of them have to be done before it begins, the address of its pieces, their number, and how many pieces
+    further on those of the next thread are. A piece is a function and its table.
 
     A thread waits for tasks, never for another thread: one that the system has put aside between two tasks holds up
     nobody. Who waits for long goes to sleep, so that its core is free for a thread that the system has put aside in the
@@ -57,6 +58,7 @@ class Driver(Code):
     def write(self, table: Table, b: Any) -> None:
         taken, done = table.at(TAKEN), table.at(DONE)
         total, turns, plan = table.load("llp", TOTAL)
+        lane = b.atomic_rmw("add", table.at(THREADS), WORD(1), "monotonic")
 
         def slot(start: Any, number: Any) -> Any:
             return b.gep(start, [number], source_etype=WORD)
@@ -92,13 +94,16 @@ class Driver(Code):
         b.position_at_end(ready)
         b.cbranch(left, take, end)
         b.position_at_end(take)
-        mine = b.cmpxchg(taken, number, b.add(number, WORD(1)), "acq_rel", "acquire")
-        b.cbranch(b.extract_value(mine, 1), work, look)
+        got = b.cmpxchg(taken, number, b.add(number, WORD(1)), "acq_rel", "acquire")
+        b.cbranch(b.extract_value(got, 1), work, look)
 
         b.position_at_end(work)
-        pieces, count = (b.load(slot(task, WORD(k)), typ=kind) for k, kind in ((1, POINTER), (2, WORD)))
+        pieces, count, apart = (
+            b.load(slot(task, WORD(k)), typ=TYPES[kind]) for k, kind in ((1, "p"), (2, "l"), (3, "l"))
+        )
+        mine = b.mul(lane, apart)
         with counted(b, turns), counted(b, count) as k:
-            piece = slot(pieces, b.mul(k, WORD(2)))
+            piece = slot(pieces, b.mul(b.add(mine, k), WORD(2)))
             table.call(piece, [b.load(slot(piece, WORD(1)), typ=POINTER)])
         b.atomic_rmw("add", done, WORD(1), "acq_rel")
         b.store(WORD(0), looks)

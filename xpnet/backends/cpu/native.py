@@ -13,17 +13,16 @@ from xpnet.backends.cpu.functions import Code
 from xpnet.backends.cpu.loops import kernels, known
 from xpnet.backends.cpu.stages import Work, tasks
 from xpnet.backends.cpu.trial import agree
+from xpnet.backends.tape.blocks import alone, blocks, weight
 from xpnet.backends.tape.fusion import adding, fits, group, within
 from xpnet.backends.tape.loop import Maker
 from xpnet.backends.tape.plan import Memory, Unit, assign, inputs, without_dead, write_in_place
-from xpnet.backends.tape.record import Tape
+from xpnet.backends.tape.record import Tape, Traced
 
 AT_ONCE = 16
 """Functions that are compiled together: fewer take longer each, more take longer than one likes to wait."""
 MANY = 32
 """Loops of their own sizes; in a step of more different ones loops share their code, and have sizes in tables."""
-NUMBER = 16
-"""Multiplications of a product that take about as long as a number of anything else."""
 
 
 def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
@@ -32,18 +31,15 @@ def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
     operations = adding(operations, places, lambda a, b, y: None not in product(a, b, y, add=True))
     units = group(operations, places, known)
     inner = within(units, places)
+    order = blocks(units, places, inner) if threads > 1 else alone(units)
     yield
-    memory = assign(units, places, inner)
-    loops = {
-        k: Maker(unit, places, inner, memory.resolve) for k, unit in enumerate(units) if fits(unit[0], places, known)
-    }
-    fixed = len({maker.loop for maker in loops.values()}) <= MANY
+    memory = assign(order.units, places, inner, Memory(order.own), until=order.until)
+    step = _Step(order.units, [memory, *(memory.of_another_thread() for _ in range(threads - 1))], places, inner)
     works: list[Work | None] = []
-    for k, unit in enumerate(units):
-        found = _parts(loops[k], memory, fixed, threads) if k in loops else pieces(unit[0], memory, threads)
-        works.append(None if found is None else _work(unit, found, memory))
+    for job in order.jobs:
+        works.append(step.work(job))
         yield
-    codes = dict.fromkeys(piece.code for work in works if work for part in work.parts for piece in part)
+    codes = dict.fromkeys(piece.code for work in works if work for piece in work.pieces)
     every: list[Code] = [Driver(), *codes]
     functions: list[Function] = []  # so that they are there when they are put together
     for first in range(0, len(every), AT_ONCE):
@@ -51,27 +47,67 @@ def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
         yield
     calls: list[Call] = []
     run: list[Work] = []
-    for k, (unit, work) in enumerate(zip(units, works, strict=True)):
-        if work and (k in loops or agree(unit[0], memory, threads)):
+
+    def add(work: Work | None, job: range) -> None:
+        if work and step.agrees(job):
             run.append(work)
-            yield
-            continue
-        calls += [Chain(tasks(run, threads), threads)] if run else []
-        run = []
-        calls.append(call(unit[0], memory, threads))
-    return [*calls, Chain(tasks(run, threads), threads)] if run else calls
+        elif len(job) > 1:
+            for k in job:
+                add(step.work(range(k, k + 1)), range(k, k + 1))
+        else:
+            end()
+            calls.append(call(order.units[job[0]][0], memory, threads))
+
+    def end() -> None:
+        if run:
+            calls.append(Chain(tasks(run, threads), threads))
+            run.clear()
+
+    for job, work in zip(order.jobs, works, strict=True):
+        add(work, job)
+        yield
+    end()
+    return calls
 
 
-def _parts(maker: Maker, memory: Memory, fixed: bool, threads: int) -> list[list[Piece]]:
-    arrays = [memory.resolve(a) for a in maker.arguments]
-    return [[piece] for piece in kernels(maker.loop, arrays, fixed, threads)]
+class _Step:
+    """The units of a step, and where all lies: for whoever asks, and for each of the threads that help."""
 
+    def __init__(self, units: list[Unit], lanes: list[Memory], places: dict[int, Traced], inner: set[int]) -> None:
+        self._units, self._lanes = units, lanes
+        self._loops = {
+            k: Maker(unit, places, inner, lanes[0].resolve)
+            for k, unit in enumerate(units)
+            if fits(unit[0], places, known)
+        }
+        self._fixed = len({maker.loop for maker in self._loops.values()}) <= MANY
 
-def _work(unit: Unit, parts: list[list[Piece]], memory: Memory) -> Work:
-    reads = [memory.resolve(a) for op in unit for a in inputs(op)]
-    writes = [memory.resolve(op.target) for op in unit]
-    numbers = [a.size for a in (writes if unit[0].kind == "take" else (*reads, *writes))]
-    weight = NUMBER * max(numbers)
-    if unit[0].kind in ("matmul", "adding"):
-        weight = reads[0].size * writes[0].shape[-1]
-    return Work(parts, reads, writes, weight)
+    def work(self, job: range) -> Work | None:
+        """Return the work of some units, or None if there is something that only NumPy does."""
+        units = [self._units[k] for k in job]
+        if len(job) == 1:
+            found = self._parts(job[0], self._lanes[0], len(self._lanes))
+            parts = None if found is None else [[part] for part in found]
+        else:
+            lanes = [[self._parts(k, memory, 1) for k in job] for memory in self._lanes]
+            whole = not any(found is None for found in lanes[0])
+            parts = [[[p for found in lane for part in found or () for p in part] for lane in lanes]] if whole else None
+        if parts is None:
+            return None
+        resolve = self._lanes[0].resolve
+        own = self._lanes[0].own if len(job) > 1 else ()
+        reads = [resolve(a) for unit in units for op in unit for a in inputs(op) if id(a.buffer) not in own]
+        writes = [resolve(op.target) for unit in units for op in unit if id(op.target.buffer) not in own]
+        return Work(parts, reads, writes, sum(map(weight, units)))
+
+    def _parts(self, k: int, memory: Memory, threads: int) -> list[list[Piece]] | None:
+        if k not in self._loops:
+            return pieces(self._units[k][0], memory, threads)
+        maker = self._loops[k]
+        arrays = [memory.resolve(a) for a in maker.arguments]
+        return [[piece] for piece in kernels(maker.loop, arrays, self._fixed, threads)]
+
+    def agrees(self, job: range) -> bool:
+        """Say whether the pieces of some units give NumPy's bits."""
+        threads = len(self._lanes) if len(job) == 1 else 1
+        return all(k in self._loops or agree(self._units[k][0], self._lanes[0], threads) for k in job)

@@ -7,18 +7,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xpnet.backends.cpu.chain import Piece, Task
+from xpnet.backends.cpu.chain import Lanes, Piece, Task
 from xpnet.typing import HostArray
 
 
 class Work(NamedTuple):
-    """One operation or loop: its parts, of which each is some pieces in order, and what it reads and writes."""
+    """One operation or loop, or a block of them: its parts, and what it reads and writes."""
 
-    parts: list[list[Piece]]
+    parts: list[Lanes]
     reads: list[HostArray]
     writes: list[HostArray]
     weight: int = 0
     """As that of a task."""
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """All pieces."""
+        return [piece for part in self.parts for lane in part for piece in lane]
+
+    @property
+    def shared(self) -> bool:
+        """Whether one thread does not do all, or does it beside others that do the like."""
+        return len(self.parts) > 1 or len(self.parts[0]) > 1
 
 
 def tasks(works: Sequence[Work], threads: int) -> list[Task]:
@@ -27,14 +37,12 @@ def tasks(works: Sequence[Work], threads: int) -> list[Task]:
     What has one part only is done by one thread, together with what follows, unless there is something for the others.
     """
     if threads == 1:
-        return [
-            Task([piece for work in works for part in work.parts for piece in part], 0, sum(w.weight for w in works))
-        ]
+        return [_joined(works, 0)]
     stages: list[list[Work]] = []
     found = levels(works)
     for level in range(max(found, default=-1) + 1):
         stage = [work for work, own in zip(works, found, strict=True) if own == level]
-        if stages and not any(len(work.parts) > 1 for work in (*stages[-1], *stage)):
+        if stages and not any(work.shared for work in (*stages[-1], *stage)):
             stages[-1] += stage
         else:
             stages.append(stage)
@@ -72,7 +80,11 @@ def levels(works: Sequence[Work]) -> list[int]:
 
 
 def _of_stage(stage: list[Work], after: int) -> list[Task]:
-    if all(len(work.parts) == 1 for work in stage):
-        return [Task([piece for work in stage for piece in work.parts[0]], after, sum(work.weight for work in stage))]
+    if not any(work.shared for work in stage):
+        return [_joined(stage, after)]
     found = [Task(part, after, work.weight // len(work.parts)) for work in stage for part in work.parts]
     return sorted(found, key=lambda task: -task.weight)  # so that the end of the last is that of the others
+
+
+def _joined(works: Sequence[Work], after: int) -> Task:
+    return Task([[piece for work in works for piece in work.pieces]], after, sum(work.weight for work in works))

@@ -57,7 +57,7 @@ def _agree(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, An
         *operands, expected = (_example(rng, *one) for one in lie)
         found = expected.copy(order="K")
         made = build_parts(kind, function, options, operands, found, threads) or []
-        Chain([Task([piece for part in made for piece in part])])()
+        Chain([Task([[piece for part in made for piece in part]])])()
         with np.errstate(all="ignore"):
             if kind == "reduce":
                 function.reduce(operands[0], options[0], None, expected, options[2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -100,20 +100,27 @@ def outermost_first(a: HostArray) -> list[int]:
 
 
 class Memory:
-    """Gives buffers their arrays, and takes the memory of those that are no longer read."""
+    """Gives buffers their arrays, and takes the memory of those that are no longer read.
 
-    def __init__(self) -> None:
-        self._free: dict[int, list[HostArray]] = {}
+    Results that are a thread's `own` get memory that no others get.
+    """
+
+    def __init__(self, own: Set[int] = frozenset()) -> None:
+        self.own = own
+        self._free: dict[tuple[bool, int], list[HostArray]] = {}
         self._owner: dict[int, HostArray] = {}
+        self._of_thread: dict[int, HostArray] = {}
         self.arrays: dict[int, HostArray] = {}
 
     def place(self, buffer: Buffer) -> None:
         """Give `buffer` memory: what another has left, or new."""
         like = buffer.array
         size = max(like.nbytes, 1)
-        free = self._free.get(size)
+        free = self._free.get((id(buffer) in self.own, size))
         raw = free.pop() if free else np.zeros(size, dtype=np.uint8)
         self._owner[id(buffer)] = raw
+        if id(buffer) in self.own:
+            self._of_thread[id(buffer)] = raw
         # The axes lie in memory as they did when the step was recorded: sums depend on that order.
         order = outermost_first(like)
         flat = raw[: like.nbytes].view(like.dtype).reshape([like.shape[axis] for axis in order])
@@ -123,7 +130,16 @@ class Memory:
         """Let others have the memory of `buffer`."""
         raw = self._owner.pop(id(buffer), None)
         if raw is not None:
-            self._free.setdefault(raw.nbytes, []).append(raw)
+            self._free.setdefault((id(buffer) in self.own, raw.nbytes), []).append(raw)
+
+    def of_another_thread(self) -> Memory:
+        """Return where all lies for another thread: the same, but for what is its own."""
+        made, twins = Memory(self.own), dict[int, HostArray]()
+        made.arrays = dict(self.arrays)
+        for key, raw in self._of_thread.items():
+            twin, a = twins.setdefault(id(raw), np.zeros_like(raw)), self.arrays[key]
+            made.arrays[key] = np.ndarray(a.shape, a.dtype, twin.data, 0, a.strides)
+        return made
 
     def resolve(self, a: Any) -> Any:
         """Return the array that a stand-in means in the replay."""
@@ -142,14 +158,15 @@ def assign(
     """Place every intermediate result, except those that live within one kernel (`inner`).
 
     `in_place` says of a unit, by its number, whether it may write over what it reads for the last time. A unit that is
-    done beside others may not be done before the unit of the number `until` says.
+    done beside others may not be done before the unit of the number `until` says; what is a thread's own is, for it.
     """
     memory = Memory() if memory is None else memory
     last: dict[int, int] = {}
     for i, unit in enumerate(units):
         for op in unit:
             for a in (*inputs(op), op.target):
-                last[id(a.buffer)] = max(last.get(id(a.buffer), 0), until.get(i, i))
+                end = i if id(a.buffer) in memory.own else until.get(i, i)
+                last[id(a.buffer)] = max(last.get(id(a.buffer), 0), end)
     later: dict[int, dict[int, Buffer]] = {}  # what units beside others read, by the unit that waits for them
     for i, unit in enumerate(units):
         reads = {id(a.buffer): a.buffer for op in unit for a in inputs(op) if is_result(a)}
