@@ -12,7 +12,7 @@ import pytest
 import xpnet
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape import blocks as module
-from xpnet.backends.tape.blocks import Blocks, blocks, weight
+from xpnet.backends.tape.blocks import Blocks, blocks
 from xpnet.backends.tape.fusion import adding, group, home, within
 from xpnet.backends.tape.plan import Memory, assign, inputs, without_dead, write_in_place
 from xpnet.backends.tape.record import record
@@ -108,7 +108,7 @@ def test_where_one_needs_another_there_are_none(step: Step) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_what_touches_the_same_numbers_stays_in_order_or_in_one_block(step: Step) -> None:
-    made, places, inner = found(step)
+    made, places, _inner = found(step)
     job = {k: number for number, job in enumerate(made.jobs) for k in job}
     assert [k for job in made.jobs for k in job] == [*range(len(made.units))]
     operations = without_dead(record(step, XP, arrays()).operations)
@@ -152,6 +152,25 @@ def test_what_blocks_hand_on_lies_apart_for_each_of_them() -> None:
     assert len(handed) >= ROWS - 1
     for a, b in itertools.combinations(handed, 2):
         assert not np.may_share_memory(memory.resolve(a), memory.resolve(b))
+
+
+def test_what_the_last_block_reads_last_is_kept_until_all_have_read_it() -> None:
+    def step(xp: Any, a: dict[str, Any]) -> None:
+        h = xp.exp(a["x"][:, :8, :])
+        for k in range(ROWS):
+            z = h[k, ...]
+            for _ in range(9):
+                z = xp.matmul(z, a["W"])
+            a["s"] -= xp.matmul(z.T, z)
+
+    made, places, inner = found(step)
+    memory = assign(made.units, places, inner, Memory(made.own), until=made.until)
+    reads = [a for unit in made.units for op in unit for a in inputs(op) if a.buffer.kind == "result"]
+    h = next(a for a in reads if a.buffer.array.shape == (ROWS, 8, SIZE))
+    products = [op.target for unit in made.units for op in unit if op.target.shape == (SIZE, SIZE)]
+    assert len(made.jobs[-1]) == ROWS - 1
+    assert products[-1].buffer.array.nbytes == h.buffer.array.nbytes
+    assert not any(np.may_share_memory(memory.resolve(h), memory.resolve(a)) for a in products)
 
 
 def test_the_convolutions_of_a_step_are_done_in_blocks() -> None:

@@ -16,8 +16,9 @@ from xpnet.backends.tape import record as tape
 
 pytest.importorskip("llvmlite", reason="the extra fast is not installed")
 
-from xpnet.backends.cpu import borrowed, trial
+from xpnet.backends.cpu import borrowed, chain, trial
 from xpnet.backends.cpu.chain import Chain, Piece, Task
+from xpnet.backends.cpu.driver import PLAN, SLOTS, THREADS, TOTAL, TURNS
 
 DTYPES = ["float32", "float64"]
 
@@ -348,3 +349,17 @@ def test_a_loop_is_found_only_where_the_layout_is_the_known_one(monkeypatch: pyt
     monkeypatch.undo()
     monkeypatch.setattr(borrowed.sys, "implementation", type("Other", (), {"name": "other"}))
     assert find(np.exp, "f->f") is None
+
+
+def test_each_thread_does_its_own_pieces_of_a_task_that_has_some_for_each() -> None:
+    ones, found = np.ones(4), np.zeros((3, 4))
+    lanes = [(function(np.add, [ones, ones], out) or []) + (function(np.add, [out, ones], out) or []) for out in found]
+    made = Chain([Task(lanes), Task([function(np.square, [ones], ones) or []], after=1)], threads=3)
+    for threads_before in (1, 2, 0):  # who comes is the second thread, the third, the first
+        run = chain.table("l" * SLOTS, *(threads_before if k == THREADS else 0 for k in range(SLOTS)))
+        slots = chain.ctypes.cast(run, chain.ctypes.POINTER(chain.ctypes.c_int64))
+        slots[TOTAL], slots[TURNS], slots[PLAN] = 2, 1, chain.ctypes.addressof(made._plan)
+        found[...] = 0.0
+        made._work(run)
+        assert found[threads_before].tolist() == [3.0] * 4
+        assert found.sum() == 12.0

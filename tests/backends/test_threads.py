@@ -21,8 +21,8 @@ from xpnet.backends.base import Backend, Program
 from xpnet.backends.cpu import openblas, parts, products, runs
 from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import Helpers
-from xpnet.backends.tape import blocks
 from xpnet.backends.numpy import NumpyBackend
+from xpnet.backends.tape import blocks
 from xpnet.layers import ACTIVATIONS, LAYERS
 from xpnet.losses import LOSSES
 from xpnet.optimizers import OPTIMIZERS
