@@ -15,7 +15,7 @@ Index = tuple[int | slice, ...]
 FEW = 9
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
-BLOCKS = 128
+BLOCKS = 64
 """Parts of a batch at most: what is done for each of them is recorded, and compiled, one by one."""
 
 

@@ -17,7 +17,7 @@ from xpnet.backends.tape.blocks import alone, blocks, weight
 from xpnet.backends.tape.fusion import adding, fits, group, within
 from xpnet.backends.tape.loop import Maker
 from xpnet.backends.tape.plan import Memory, Unit, assign, inputs, without_dead, write_in_place
-from xpnet.backends.tape.record import Tape, Traced
+from xpnet.backends.tape.record import Tape
 
 AT_ONCE = 16
 """Functions that are compiled together: fewer take longer each, more take longer than one likes to wait."""
@@ -34,7 +34,13 @@ def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
     order = blocks(units, places, inner) if threads > 1 else alone(units)
     yield
     memory = assign(order.units, places, inner, Memory(order.own), until=order.until)
-    step = _Step(order.units, [memory, *(memory.of_another_thread() for _ in range(threads - 1))], places, inner)
+    lanes = [memory, *(memory.of_another_thread() for _ in range(threads - 1))]
+    loops: dict[int, Maker] = {}
+    for k, unit in enumerate(order.units):
+        if fits(unit[0], places, known):
+            loops[k] = Maker(unit, places, inner, memory.resolve)
+            yield
+    step = _Step(order.units, lanes, loops)
     works: list[Work | None] = []
     for job in order.jobs:
         works.append(step.work(job))
@@ -73,14 +79,9 @@ def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
 class _Step:
     """The units of a step, and where all lies: for whoever asks, and for each of the threads that help."""
 
-    def __init__(self, units: list[Unit], lanes: list[Memory], places: dict[int, Traced], inner: set[int]) -> None:
-        self._units, self._lanes = units, lanes
-        self._loops = {
-            k: Maker(unit, places, inner, lanes[0].resolve)
-            for k, unit in enumerate(units)
-            if fits(unit[0], places, known)
-        }
-        self._fixed = len({maker.loop for maker in self._loops.values()}) <= MANY
+    def __init__(self, units: list[Unit], lanes: list[Memory], loops: dict[int, Maker]) -> None:
+        self._units, self._lanes, self._loops = units, lanes, loops
+        self._fixed = len({maker.loop for maker in loops.values()}) <= MANY
 
     def work(self, job: range) -> Work | None:
         """Return the work of some units, or None if there is something that only NumPy does."""

@@ -69,7 +69,7 @@ class Replay:
     patience = 0.2
     """Seconds of replay after which a short step is compiled; for one of many calls, which takes longer, more."""
     standstill = 0.2
-    """Seconds after which compiling makes room for some steps; what is begun is brought to its end."""
+    """Seconds, or the time of a step, after which compiling makes room for one; what is begun is brought to its end."""
     at_once = 0.005
     """Seconds of steps that are asked for in one call, between which Python sees to other things."""
     at_once_shared = 0.02
@@ -110,7 +110,7 @@ class Replay:
         self._seconds, self._fastest = self._seconds + seconds, min(self._fastest, seconds)
         if self._seconds > self._wait:
             self._seconds, self._wait = 0.0, self.patience / 4
-            self.compile(tape, self._fastest, self.standstill)
+            self.compile(tape, self._fastest, max(self.standstill, self._fastest))
 
     def compile(self, tape: Tape, seconds: float = 1.0, most: float = math.inf) -> None:
         """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""

@@ -16,7 +16,7 @@ Unit = list[Operation]  # operations done at once, by one loop; most units hold 
 
 def inputs(op: Operation) -> list[Traced]:
     """Return the arrays that an operation reads; one that changes its target in place lists it too."""
-    return [o for o in op.operands if isinstance(o, Traced)]
+    return op.reads
 
 
 def is_result(a: Traced) -> bool:

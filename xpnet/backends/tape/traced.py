@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,9 +54,14 @@ class Operation:
     target: Traced
     options: tuple[Any, ...] = ()
 
+    @functools.cached_property
+    def reads(self) -> list[Traced]:
+        """The arrays that are read; of one that is changed in place, too."""
+        return [o for o in self.operands if type(o) is Traced]
+
     def touched(self) -> list[Traced]:
         """Return the arrays that are read, and the one that is written."""
-        return [*[o for o in self.operands if type(o) is Traced], self.target]
+        return [*self.reads, self.target]
 
     def facts(self) -> Any:
         """Return what has to be the same in another recording: calls, numbers, places, and constants by value."""
