@@ -104,7 +104,8 @@ class Surroundings:
         self.keeps, self._users = False, False
         self._saved: list[tuple[Kind, Any, Any]] = []
         self._seen: set[int] = set()
-        self._walk([(step, False)])
+        passed = [(step, False)]  # kept to the end: something new could get the number of what is gone, and be passed by
+        self._walk(passed)
         if self._users:  # whose code may draw from the generators that all share; other threads do that at any time
             self._walk([(random.random, True), (np.random.random, True)])
 
