@@ -104,7 +104,7 @@ class Surroundings:
         self.keeps, self._users = False, False
         self._saved: list[tuple[Kind, Any, Any]] = []
         self._seen: set[int] = set()
-        passed = [(step, False)]  # kept to the end: something new could get the number of what is gone, and be passed by
+        passed = [(step, False)]  # kept to the end: something new could get the number of what is gone
         self._walk(passed)
         if self._users:  # whose code may draw from the generators that all share; other threads do that at any time
             self._walk([(random.random, True), (np.random.random, True)])
