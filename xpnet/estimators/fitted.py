@@ -95,6 +95,7 @@ class FittedState:
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = {**super().__getstate__()}  # type: ignore[dict-item]
+        state.pop("_trainer", None)  # compiled steps, which belong to this very object
         if "coefs_" in state and self._unchanged():
             for name in ("coefs_", "intercepts_", "_own_weights"):
                 del state[name]
@@ -109,6 +110,7 @@ class FittedState:
         """Return a copy whose network is where `convert` takes its parameters."""
         moved = clone(self)
         vars(moved).update(vars(self))
+        vars(moved).pop("_trainer", None)
         with config_context(array_api_dispatch=True):
             vector = convert(self._network().theta)
             net = self._network().to(choose_backend(None, vector))
