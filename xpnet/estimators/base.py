@@ -136,8 +136,9 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
                     Fit(self, net, samples, validation, size, incremental, kept, workers).run(tasks)
         finally:
             self._publish(net)
-        if not bool(net.backend.xp.all(net.backend.xp.isfinite(net.theta))):
-            raise DivergenceError(NOT_FINITE)
+        with net.backend.active():
+            if not bool(net.backend.xp.all(net.backend.xp.isfinite(net.theta))):
+                raise DivergenceError(NOT_FINITE)
         tasks.end()
         return self
 

@@ -88,7 +88,8 @@ class FittedState:
     def _answer(self, net: Network, a: Array, X: Any, dtype: str | None = None) -> Array:
         """Return `a` in the library in which `X` came."""
         if dtype is not None:
-            a = net.backend.xp.astype(a, getattr(net.backend.xp, dtype), copy=False)
+            with net.backend.active():
+                a = net.backend.xp.astype(a, getattr(net.backend.xp, dtype), copy=False)
         return net.backend.to_numpy(a) if backend_of(X) is None else a
 
     # ------------------------------------------------------------------------------- copies, files

@@ -28,7 +28,8 @@ def to_device(a: Any, backend: Backend, dtype: str) -> Array:
     if is_sparse(a):
         return a.tocsr()
     if backend.owns(a) and not isinstance(a, np.ndarray):
-        return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
+        with backend.active():
+            return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
     return backend.borrow(np.ascontiguousarray(a, dtype=dtype))
 
 
@@ -55,7 +56,8 @@ def take(a: Any, rows: HostArray, backend: Backend) -> Any:
         return a[rows]
     if isinstance(a, Rows):
         raise DataError("early_stopping sets samples of everywhere aside; for data in files give validation_data")
-    return backend.xp.take(a, backend.asarray(rows), axis=0)
+    with backend.active():
+        return backend.xp.take(a, backend.asarray(rows), axis=0)
 
 
 class SparseMatrix(Rows):

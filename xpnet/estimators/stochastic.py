@@ -102,15 +102,17 @@ class Fit:
         finally:
             self.trainer.feed.close()
         if est.early_stopping and (not self.incremental or est.stopped_):
-            self.net.theta[...] = est._best_theta
+            with self.net.backend.active():
+                self.net.theta[...] = est._best_theta
         if not self.incremental:
             est._best_theta = None
         if self.trainer.again:
             est._trainer = self.trainer
 
     def _keep_best(self) -> None:
-        early_stopping = self.est.early_stopping
-        self.est._best_theta = self.net.backend.xp.asarray(self.net.theta, copy=True) if early_stopping else None
+        backend, early_stopping = self.net.backend, self.est.early_stopping
+        with backend.active():
+            self.est._best_theta = backend.xp.asarray(self.net.theta, copy=True) if early_stopping else None
 
     def _epochs(self, context: Any) -> None:
         est = self.est

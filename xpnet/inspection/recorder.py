@@ -166,9 +166,10 @@ class Recorder(Callback):
         """Return a copy of the network as it was at a record, counted from 0 or, if negative, from the end."""
         net, thetas = self._kept()
         clone = net.copy()
-        clone.theta[...] = thetas[record]
-        for name, value in self._states[record].items():
-            clone.state[name][...] = value
+        with net.backend.active():
+            clone.theta[...] = thetas[record]
+            for name, value in self._states[record].items():
+                clone.state[name][...] = value
         return clone
 
     def _kept(self) -> tuple[Model, list[Array]]:
