@@ -91,6 +91,7 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
             raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}{hint}")
         if result[-1].every is not None:
             check_size(f"callbacks[{k}].every", result[-1].every)
+        check_flag(f"callbacks[{k}].looks", result[-1].looks)
         _check_hooks(f"callbacks[{k}] {type(item).__name__}", result[-1])
     return result
 
