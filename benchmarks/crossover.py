@@ -7,6 +7,7 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,42 +34,55 @@ def workload(width: int, batch: int) -> Workload:
 
 
 def measure(
-    points: list[Workload], systems: tuple[str, ...], threads: int, rounds: int, seconds: float, tf32: bool
-) -> dict[str, Any]:  # fmt: skip
-    """Samples per second of training for every workload, the systems in turns; and why one is missing."""
+    points: list[Workload], systems: tuple[str, ...], threads: int, rounds: int, seconds: float, tf32: bool,
+    until: float = float("inf"),
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Samples per second of training for every workload, the systems in turns; and why one is missing.
+
+    What is known is yielded after each workload, until a time of `time.monotonic`. Each system is imported once, all at
+    the same time. One that fails is left out from there on.
+    """
     rates: Rates = {}
-    missing: dict[str, str] = {}
-    versions: dict[str, str] = {}
-    workers: dict[str, Worker] = {}
+    missing = {name: reason for name in systems if (reason := why_unavailable(name, cuda_devices()))}
+    found: dict[str, Any] = {"rates": rates, "missing": missing, "versions": {}}
+    workers = {name: Worker(name, threads, tf32) for name in systems if name not in missing}
+
+    def ask(name: str, command: str, **arguments: Any) -> Any:
+        """Return an answer, or None and why."""
+        worker = workers[name]
+        worker.timeout = max(1.0, min(900.0, until - time.monotonic()))
+        try:
+            return worker.answer(command) if command == "hello" else worker.ask(command, **arguments)
+        except (Unavailable, Failed) as error:
+            missing[name] = str(error)
+            workers.pop(name).close()
+            return None
+
     try:
-        for name in systems:
-            reason = why_unavailable(name, cuda_devices())
-            if reason:
-                missing[name] = reason
-                continue
-            workers[name] = Worker(name, threads, tf32)
-            try:
-                versions |= workers[name].ask("hello")["versions"]
-            except (Unavailable, Failed) as error:
-                missing[name] = str(error)
-                workers.pop(name).close()
+        for worker in workers.values():
+            worker.tell("hello")
+        for name in [*workers]:
+            found["versions"] |= (ask(name, "hello") or {"versions": {}})["versions"]
         for point in points:
-            counts = {}
-            for name, worker in workers.items():
-                pace = worker.ask("load", workload=point.to_json(), budget=seconds)["step"]
-                counts[name] = max(1, round(seconds / pace))
+            key, counts = f"{point.sizes[1]} x {point.batch}", dict[str, int]()
+            for name in [*workers]:
+                loaded = ask(name, "load", workload=point.to_json(), budget=seconds)
+                counts |= {} if loaded is None else {name: max(1, round(seconds / loaded["step"]))}
             for _ in range(rounds):
-                for name, worker in workers.items():
+                for name in [name for name in workers if time.monotonic() < until]:
                     time.sleep(0.1)
-                    taken = worker.ask("time", steps=counts[name])["seconds"]
-                    rate = point.batch * counts[name] / taken
-                    rates.setdefault(name, {}).setdefault(f"{point.sizes[1]} x {point.batch}", []).append(rate)
-            shown = ", ".join(f"{n} {median(rates[n][f'{point.sizes[1]} x {point.batch}']):.3g}/s" for n in workers)
-            print(f"{point.name}: {shown}", file=sys.stderr, flush=True)
+                    timed = ask(name, "time", steps=counts[name])
+                    if timed is not None:
+                        rate = point.batch * counts[name] / timed["seconds"]
+                        rates.setdefault(name, {}).setdefault(key, []).append(rate)
+            shown = ", ".join(f"{n} {median(of[key]):.4g}/s" for n, of in rates.items() if key in of)
+            print(f"{point.name}{', TF32' if tf32 else ''}: {shown or missing}", flush=True)
+            yield found
+            if time.monotonic() >= until:
+                return
     finally:
         for worker in workers.values():
-            worker.close()
-    return {"rates": rates, "missing": missing, "versions": versions}
+            worker.close(min(10.0, max(0.0, until - time.monotonic())))
 
 
 def table(found: dict[str, Any], widths: list[int], batches: list[int]) -> str:
@@ -124,7 +138,7 @@ def main(given: list[str] | None = None) -> int:
     o = parser.parse_args(given)
     where = machine.describe()
     points = [workload(w, b) for w in o.widths for b in o.batches]
-    found = measure(points, (CPU, GPU), o.threads, o.rounds, o.seconds, o.tf32)
+    *_, found = measure(points, (CPU, GPU), o.threads, o.rounds, o.seconds, o.tf32)
     found |= {"machine": where, "options": {"threads": o.threads, "rounds": o.rounds, "tf32": o.tf32}}
     print(table(found, o.widths, o.batches))
     o.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,21 @@
 """What a training step costs on this GPU, and against whom: `python benchmarks/gpu.py` writes one JSON.
 
-The time of every unit of a step, fused; of whole steps fused, as written, in float32, TF32 and halves; samples per
-second over width and batch size beside the CPU; and the same step by PyTorch (eager, compiled, whole in one CUDA graph)
-and JAX (jit, scan). It needs an NVIDIA GPU. First let `python -m xpnet prove --backend cupy` say that the numbers are
+The same step by PyTorch (eager, whole in one CUDA graph) and JAX (scan), the largest networks first; samples per second
+over width and batch size beside the CPU; the time of whole steps fused, as written, in float32, TF32 and halves; and of
+every unit of a step. Each result is printed and written as soon as it is known, so that `--seconds 240` gives what
+there is time for. It needs an NVIDIA GPU. First let `python -m xpnet prove --backend cupy` say that the numbers are
 right.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +24,7 @@ import crossover
 import machine
 import numpy as np
 from pool import HERE
-from workloads import STEPS
+from workloads import STEPS, Workload
 
 import xpnet
 from xpnet.backends.cuda.program import FusedStep
@@ -33,9 +36,9 @@ NETWORKS = {
     "mlp": ((784, 512, 512, 10), 128), "wide": ((784, 2048, 2048, 10), 1024), "huge": ((784, 4096, 4096, 10), 8192),
 }  # fmt: skip
 """Sizes of the layers, and of a batch; all with ReLU, cross-entropy and Adam."""
-PEERS = (
-    "xpnet-cupy", "torch-eager-cuda", "torch-compiled-cuda", "torch-graph-cuda", "jax-jit-cuda", "jax-scan-cuda",
-)  # fmt: skip
+PEERS = ("xpnet-cupy", "torch-eager-cuda", "torch-graph-cuda", "jax-scan-cuda")
+BY_WORTH = ("wide", "huge", "mlp")
+"""The networks in the order in which they are measured beside others."""
 REPEATS = 200
 """Launches of one unit in a graph: the time of one launch is less than a clock's tick."""
 
@@ -98,7 +101,22 @@ def step(backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None
         return {"microseconds": many, "alone": microseconds(backend._cupy, program, 8), "step": backend.compiled}
 
 
-def steps(get: Callable[..., Any], networks: Mapping[str, tuple[tuple[int, ...], int]] = NETWORKS) -> dict[str, Any]:
+def all_units(get: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """The units of every network in every precision, fused and as it is written, yielded as they are known."""
+    found: dict[str, Any] = {}
+    for name, (sizes, batch) in NETWORKS.items():
+        for label, options in PRECISIONS.items():
+            for fused in (True, False):
+                backend = get("cupy", tf32=options.get("tf32", False))
+                key = f"{name}, {label}, {'fused' if fused else 'as written'}"
+                found[key] = units(backend, sizes, batch, options.get("precision"), fused)
+                print(f"{key}: {sum(unit['microseconds'] for unit in found[key]):.4g} us in all units", flush=True)
+                yield found
+
+
+def steps(
+    get: Callable[..., Any], networks: Mapping[str, tuple[tuple[int, ...], int]] = NETWORKS
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Every network in every precision, fused and as it is written; where one cannot be had, why."""
     found: dict[str, Any] = {}
     for name, (sizes, batch) in networks.items():
@@ -115,17 +133,41 @@ def steps(get: Callable[..., Any], networks: Mapping[str, tuple[tuple[int, ...],
                     backend.fusion = True
                     gc.collect()
                     backend.release_memory()
-    return found
+                print(f"{key}: {found[key]}", flush=True)
+                yield found
+
+
+def peers(rounds: int, seconds: float, until: float) -> Iterator[dict[str, Any]]:
+    """The networks beside those of other libraries, all in float32 first, and then with TF32."""
+    found: dict[str, Any] = {}
+    for label, tf32 in (("float32", False), ("tf32", True)):
+        for rates in crossover.measure([STEPS[name] for name in BY_WORTH], PEERS, 2, rounds, seconds, tf32, until):
+            found[label] = rates
+            yield found
+        if time.monotonic() >= until:
+            return
+
+
+def sizes_beside_the_cpu(rounds: int, seconds: float, until: float) -> Iterator[dict[str, Any]]:
+    """Networks over width and batch size, those of little work first: where the GPU overtakes is among them."""
+    points = sorted((crossover.workload(w, b) for w in crossover.WIDTHS for b in crossover.BATCHES), key=_work)
+    return crossover.measure(points, (crossover.CPU, crossover.GPU), 2, rounds, seconds, False, until)
+
+
+def _work(point: Workload) -> int:
+    return point.batch * point.sizes[1]
 
 
 def main(given: list[str] | None = None) -> int:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", default=["units", "steps", "crossover", "peers"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="at least this long a sample")
+    parser.add_argument("--parts", nargs="+", default=["peers", "crossover", "steps", "units"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sample", type=float, default=0.5, help="at least so many seconds a sample")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for everything; what is known is kept")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "gpu.json")
     o = parser.parse_args(given)
+    until = time.monotonic() + o.seconds
     reason = xpnet.backends.available()["cupy"]
     if reason is not None:
         print(f"benchmarks/gpu.py measures on an NVIDIA GPU, and there is none that can be used here: {reason}")
@@ -136,30 +178,21 @@ def main(given: list[str] | None = None) -> int:
         "device": get("cupy").describe(),
         "xpnet": xpnet.__version__,
     }
-    parts: dict[str, Callable[[], Any]] = {
-        "units": lambda: {
-            f"{name}, {label}, {'fused' if fused else 'as written'}": units(
-                get("cupy", tf32=options.get("tf32", False)), *network, options.get("precision"), fused
-            )
-            for name, network in NETWORKS.items()
-            for label, options in PRECISIONS.items()
-            for fused in (True, False)
-        },
+    parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "peers": lambda: peers(o.rounds, o.sample, until),
+        "crossover": lambda: sizes_beside_the_cpu(o.rounds, o.sample, until),
         "steps": lambda: steps(get),
-        "crossover": lambda: crossover.measure(
-            [crossover.workload(w, b) for w in crossover.WIDTHS for b in crossover.BATCHES],
-            (crossover.CPU, crossover.GPU), 2, o.rounds, o.seconds, False,
-        ),
-        "peers": lambda: {
-            label: crossover.measure([STEPS[name] for name in NETWORKS], PEERS, 2, o.rounds, o.seconds, tf32)
-            for label, tf32 in (("float32", False), ("tf32", True))
-        },
-    }  # fmt: skip
+        "units": lambda: all_units(get),
+    }
+    o.output.parent.mkdir(parents=True, exist_ok=True)
     for name in o.parts:
         print(name, file=sys.stderr, flush=True)
-        found[name] = parts[name]()
-        o.output.parent.mkdir(parents=True, exist_ok=True)
-        o.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        with contextlib.closing(parts[name]()) as results:  # type: ignore[type-var]
+            for result in results:
+                found[name] = result
+                o.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                if time.monotonic() >= until:
+                    break
     print(f"written to {o.output}")
     return 0
 

@@ -98,13 +98,21 @@ class Worker:
         Raises `Unavailable` when the system says that it cannot, `Failed` when it breaks or takes longer than the
         timeout; after the latter the process is gone.
         """
+        self.tell(command, **arguments)
+        return self.answer(command)
+
+    def tell(self, command: str, **arguments: Any) -> None:
+        """Send a command; its `answer` is asked for later, while others do theirs."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             self._process.stdin.write((json.dumps([command, arguments]) + "\n").encode())
             self._process.stdin.flush()
         except OSError:
             raise Failed(f"the process has ended: {self._last_words()}") from None
+
+    def answer(self, command: str) -> dict[str, Any]:
+        """Wait for the answer to a command, as `ask` does."""
+        assert self._process.stdout is not None
         if not self._selector.select(self.timeout):
             self.close(grace=0.0)
             raise Failed(f"no answer to {command!r} in {self.timeout:g} s")

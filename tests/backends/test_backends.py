@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,7 +168,9 @@ def test_cupy_is_installed_but_broken(monkeypatch, tmp_path, content, reason):
     if content is not None:
         (tmp_path / "cupy" / "__init__.py").write_text(content)
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *(p for p in sys.path if p)])
+    # A CuPy that is there would be found behind an empty folder.
+    others = [p for p in sys.path if p and not Path(p, "cupy").exists()]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
     message = rf"CuPy is installed but cannot be imported \({reason}.*\)\. Uninstall every cupy package and install one"
     try:
         check_missing("cupy", message)

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from array_backends import NO_CUPY
 from cublas_host import library
 from cuda_host import HostCupy, Scratch, make_cupy
 
 from xpnet.backends.cuda import products as cublas
 from xpnet.backends.cuda.graph import CapturedStep
+from xpnet.backends.cupy import CupyBackend
 
 
 class DeviceArray:
@@ -83,9 +85,12 @@ def test_what_it_does_not_serve_goes_to_cupy(matmul: cublas.Product) -> None:
         assert matmul(DeviceArray(left), DeviceArray(right)) == ("CuPy's own product",)
 
 
-def test_vectors_stacks_strides_and_mixed_types_are_products_that_can_be_captured() -> None:
+@pytest.mark.parametrize(
+    "make", [HostCupy, pytest.param(CupyBackend, marks=pytest.mark.skipif(NO_CUPY is not None, reason=str(NO_CUPY)))]
+)
+def test_vectors_stacks_strides_and_mixed_types_are_products_that_can_be_captured(make: Any) -> None:
     """CuPy's own product refuses, and then so would the whole step."""
-    backend, rng = HostCupy(), np.random.default_rng(0)
+    backend, rng = make(), np.random.default_rng(0)
     a, b = (rng.normal(size=(6, 4, 5)).astype(np.float32), rng.normal(size=(6, 5, 3)).astype(np.float32))
     cases = [
         (a, b), (a[0], b), (a, b[0]), (a[:1], b), (a[:, None], b), (a[0, 0], b[0]), (a[0], b[0, :, 0]), (a, b[0, :, 0]),

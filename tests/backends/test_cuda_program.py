@@ -31,7 +31,7 @@ from xpnet.backends.cuda import compare, formulas, units, writer
 from xpnet.backends.cuda import products as cublas
 from xpnet.backends.cuda import program as cuda_program
 from xpnet.backends.cuda import proof as cuda_proof
-from xpnet.backends.cuda.graph import UNROLL
+from xpnet.backends.cuda.graph import UNROLL, CapturedStep
 from xpnet.backends.cuda.program import DeviceMemory, FusedStep
 from xpnet.backends.tape.record import Buffer
 from xpnet.errors import NotRecordedWarning
@@ -568,6 +568,24 @@ def test_a_capture_that_something_else_ends_is_tried_once_more(monkeypatch: pyte
     assert is_fused(on), on.compiled
     assert collecting == [False, False]
     assert gc.isenabled()
+
+
+def test_where_the_larger_graph_cannot_be_captured_steps_are_launched_singly() -> None:
+    """The smaller one is there, and nothing is done twice."""
+    on, calls = cuda_host.HostCupy(), []
+    x = on.asarray(np.zeros(1))
+
+    def step() -> None:
+        calls.append(1)
+        if len(calls) == 8:  # twice to warm up, once for the graph of one step, and the fifth of sixteen
+            raise MemoryError
+        x[...] = x + 1.0
+
+    program = CapturedStep(on._cupy, on.xp.matmul.lane(), step, [x])
+    for steps, total in ((3, 3), (33, 36), (20, 56)):
+        program(steps)
+        assert float(x[0]) == total
+    assert (program.unroll, len(calls)) == (1, 8)
 
 
 def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ def test_training(net, data, tmp_path, precision):
             checkpoint=tmp_path / "run.safetensors", checkpoint_every=1, resume=resume, precision=precision,
         )  # fmt: skip
         assert recorder["0.delta"].rms.all()
+        assert recorder.network(-1).predict(x).shape == (40,)
+        assert recorder.parameters("0.W").shape[1:] == (5, 8)
     trainer = xpnet.Trainer(net, "adam", x, t, batch_size=7, averaging=0.5, precision=precision)
     trainer.run(9)
     trainer.restore(*trainer.export())

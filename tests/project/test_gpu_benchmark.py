@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cuda_c
 import cuda_host
@@ -46,7 +47,7 @@ def test_units_and_steps_are_measured_on_whatever_stands_in_for_a_gpu(bench: Any
         assert {"matmul"} < {row["unit"] for row in found}
         assert all(row["microseconds"] > 0 and row["operations"] > 0 for row in found)
         on = cuda_host.HostCupy()
-        steps = bench.steps(lambda name, tf32: on, {"small": ((20, 18, 10), 8)})
+        *_, steps = bench.steps(lambda name, tf32: on, {"small": ((20, 18, 10), 8)})
     assert len(steps) == 8
     assert " kernels, " in steps["small, float16, fused"]["step"]
     assert steps["small, tf32, as written"]["step"] == "as it is written, since fusion is switched off"
@@ -56,3 +57,73 @@ def test_units_and_steps_are_measured_on_whatever_stands_in_for_a_gpu(bench: Any
 def test_every_peer_is_a_system(bench: Any) -> None:
     assert set(bench.PEERS) <= set(importlib.import_module("systems").SYSTEMS)
     assert min(bench.crossover.workload(16, batch).batches for batch in bench.crossover.BATCHES) >= 64
+
+
+@pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
+@pytest.mark.parametrize(("seconds", "steps", "units"), [("60", 4, 4), ("0", 1, 1)])
+def test_each_result_is_written_when_it_is_known_and_time_that_is_over_ends_it(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: str, steps: int, units: int
+) -> None:
+    on = cuda_host.HostCupy()
+    monkeypatch.setattr(bench.xpnet.backends, "available", lambda: {"cupy": None})
+    monkeypatch.setattr(bench.xpnet.backends, "get", lambda name, tf32=False: on)
+    monkeypatch.setattr(bench, "NETWORKS", {"small": ((6, 5, 3), 4)})
+    monkeypatch.setattr(bench, "PRECISIONS", {"float32": {}, "float16": {"precision": "float16"}})
+    monkeypatch.setattr(bench.steps, "__defaults__", (bench.NETWORKS,))
+    monkeypatch.setattr(bench.units, "__defaults__", (None, True, 2))
+    written: list[Path] = []
+    own, path = Path.write_text, tmp_path / "found.json"
+    monkeypatch.setattr(Path, "write_text", lambda to, *a, **o: written.append(to) or own(to, *a, **o))
+    with np.errstate(all="ignore"):
+        assert bench.main(["--parts", "steps", "units", "--seconds", seconds, "--output", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert (len(found["steps"]), len(found["units"])) == (steps, units)
+    assert written.count(path) == steps + units
+
+
+class Process:
+    """What `measure` knows of a system's process: one that cannot be loaded, and others with a rate of their own."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []
+
+    def __init__(self, name: str, threads: int, tf32: bool) -> None:
+        self.name = name
+
+    def tell(self, command: str) -> None:
+        self.asked.append((self.name, command))
+
+    def answer(self, command: str) -> dict[str, Any]:
+        self.asked.append((self.name, "answer"))
+        return {"versions": {self.name: "1"}}
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        if self.name == "jax-scan-cuda" and command == "load":
+            raise importlib.import_module("pool").Failed("out of memory")
+        return {"step": 0.01, "seconds": 0.5}
+
+    def close(self, grace: float = 10.0) -> None:
+        self.asked.append((self.name, "closed"))
+
+
+def test_systems_are_imported_at_once_and_one_that_fails_does_not_end_the_others(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.crossover, "Worker", Process)
+    monkeypatch.setattr(bench.crossover, "why_unavailable", lambda name, gpus: "")
+    monkeypatch.setattr(Process, "asked", [])
+    seen = [json.loads(json.dumps(found)) for found in bench.peers(1, 0.5, float("inf"))]
+    assert Process.asked[:5] == [(name, "hello") for name in bench.PEERS] + [("xpnet-cupy", "answer")]
+    assert [len(found["float32"]["rates"]["xpnet-cupy"]) for found in seen] == [1, 2, 3, 3, 3, 3]
+    assert seen[0]["float32"]["rates"]["xpnet-cupy"] == {"2048 x 1024": [1024 * 50 / 0.5]}
+    assert seen[0]["float32"]["missing"] == {"jax-scan-cuda": "out of memory"}
+    assert set(seen[-1]["tf32"]["rates"]) == {*bench.PEERS} - {"jax-scan-cuda"}
+    assert [call for _, call in Process.asked].count("closed") == 2 * len(bench.PEERS)
+    (only,) = bench.sizes_beside_the_cpu(1, 0.5, 0.0)  # no time is left
+    assert only["rates"] == {}
+
+
+def test_a_rate_is_measured_by_a_real_process(bench: Any) -> None:
+    point = bench.crossover.workload(4, 8)
+    (found,) = bench.crossover.measure([point], ("xpnet-numpy", "jax-scan-cuda"), 1, 2, 0.01, False)
+    assert len(found["rates"]["xpnet-numpy"]["4 x 8"]) == 2
+    assert set(found["missing"]) <= {"jax-scan-cuda"}

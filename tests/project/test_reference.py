@@ -107,6 +107,7 @@ def test_the_methods_that_users_call_are_described(owner: type) -> None:
         "check_batch",
         "on_begin",
         "on_steps",
+        "on_exception",
         "get_state",
         "set_state",
     }

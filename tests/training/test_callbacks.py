@@ -96,9 +96,13 @@ def test_a_callback_that_raises(training_backend, problem, when):
     net.fit(*problem, epochs=1, batch_size=4, verbose=False)
 
 
-def test_a_callback_with_an_impossible_period(problem):
+def test_a_callback_with_an_impossible_period_or_flag(problem):
     with pytest.raises(ConfigError, match=r"callbacks\[0\]\.every must be an integer >= 1, got 0"):
         neuron().fit(*problem, callbacks=Recorder(0), verbose=False)
+    odd = Recorder(2)
+    odd.looks = 0
+    with pytest.raises(ConfigError, match=r"callbacks\[0\]\.looks must be True or False, got 0"):
+        neuron().fit(*problem, callbacks=odd, verbose=False)
 
 
 # ---------------------------------------------------------------------------------------------- early stopping

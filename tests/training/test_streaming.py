@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from xpnet.model.memory import bytes_of
 from xpnet.model.rows import MappedRows
 from xpnet.model.sources import rows_of
 from xpnet.training import intake
+from xpnet.training.reader import Reader
 from xpnet.training.windows import BLOCKS, Windows
 
 X, T = sources.samples()
@@ -124,6 +126,40 @@ def test_pinned_memory_is_kept_until_its_copy_is_done() -> None:
         loader.send(loader.room(array, row, row + 1, array.dtype), array, row)
     assert len(seen) > 30
     assert not any(seen)
+
+
+def test_copies_under_way_are_waited_for_when_reading_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of both ends is given to others when the training has ended."""
+    backend, reached, closing, loaders = HostCupy(), threading.Event(), threading.Event(), []
+
+    class Slow(PinnedLoader):
+        sent = 0
+
+        def send(self, room: Any, array: Any, start: int) -> None:
+            super().send(room, array, start)
+            self.sent += 1
+            if self.sent == 40:  # within the second window, which has 16 blocks of inputs and targets
+                reached.set()
+                assert closing.wait(60)
+
+    def close(reader: Any, own: Any = Reader.close) -> None:
+        reader._coming[3].set()
+        closing.set()
+        own(reader)
+
+    class Stop(xpnet.Callback):
+        every = 1
+
+        def on_steps(self, run: Any) -> None:
+            assert reached.wait(60)
+            raise RuntimeError("stop")
+
+    backend.loader = lambda: loaders.append(Slow(backend, backend._cupy)) or loaders[-1]  # type: ignore[method-assign]
+    monkeypatch.setattr(Reader, "close", close)
+    with pytest.raises(RuntimeError, match="stop"):
+        streamed(network(backend), ROWS, T, callbacks=[Stop()])
+    assert loaders[0].sent == 40
+    assert not loaders[0]._under_way
 
 
 def test_a_file_is_read_in_blocks_by_one_thread_and_each_row_once_an_epoch() -> None:

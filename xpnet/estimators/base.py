@@ -22,7 +22,6 @@ from xpnet.estimators.arrays import backend_of, check_same_place, choose_backend
 from xpnet.estimators.files import Files
 from xpnet.estimators.fitted import FittedState
 from xpnet.estimators.intake import check_weights, check_X, check_y, dtype_name
-from xpnet.estimators.predicting import mean_loss, outputs
 from xpnet.estimators.sampling import Samples, to_device
 from xpnet.estimators.stochastic import NOT_FINITE, DivergenceError, Fit
 from xpnet.estimators.tasks import Tasks
@@ -30,11 +29,12 @@ from xpnet.keywords import Named
 from xpnet.layers import Layer
 from xpnet.losses import Loss
 from xpnet.model.memory import explained
+from xpnet.model.metrics import Metric
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
 from xpnet.parallel.mpi import MPI, shared
 from xpnet.training.history import History
-from xpnet.typing import Array, HostArray
+from xpnet.typing import HostArray
 
 
 class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -89,9 +89,9 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
     def _make_loss(self, t: HostArray) -> tuple[Loss, int, str]:
         """Return the loss, the number of outputs and the name of the output activation."""
 
-    @abstractmethod
-    def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
-        """Return a score for the network's outputs `y`, the larger the better; NaN if they are not finite."""
+    def _scores_by(self, loss: Loss) -> dict[str, Metric]:
+        """Return the metric "score" of validation, the larger the better; without one it is the accuracy, or -loss."""
+        return {}
 
     def _weigh(self, t: HostArray, weight: HostArray | None) -> HostArray | None:
         """Return the samples' weights, with those of their classes if there are such."""
@@ -124,6 +124,7 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
             self.__dict__.clear()
             self.__dict__.update(before)  # a call that is refused leaves the estimator as it was
             raise
+        kept = self.__dict__.pop("_trainer", None)
         self._publish(net)
         tasks = Tasks(self, X, y, sample_weight, 1 if incremental else self.max_iter)
         try:
@@ -132,11 +133,12 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
                     lbfgs.fit(self, net, samples, tasks)
                 else:
                     size = self._batch(len(samples))
-                    Fit(self, net, samples, validation, size, incremental, workers).run(tasks)
+                    Fit(self, net, samples, validation, size, incremental, kept, workers).run(tasks)
         finally:
             self._publish(net)
-        if not bool(net.backend.xp.all(net.backend.xp.isfinite(net.theta))):
-            raise DivergenceError(NOT_FINITE)
+        with net.backend.active():
+            if not bool(net.backend.xp.all(net.backend.xp.isfinite(net.theta))):
+                raise DivergenceError(NOT_FINITE)
         tasks.end()
         return self
 
@@ -267,11 +269,6 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
         for name, value in start.items():
             if first or getattr(self, name, None) is None:
                 setattr(self, name, value)
-
-    def _evaluate(self, net: Network, samples: Samples) -> tuple[float, float]:
-        """Return the loss, without penalty, and the score."""
-        y = outputs(net, samples.x)
-        return mean_loss(net, y, samples), self._validation_score(net, y, samples)
 
     def _loss_grad_lbfgs(
         self, packed: Any, X: Any, y: Any, sample_weight: Any, *buffers: Any

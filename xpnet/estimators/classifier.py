@@ -18,7 +18,6 @@ from xpnet.errors import ConfigError
 from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.estimators.parameters import ClassifierParameters
 from xpnet.estimators.predicting import log_softmax
-from xpnet.estimators.sampling import Samples
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.network import Network
 from xpnet.saving.onnx.inference import to_onnx
@@ -147,14 +146,6 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
 
     def _stratified(self) -> bool:
         return self.n_outputs_ == 1
-
-    def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
-        p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
-        if not np.isfinite(p).all():
-            return float("nan")
-        t = net.backend.to_numpy(samples.t)
-        right = np.argmax(p, axis=1) == t if t.ndim == 1 else ((p > 0.5) == (t > 0.5)).all(axis=1)
-        return float(np.average(right, weights=samples.weight))
 
     # --------------------------------------------------------------------------------- predicting
 

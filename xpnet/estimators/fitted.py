@@ -88,13 +88,15 @@ class FittedState:
     def _answer(self, net: Network, a: Array, X: Any, dtype: str | None = None) -> Array:
         """Return `a` in the library in which `X` came."""
         if dtype is not None:
-            a = net.backend.xp.astype(a, getattr(net.backend.xp, dtype), copy=False)
+            with net.backend.active():
+                a = net.backend.xp.astype(a, getattr(net.backend.xp, dtype), copy=False)
         return net.backend.to_numpy(a) if backend_of(X) is None else a
 
     # ------------------------------------------------------------------------------- copies, files
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = {**super().__getstate__()}  # type: ignore[dict-item]
+        state.pop("_trainer", None)  # compiled steps, which belong to this very object
         if "coefs_" in state and self._unchanged():
             for name in ("coefs_", "intercepts_", "_own_weights"):
                 del state[name]
@@ -109,6 +111,7 @@ class FittedState:
         """Return a copy whose network is where `convert` takes its parameters."""
         moved = clone(self)
         vars(moved).update(vars(self))
+        vars(moved).pop("_trainer", None)
         with config_context(array_api_dispatch=True):
             vector = convert(self._network().theta)
             net = self._network().to(choose_backend(None, vector))

@@ -46,6 +46,11 @@ def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: f
         return float(value), backend.to_numpy(gradient).astype(np.float64)
 
 
+def _write(net: Network, theta: HostArray) -> None:
+    with net.backend.active():
+        net.theta[...] = net.backend.asarray(theta.astype(net.dtype))
+
+
 def fit(est: Estimator, net: Network, samples: Samples, context: Any) -> None:
     """Minimise the objective; the network has the parameters of the last whole iteration at any time."""
     if any(isinstance(layer, Dropout) for layer in net.layers):
@@ -55,7 +60,7 @@ def fit(est: Estimator, net: Network, samples: Samples, context: Any) -> None:
 
     def iteration(intermediate_result: Any) -> None:
         nonlocal task, began
-        net.theta[...] = net.backend.asarray(intermediate_result.x.astype(net.dtype))
+        _write(net, intermediate_result.x)
         est.n_iter_, est.loss_ = est.n_iter_ + 1, float(intermediate_result.fun)
         est.history_.append({"loss": est.loss_, "seconds": time.perf_counter() - began})
         if est.verbose:
@@ -77,7 +82,7 @@ def fit(est: Estimator, net: Network, samples: Samples, context: Any) -> None:
     )
     if task is not None:
         context.end_epoch(task)
-    net.theta[...] = net.backend.asarray(result.x.astype(net.dtype))
+    _write(net, result.x)
     est.n_iter_, est.loss_ = min(int(result.nit), est.max_iter), float(result.fun)
     if result.status not in (0, STOPPED_BY_CALLBACK):
         more = f" Increase max_iter (now {est.max_iter})." if est.n_iter_ == est.max_iter else ""

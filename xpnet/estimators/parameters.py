@@ -42,7 +42,8 @@ PARAMETERS = """\
     verbose : bool, default False
         Print a line an epoch.
     warm_start : bool, default False
-        Whether `fit` goes on from the fitted weights.
+        Whether `fit` goes on from the fitted weights. The estimator then keeps the compiled training step, and with it
+        a copy of the samples, for the next call with as many samples; copies and files of it have neither.
     momentum : float in [0, 1], default 0.9
         For solver "sgd".
     nesterovs_momentum : bool, default True

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from xpnet.estimators.sampling import Samples, dense, rows_between
+from xpnet.estimators.sampling import dense, rows_between
 from xpnet.model.memory import explained
 from xpnet.network import Network
 from xpnet.typing import Array
@@ -23,15 +21,6 @@ def outputs(net: Network, x: Any) -> Array:
             for start in range(0, max(int(x.shape[0]), 1), ROWS)
         ]
         return parts[0] if len(parts) == 1 else net.backend.xp.concat(parts, axis=0)
-
-
-def mean_loss(net: Network, y: Array, samples: Samples) -> float:
-    """Return the weighted mean of the samples' losses for outputs `y`, without penalties."""
-    backend = net.backend
-    weight = np.ones(len(samples)) if samples.weight is None else samples.weight
-    with backend.active():
-        w = backend.asarray((weight / weight.sum()).astype(net.dtype))
-        return float(net.loss(backend.xp, y, samples.t, w)[0])
 
 
 def log_softmax(xp: Any, y: Array) -> Array:

@@ -14,13 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 from xpnet.errors import ConfigError, DataError, DTypeError
 from xpnet.estimators.arrays import to_host
 from xpnet.estimators.parameters import RegressorParameters
-from xpnet.estimators.predicting import mean_loss
-from xpnet.estimators.sampling import Samples, is_sparse
+from xpnet.estimators.sampling import is_sparse
 from xpnet.losses import Gaussian, HalfSquaredError, Loss, Poisson, PoissonDeviance, Quantile
-from xpnet.network import Network
+from xpnet.model.metrics import Metric
 from xpnet.saving.onnx.inference import to_onnx
 from xpnet.saving.onnx.package import USUAL
-from xpnet.typing import Array, HostArray
+from xpnet.typing import HostArray
 from xpnet.validation import check_flag
 
 BY_NAME: dict[str, Loss] = {
@@ -176,11 +175,14 @@ class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
         outputs = self.n_outputs_ if t is None else t.shape[1] * loss.per_target
         return loss, outputs, "exp" if isinstance(loss, Poisson | PoissonDeviance) else "identity"
 
-    def _validation_score(self, net: Network, y: Array, samples: Samples) -> float:
-        p = net.backend.to_numpy(net.loss.predict(net.backend.xp, y))
-        if not np.isfinite(p).all():
-            return float("nan")
-        if isinstance(net.loss, Quantile | Gaussian):  # R^2 does not see how wide an interval is
-            return -mean_loss(net, y, samples)
-        with np.errstate(all="ignore"):  # an overflow on the way to a divergence
-            return float(r2_score(net.backend.to_numpy(samples.t), p, sample_weight=samples.weight))
+    def _scores_by(self, loss: Loss) -> dict[str, Metric]:
+        # R^2 does not see how wide an interval is.
+        return {} if isinstance(loss, Quantile | Gaussian) else {"score": r_squared}
+
+
+def r_squared(t: HostArray, p: HostArray, weight: HostArray) -> float:
+    """Return scikit-learn's R^2; NaN if the predictions are not finite."""
+    if not np.isfinite(p).all():
+        return float("nan")
+    with np.errstate(all="ignore"):  # an overflow on the way to a divergence
+        return float(r2_score(t, p, sample_weight=weight))

@@ -12,6 +12,7 @@ from xpnet.backends import Backend
 from xpnet.errors import DataError
 from xpnet.model.casting import check_finite
 from xpnet.model.rows import Rows
+from xpnet.training.samples import Validation
 from xpnet.typing import Array, HostArray
 
 
@@ -27,7 +28,8 @@ def to_device(a: Any, backend: Backend, dtype: str) -> Array:
     if is_sparse(a):
         return a.tocsr()
     if backend.owns(a) and not isinstance(a, np.ndarray):
-        return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
+        with backend.active():
+            return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
     return backend.borrow(np.ascontiguousarray(a, dtype=dtype))
 
 
@@ -54,7 +56,15 @@ def take(a: Any, rows: HostArray, backend: Backend) -> Any:
         return a[rows]
     if isinstance(a, Rows):
         raise DataError("early_stopping sets samples of everywhere aside; for data in files give validation_data")
-    return backend.xp.take(a, backend.asarray(rows), axis=0)
+    with backend.active():
+        return backend.xp.take(a, backend.asarray(rows), axis=0)
+
+
+class SparseMatrix(Rows):
+    """Sparse rows, which become dense some at a time."""
+
+    def read(self, start: int, stop: int) -> HostArray:
+        return np.asarray(self.data[start:stop].toarray())
 
 
 @dataclass(frozen=True)
@@ -80,3 +90,11 @@ class Samples:
         """Return some of the samples."""
         weight = None if self.weight is None else self.weight[which]
         return Samples(take(self.x, which, backend), take(self.t, which, backend), weight)
+
+    def to_measure(self, backend: Backend) -> Validation:
+        """Return them as validation data; what does not lie on the device is read in rows, and its targets, too."""
+        weight = np.ones(len(self)) if self.weight is None else self.weight
+        if not isinstance(self.x, Rows) and not is_sparse(self.x):
+            return Validation(self.x, self.t, weight)
+        rows = self.x if isinstance(self.x, Rows) else SparseMatrix(self.x)
+        return Validation(rows, Rows(backend.to_numpy(self.t)), weight)

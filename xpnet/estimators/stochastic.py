@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from math import isfinite, nan
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
@@ -12,9 +13,10 @@ from xpnet.errors import NonFiniteError
 from xpnet.estimators.sampling import Samples
 from xpnet.estimators.solvers import MomentumSGD, ShortAdam, SolverState
 from xpnet.estimators.tasks import Estimator
-from xpnet.estimators.trainer import EpochTrainer
+from xpnet.estimators.trainer import Call, EpochTrainer
 from xpnet.network import Network
 from xpnet.optimizers import Optimizer
+from xpnet.training.scores import Scores
 from xpnet.training.slices import Workers
 from xpnet.training.state import training_facts, training_numbers
 
@@ -55,30 +57,33 @@ class Fit:
     batch_size : int
     incremental : bool
         Whether this is `partial_fit`: one epoch, and the optimizer goes on from where it was.
+    kept : EpochTrainer, optional
+        That of the last call, with its compiled steps.
     workers : Workers, optional
         The processes that share each step. All do everything; the first one prints and decides when to stop.
     """
 
     def __init__(
         self, est: Estimator, net: Network, train: Samples, validation: Samples | None,
-        batch_size: int, incremental: bool, workers: Workers | None = None,
+        batch_size: int, incremental: bool, kept: EpochTrainer | None = None, workers: Workers | None = None,
     ) -> None:  # fmt: skip
-        self.est, self.net, self.validation, self.incremental = est, net, validation, incremental
+        self.est, self.net, self.incremental = est, net, incremental
+        measured = None if validation is None else validation.to_measure(net.backend)
+        self.scores = Scores(net, est._scores_by(net.loss), None, measured)
         self.workers, self.verbose = workers, est.verbose and (workers is None or workers.rank == 0)
         state = getattr(est, "_optimizer", None)
         if not incremental or not isinstance(state, SolverState) or not state.fits(net):
             state = est._optimizer = SolverState(make_optimizer(est), net)
         self.state: SolverState = state
-        self.trainer = EpochTrainer(
-            net,
-            state,
-            train,
-            batch_size,
-            float(est.alpha),
-            bool(est.shuffle),
-            est._random_state,
+        call = Call(
+            net, state, train, batch_size, float(est.alpha), bool(est.shuffle), est._random_state,
             1 if incremental else est.max_iter, workers,
         )  # fmt: skip
+        if kept is not None and kept.serves(call):
+            self.trainer = kept
+            kept.begin(call)
+        else:
+            self.trainer = EpochTrainer(call, incremental or est.warm_start)
 
     def run(self, context: Any) -> None:
         """Train until convergence, the last epoch, an interruption or a callback's wish."""
@@ -97,13 +102,17 @@ class Fit:
         finally:
             self.trainer.feed.close()
         if est.early_stopping and (not self.incremental or est.stopped_):
-            self.net.theta[...] = est._best_theta
+            with self.net.backend.active():
+                self.net.theta[...] = est._best_theta
         if not self.incremental:
             est._best_theta = None
+        if self.trainer.again:
+            est._trainer = self.trainer
 
     def _keep_best(self) -> None:
-        early_stopping = self.est.early_stopping
-        self.est._best_theta = self.net.backend.xp.asarray(self.net.theta, copy=True) if early_stopping else None
+        backend, early_stopping = self.net.backend, self.est.early_stopping
+        with backend.active():
+            self.est._best_theta = backend.xp.asarray(self.net.theta, copy=True) if early_stopping else None
 
     def _epochs(self, context: Any) -> None:
         est = self.est
@@ -114,7 +123,7 @@ class Fit:
             began, rate = time.perf_counter(), self._rate()
             est.loss_ = self.trainer.run_epoch()
             est.n_iter_ += 1
-            est.t_ += len(self.trainer.data)
+            est.t_ += self.trainer.feed.samples
             est.loss_curve_.append(est.loss_)
             values = {"loss": est.loss_} | self._validate()
             if self.verbose:
@@ -146,10 +155,12 @@ class Fit:
         return float(self.state.rates(range(self.trainer.step, self.trainer.step + 1))[0])
 
     def _validate(self) -> dict[str, float]:
-        if self.validation is None:
+        found = self.scores()
+        if not found:
             return {}
-        loss, score = self.est._evaluate(self.net, self.validation)
-        return {"validation_loss": loss, "validation_score": score}
+        loss = found["validation_loss"]
+        score = found.get("validation_score", found.get("validation_accuracy", -loss))
+        return {"validation_loss": loss, "validation_score": score if isfinite(loss) else nan}
 
     def _count_improvement(self, values: dict[str, float]) -> None:
         """Count the epochs in a row that were not better by `tol`: in score under early stopping, else in loss."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import shuffle as shuffled
@@ -49,10 +49,26 @@ class ScaledPenalty(Objective):
         return value
 
 
-class EpochTrainer(Trainer):
-    """Trains a network epoch by epoch as scikit-learn's multi-layer perceptron does.
+class Orders:
+    """scikit-learn's orders of an epoch's samples: each is a shuffle of the one before."""
 
-    Parameters
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+
+    def begin(self, rng: np.random.RandomState) -> None:
+        """Begin with the samples as they come; `rng` draws the orders from here on."""
+        self._rng, self._last = rng, np.arange(self._samples)
+
+    def __call__(self, epoch: int) -> HostArray:
+        """Return the next order."""
+        self._last = np.asarray(shuffled(self._last, random_state=self._rng))
+        return self._last
+
+
+class Call(NamedTuple):
+    """What one call of `fit` or `partial_fit` trains, how and on what.
+
+    Attributes
     ----------
     net : Network
     state : SolverState
@@ -69,34 +85,97 @@ class EpochTrainer(Trainer):
         The processes that share each step.
     """
 
-    def __init__(
-        self, net: Network, state: SolverState, data: Samples, batch_size: int, alpha: float, shuffle: bool,
-        rng: np.random.RandomState, epochs: int, workers: Workers | None = None,
-    ) -> None:  # fmt: skip
-        self.state, self.data, weight, order = state, data, data.weight, np.arange(len(data))
+    net: Network
+    state: SolverState
+    data: Samples
+    batch_size: int
+    alpha: float
+    shuffle: bool
+    rng: np.random.RandomState
+    epochs: int
+    workers: Workers | None = None
 
-        def next_order(epoch: int) -> HostArray:
-            nonlocal order
-            order = np.asarray(shuffled(order, random_state=rng))
-            return order
+    def scaled(self) -> tuple[HostArray | None, float]:
+        """Return the samples' weights on the scale where their mean is 1, and alpha on the same one."""
+        weight = self.data.weight
+        if weight is None:
+            return None, self.alpha
+        scale = len(self.data) / float(weight.sum())
+        return weight * scale, self.alpha * scale
 
-        if weight is not None:  # on the scale where their mean is 1, and so is alpha
-            scale = len(data) / float(weight.sum())
-            weight, alpha = weight * scale, alpha * scale
+    def baked(self) -> tuple[Any, ...]:
+        """Return what a compiled step has in it that may be another one in another call."""
+        x, t = self.data.x, self.data.t
+        arrays = type(x), x.shape, t.shape, t.dtype, self.data.weight is None
+        return *arrays, self.state.optimizer, self.batch_size, self.scaled()[1], self.shuffle
+
+
+class EpochTrainer(Trainer):
+    """Trains a network epoch by epoch as scikit-learn's multi-layer perceptron does.
+
+    Parameters
+    ----------
+    call : Call
+    again : bool
+        Whether `begin` may be called for other samples later: then these are copied, so that the arrays of a compiled
+        step are its own.
+    """
+
+    def __init__(self, call: Call, again: bool) -> None:
+        net, data, xp = call.net, call.data, call.net.backend.xp
+        self.again = again and call.workers is None and not isinstance(data.x, Rows)
+        self._baked, self._orders, self._expected = call.baked(), Orders(len(data)), 0
+        self.state = call.state
+        (weight, alpha), x, t = call.scaled(), data.x, data.t
+        if self.again:
+            with net.backend.active():
+                x, t = x if is_sparse(x) else xp.asarray(x, copy=True), xp.asarray(t, copy=True)
         objective = ScaledPenalty(net, alpha)
-        if isinstance(data.x, Rows):  # a file's
-            plan = Plan(batch_size, epochs, shuffle)
-            plan = with_window(net, data.x, data.t, free_memory(net.backend) / 2, plan)
-            targets = Rows(net.backend.to_numpy(data.t))
-            feed: Feed = stream(net, objective, data.x, targets, weight, plan, int(rng.randint(2**31 - 1)))
+        if isinstance(x, Rows):  # a file's
+            plan = Plan(call.batch_size, call.epochs, call.shuffle)
+            plan = with_window(net, x, t, free_memory(net.backend) / 2, plan)
+            targets = Rows(net.backend.to_numpy(t))
+            feed: Feed = stream(net, objective, x, targets, weight, plan, int(call.rng.randint(2**31 - 1)))
             feed.counts_weights = False
         else:
-            kind = SparseRows if is_sparse(data.x) else Feed
-            feed = kind(data.x, data.t, weight, batch_size, next_order if shuffle else None, by_weight=False)
-        self.few = epochs * feed.steps_per_epoch < WORTH_RECORDING
-        step = np.asarray([state.step % 2**32], dtype=np.uint32)
-        Steps.__init__(self, net, state.optimizer, feed, objective, None, step, workers)
-        self._counts = (0, 0, state.step)
+            kind = SparseRows if is_sparse(x) else Feed
+            feed = kind(x, t, weight, call.batch_size, self._orders if call.shuffle else None, by_weight=False)
+        Steps.__init__(self, net, call.state.optimizer, feed, objective, None, workers=call.workers)
+        self.begin(call)
+
+    def serves(self, call: Call) -> bool:
+        """Say whether it may `begin` a call, whose steps then differ from those before in numbers alone."""
+        same = self.net is call.net and self.arrays["theta"] is call.net.theta
+        return same and self.again and call.workers is None and self._baked == call.baked()
+
+    def begin(self, call: Call) -> None:
+        """Go on with the samples of a call, from its state of the solver."""
+        a, backend, few = self.arrays, self.net.backend, self._few
+        self.state, (weight, _) = call.state, call.scaled()
+        with backend.active():
+            if self._expected:
+                given = {"t": call.data.t} | ({} if weight is None else {"weight": weight.astype(self.net.dtype)})
+                if is_sparse(call.data.x):
+                    self.feed.x = call.data.x
+                else:
+                    given["x"] = call.data.x
+                for name, array in given.items():
+                    a[name][...] = backend.asarray(array)
+            for name, array in self.state.slots.items():
+                own = a[f"slot.{name}"]
+                if own is not array:
+                    own[...] = array
+                    self.state.slots[name] = own
+            a["step"][...] = backend.asarray(np.asarray([self.state.step % 2**32], dtype=np.uint32))
+        self._orders.begin(call.rng)
+        self._expected += call.epochs * self.steps_per_epoch
+        if few and not self._few:
+            self._programs.clear()
+        self._counts, self._prepared, self._sums = (0, 0, self.state.step), False, None
+
+    @property
+    def _few(self) -> bool:
+        return self._expected < WORTH_RECORDING
 
     def _slots(self) -> dict[str, Array]:
         return self.state.slots
@@ -114,6 +193,6 @@ class EpochTrainer(Trainer):
         return self.finish_epoch()
 
     def _program(self, size: int) -> Program:
-        if self.few and self.workers is None and size not in self._programs:
+        if self._few and self.workers is None and size not in self._programs:
             self._programs[size] = Eager(self.make_step(size), self.net.backend.xp, self.arrays)
         return super()._program(size)

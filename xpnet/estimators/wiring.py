@@ -61,13 +61,14 @@ def draw(units: Sequence[int], activation: Any, rng: np.random.RandomState) -> l
 def write(net: Network, coefs: Sequence[Any], intercepts: Sequence[Any]) -> None:
     """Give the linear layers of `net` these weights and biases."""
     linear = [k for k, layer in enumerate(net.layers) if isinstance(layer, Linear)]
-    views = net.layout.split(net.backend.xp, net.theta)
-    for k, W, b in zip(linear, coefs, intercepts, strict=True):
-        for name, value in (("W", W), ("b", b)):
-            place = views[k][name]
-            if not net.backend.owns(value):
-                value = net.backend.asarray(np.asarray(value, dtype=net.dtype))
-            place[...] = net.backend.xp.astype(value, place.dtype)
+    with net.backend.active():
+        views = net.layout.split(net.backend.xp, net.theta)
+        for k, W, b in zip(linear, coefs, intercepts, strict=True):
+            for name, value in (("W", W), ("b", b)):
+                place = views[k][name]
+                if not net.backend.owns(value):
+                    value = net.backend.asarray(np.asarray(value, dtype=net.dtype))
+                place[...] = net.backend.xp.astype(value, place.dtype)
 
 
 def weights(net: Network, on_host: bool) -> tuple[list[Array], list[Array]]:

@@ -78,6 +78,8 @@ class Probe:
             before = {name[5:]: array for name, array in a.items() if name.startswith("from.")}
             for name, array in before.items():
                 own[name][...] = array
+            for name in self._counts:
+                own[name][...] = 0
             self._seen.clear()
             train(xp, own)
             numbers = self._record(xp, before, own)
@@ -146,8 +148,6 @@ class Probe:
 
     def __call__(self) -> Array:
         """Do the step, and return the record: an array that the next call writes anew."""
-        for name in self._counts:
-            self._own[name][...] = 0
         self._own["scalars"][...] = self.net.backend.asarray(self._scalars())
         self._program(1)
         return self._result

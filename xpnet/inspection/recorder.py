@@ -93,6 +93,8 @@ class Recorder(Callback):
     (5,)
     """
 
+    looks = False
+
     def __init__(self, every: int | None = None, *, parameters: bool = False) -> None:
         self.every = self._asked = None if every is None else check_size("Recorder: every", every)
         self.keep_parameters = check_flag("Recorder: parameters", parameters)
@@ -164,9 +166,10 @@ class Recorder(Callback):
         """Return a copy of the network as it was at a record, counted from 0 or, if negative, from the end."""
         net, thetas = self._kept()
         clone = net.copy()
-        clone.theta[...] = thetas[record]
-        for name, value in self._states[record].items():
-            clone.state[name][...] = value
+        with net.backend.active():
+            clone.theta[...] = thetas[record]
+            for name, value in self._states[record].items():
+                clone.state[name][...] = value
         return clone
 
     def _kept(self) -> tuple[Model, list[Array]]:
@@ -201,6 +204,11 @@ class Recorder(Callback):
 
     def on_steps(self, run: Run) -> None:
         self._record(run)
+
+    def on_exception(self, run: Run, error: BaseException) -> None:
+        kept = sum(step <= run.step for step in self._steps)  # later ones are of steps that were undone
+        for records in (self._steps, self._rows, self._thetas, self._states):
+            del records[kept:]
 
     def _record(self, run: Run) -> None:
         xp, backend = run.net.backend.xp, run.net.backend

@@ -24,7 +24,7 @@ from xpnet.backends.tape.record import record
 from xpnet.errors import BackendUnavailableError, DTypeError, OutOfMemoryError
 from xpnet.making import load
 from xpnet.network import Network
-from xpnet.prove.cases import LAYERS, LOSSES, OPTIMIZERS, ROWS
+from xpnet.prove.cases import FACTORS, LAYERS, LOSSES, OPTIMIZERS, ROWS
 from xpnet.training.trainer import Trainer
 from xpnet.typing import HostArray
 
@@ -33,8 +33,6 @@ AGREEMENT = {"float64": 1e-12, "float32": 5e-6}
 """By how much gradients may differ from NumPy's, by the largest number of each array."""
 PRODUCTS = {"float64": 1e-13, "float32": 1e-5, "float16": 2e-3}
 """By how much products may differ from NumPy's in float64."""
-SIZES = ((128, 784, 512), (784, 128, 512), (1, 128, 10), (7, 3, 5), (33, 1, 9), (1, 1, 1))
-"""Rows, terms and columns of the products."""
 TOO_MANY = 2**46
 """More numbers than any machine's memory has addresses for."""
 
@@ -153,20 +151,21 @@ def _like_numpy(
 
 
 def _products(backend: Backend, dtype: str) -> str:
-    """Products of matrices that lie in memory in every way, and of single rows and columns."""
+    """Products of matrices that lie in memory in every way, of single rows and columns, of vectors and stacks."""
     rng, worst = np.random.default_rng(0), 0.0
-    for (rows, terms, columns), left, right in product(SIZES, (False, True), (False, True)):
-        a = rng.normal(size=(terms, rows) if left else (rows, terms)).astype(dtype)
-        b = rng.normal(size=(columns, terms) if right else (terms, columns)).astype(dtype)
+    for shapes, left, right in product(FACTORS, (False, True), (False, True)):
+        a, b = (rng.normal(size=shape).astype(dtype) for shape in shapes)
         with backend.active():
-            there = [backend.asarray(factor) for factor in (a, b)]
-            one, other = (x.T if turned else x for x, turned in zip(there, (left, right), strict=True))
+            one, other = _laid_out(backend, a, left), _laid_out(backend, b, right)
             found = backend.to_numpy(backend.xp.matmul(one, other))
-        first, second = (x.astype(np.float64).T if turned else x.astype(np.float64)
-                         for x, turned in ((a, left), (b, right)))  # fmt: skip
-        worst = max(worst, _apart({"y": found}, {"y": first @ second}))
+        worst = max(worst, _apart({"y": found}, {"y": np.matmul(a.astype(np.float64), b.astype(np.float64))}))
     assert worst <= PRODUCTS[dtype], f"differs from NumPy's float64 by {worst:.1e}"
     return f"within {worst:.1e}"
+
+
+def _laid_out(backend: Backend, a: HostArray, turned: bool) -> Any:
+    """Return an array on the device, row after row, or its matrices column after column."""
+    return backend.asarray(np.ascontiguousarray(a.mT)).mT if turned and a.ndim > 1 else backend.asarray(a)
 
 
 def _half(backend: Backend) -> str:

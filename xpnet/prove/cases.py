@@ -30,6 +30,12 @@ LAYERS: tuple[tuple[layers.Layer, tuple[int, ...]], ...] = (
     (layers.Residual([layers.Linear(3, 4), layers.ReLU()], [layers.Linear(3, 4)]), (3,)),
 )  # fmt: skip
 """Layers, and the shape of a sample that they are given."""
+FACTORS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((128, 784), (784, 512)), ((784, 128), (128, 512)), ((1, 128), (128, 10)), ((7, 3), (3, 5)), ((33, 1), (1, 9)),
+    ((1, 1), (1, 1)), ((6, 40, 50), (6, 50, 30)), ((4, 5), (6, 5, 3)), ((6, 4, 5), (5, 3)), ((2, 1, 4, 5), (3, 5, 3)),
+    ((6, 1, 5), (6, 5, 1)), ((5,), (6, 5, 3)), ((6, 4, 5), (5,)), ((5,), (5, 3)), ((50,), (50,)),
+)  # fmt: skip
+"""Shapes of the factors of products: of matrices, vectors, and stacks of matrices."""
 OPTIMIZERS = (
     optimizers.SGD(0.1), optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1, clip_norm=0.2),
     optimizers.Adagrad(0.1), optimizers.RMSProp(0.01), optimizers.Adam(0.01), optimizers.AdamW(0.01),

@@ -22,6 +22,10 @@ class Callback:
     ----------
     every : int or None
         If a number n, `on_steps` is called after every n training steps; between calls nothing is interrupted.
+    looks : bool
+        Whether `on_steps` looks at numbers, or may: then the steps before it are known to be good, for which a GPU is
+        waited for. With False it may only ask for something that is done on the device, such as a copy; if the steps
+        turn out to be bad they are undone, and ``run.step`` is smaller in `on_exception`.
 
     Examples
     --------
@@ -37,6 +41,7 @@ class Callback:
     """
 
     every: int | None = None
+    looks: bool = True
 
     def on_begin(self, run: Run) -> None:
         """Before the first step."""
@@ -86,6 +91,7 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
             raise ConfigError(f"callbacks[{k}] must be a Callback or a function of the run, got {item!r}{hint}")
         if result[-1].every is not None:
             check_size(f"callbacks[{k}].every", result[-1].every)
+        check_flag(f"callbacks[{k}].looks", result[-1].looks)
         _check_hooks(f"callbacks[{k}] {type(item).__name__}", result[-1])
     return result
 

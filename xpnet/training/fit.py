@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -114,7 +114,7 @@ def _tell(items: Sequence[Callback], told: Any, event: str, *what: Any) -> None:
             getattr(item, event)(*what)
 
 
-def _pauses(items: Sequence[Callback]) -> set[int]:
+def _pauses(items: Iterable[Callback]) -> set[int]:
     """Return after multiples of which numbers of steps callbacks are called."""
     return {item.every for item in items if item.every is not None}
 
@@ -123,11 +123,16 @@ def _one_epoch(
     run: Run, items: list[Callback], told: Any, scores: Scores, progress: Progress
 ) -> None:  # fmt: skip
     trainer, began = run.trainer, time.perf_counter()
-    pauses = _pauses(items)
+    looking, others = ([item for item in items if item.every and item.looks is looks] for looks in (True, False))
+
+    def pause(among: list[Callback]) -> None:
+        _tell([item for item in among if item.every and trainer.step % item.every == 0], told, "on_steps", run)
+
     while trainer.position < trainer.steps_per_epoch:
-        loss = trainer.advance(min([trainer.chunk, *(n - trainer.step % n for n in pauses)]))
+        steps = min([trainer.chunk, *(n - trainer.step % n for n in _pauses(looking))])
+        loss = trainer.advance(steps, partial(pause, others), _pauses(others))
         progress.update(run.epoch, trainer.position, loss)
-        _tell([item for item in items if item.every and trainer.step % item.every == 0], told, "on_steps", run)
+        pause(looking)
     values = {"loss": trainer.mean_loss()}
     if scores.training is not None or scores.validation is not None:
         with run.averaged():

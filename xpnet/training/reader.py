@@ -97,23 +97,29 @@ class Reader:
 
     def _fill(self, window: Window, half: int, mark: Any, stop: threading.Event) -> None:
         """Read a window, piece by piece; this is what the thread does."""
-        first, loader = half * self.supply.room, self._loader
         with self._backend.active():
-            loader.after(mark)
+            self._loader.after(mark)
             self.supply.shuffled(*window)  # which remembers it: a long order takes a while
-            for piece in self.supply.pieces(*window):
-                if stop.is_set():
-                    return
-                start, stop_row = first + piece.start, first + piece.stop
-                rooms = {
-                    name: loader.room(self._arrays[name], start, stop_row, spec.dtype)
-                    for name, spec in self.supply.specs.items()
-                }
-                with located(piece.name):
-                    piece.fill(rooms)
-                for name, room in rooms.items():
-                    loader.send(room, self._arrays[name], start)
-            loader.finish()
+            try:
+                self._send(window, half * self.supply.room, stop)
+            finally:  # also of what was given up: else the memory of both ends could be given to others meanwhile
+                self._loader.finish()
+
+    def _send(self, window: Window, first: int, stop: threading.Event) -> None:
+        """Send the pieces of a window, one after another, until told to stop."""
+        loader = self._loader
+        for piece in self.supply.pieces(*window):
+            if stop.is_set():
+                return
+            start, stop_row = first + piece.start, first + piece.stop
+            rooms = {
+                name: loader.room(self._arrays[name], start, stop_row, spec.dtype)
+                for name, spec in self.supply.specs.items()
+            }
+            with located(piece.name):
+                piece.fill(rooms)
+            for name, room in rooms.items():
+                loader.send(room, self._arrays[name], start)
 
     def _give_up(self) -> None:
         """Stop reading; what is half read is not there."""

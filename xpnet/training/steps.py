@@ -54,7 +54,7 @@ class Steps:
 
     def __init__(
         self, net: Model, optimizer: Optimizer, feed: Feed, objective: Objective, averaging: float | None,
-        step: HostArray | None = None, workers: Workers | None = None,
+        workers: Workers | None = None,
     ) -> None:  # fmt: skip
         if averaging is not None:
             check_number("averaging", averaging, 0.0, 1.0, low_open=True, high_open=True)
@@ -82,7 +82,7 @@ class Steps:
                 declare(DATA, {"factors": backend.asarray(rate_factors(net, optimizer))})
             declare(VECTOR, begin_with("slot", self._slots()))
             declare(PLACE, {"cursor": backend.asarray(zeros), "position": backend.asarray(zeros.copy())})
-            declare(COUNTER, {"step": backend.asarray(np.zeros(1, dtype=np.uint32) if step is None else step)})
+            declare(COUNTER, {"step": backend.asarray(np.zeros(1, dtype=np.uint32))})
             declare(SUM, {"loss": backend.asarray(np.zeros(1, dtype=np.float64))})
             if feed.counts_weights or objective.skips:
                 declare(SUM, {"seen": backend.asarray(np.zeros(1, dtype=np.float64))})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from xpnet.errors import ConfigError, NonFiniteError
@@ -103,8 +103,13 @@ class Trainer(Steps):
             several = int(1.0 / self._pace)
         return min(self.feed.together(self.position), max(CHUNK, several))
 
-    def advance(self, steps: int) -> float:
+    def advance(
+        self, steps: int, visit: Callable[[], None] = lambda: None, pauses: Collection[int] = ()
+    ) -> float:  # fmt: skip
         """Do `steps` steps of the current epoch, all or, if something goes wrong, a whole number of them.
+
+        `visit` is called wherever the count of all steps is a multiple of one of `pauses`, and at the end: nobody has
+        looked at the numbers then, so that a device is not waited for, and these steps may still be undone.
 
         If an exception comes from within, the parameters and the optimizer are those after the last completed step; if
         numbers stop being finite, those after the last finite one.
@@ -142,7 +147,7 @@ class Trainer(Steps):
             self._undo = restore  # as long as the steps are not whole
             began = time.perf_counter()
             try:
-                self._advance(steps)
+                self._visited(steps, visit, pauses)
                 if not divergence.state_is_finite(self):
                     good, problem = divergence.find(self, rewind, steps)
                     rewind(good)
@@ -161,6 +166,13 @@ class Trainer(Steps):
             self._undo = None
             self._pace = (time.perf_counter() - began) / steps
         return self.mean_loss()
+
+    def _visited(self, steps: int, visit: Callable[[], None], pauses: Collection[int]) -> None:
+        """Do `steps` steps, and call `visit` on the way."""
+        stop = self.position + steps
+        while self.position < stop:
+            self._advance(min([stop - self.position, *(n - self.step % n for n in pauses)]))
+            visit()
 
     def repair(self) -> None:
         """Go back to the last whole state if an interrupt came while another one was being dealt with."""

@@ -98,6 +98,11 @@ class CapturedStep:
     def __call__(self, steps: int = 1) -> None:
         """Do `steps` steps."""
         caller = self._enter()
+        if steps >= self.unroll > 1:
+            try:
+                self._graph(self.unroll)
+            except Exception:  # there may be too little memory for it, and enough for what is there
+                self.unroll = 1
         many, single = divmod(steps, self.unroll)
         for _ in range(many):
             self._graph(self.unroll).launch(self._stream)
