@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from xpnet.elsewhere import ATTRIBUTES
+from xpnet.errors import ArgumentError
 from xpnet.inspection.summary import summary, summary_html
-from xpnet.keywords import Named, named, no_attribute
+from xpnet.keywords import Named, named_methods
 from xpnet.model.core import Model
 from xpnet.model.inputs import input_gradients
 from xpnet.model.metrics import evaluate
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from xpnet.training.history import History
 
 
+@named_methods
 class Network(Named, Model):
     """A feed-forward network: layers, a loss, and one flat vector of parameters.
 
@@ -65,7 +68,6 @@ class Network(Named, Model):
     y0 = x @ W0 + b0                              # (B, 3) = (B, 2) @ (2, 3) + (3,)
     """
 
-    @named
     def fit(
         self, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
@@ -280,10 +282,23 @@ class Network(Named, Model):
 
         to_onnx(self, path, batch, dtype, opset, parameters_as_input)
 
-    if not TYPE_CHECKING:  # to whom every name would then be right
+    if not TYPE_CHECKING:  # to whom a network would then be a function, or a list
 
-        def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            """Say what is called instead."""
+            raise ArgumentError(
+                "a network is not called: net.predict(x) answers, net.predict_proba(x) says how sure it is, and "
+                "net.forward(x) returns what the last layer gives"
+            )
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in ATTRIBUTES["Network"]:  # nothing would ever read it
+                getattr(self, name)
+            super().__setattr__(name, value)
+
+        def __getitem__(self, key: Any) -> Any:
+            """Say where the layers are."""
+            raise ArgumentError(f"a network is no list: its layers are net.layers, such as net.layers[{key!r}]")
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from xpnet.errors import ConfigError
-from xpnet.keywords import Named
+from xpnet.keywords import Named, absent
 from xpnet.typing import Array, HostArray
 from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
 
@@ -283,3 +283,6 @@ class AdamW(Adam):
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSProp, Adam, AdamW)}
 """Every optimizer by the name that a string may use."""
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__ = absent(__name__, [cls.__name__ for cls in OPTIMIZERS.values()])

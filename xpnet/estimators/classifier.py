@@ -19,6 +19,7 @@ from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.estimators.parameters import ClassifierParameters
 from xpnet.estimators.predicting import log_softmax
 from xpnet.estimators.sampling import Samples
+from xpnet.keywords import named_methods
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.network import Network
 from xpnet.saving.onnx.inference import to_onnx
@@ -26,6 +27,7 @@ from xpnet.saving.onnx.package import USUAL
 from xpnet.typing import Array, HostArray
 
 
+@named_methods
 class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc]
     __doc__ = ClassifierParameters.__doc__
 

@@ -16,6 +16,7 @@ from xpnet.estimators.arrays import to_host
 from xpnet.estimators.parameters import RegressorParameters
 from xpnet.estimators.predicting import mean_loss
 from xpnet.estimators.sampling import Samples, is_sparse
+from xpnet.keywords import named_methods
 from xpnet.losses import Gaussian, HalfSquaredError, Loss, Poisson, PoissonDeviance, Quantile
 from xpnet.network import Network
 from xpnet.saving.onnx.inference import to_onnx
@@ -29,6 +30,7 @@ BY_NAME: dict[str, Loss] = {
 """The losses that a name stands for."""
 
 
+@named_methods
 class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
     __doc__ = RegressorParameters.__doc__
 
