@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_screen_reader_gets_headings_in_order_and_tables_with_heads() -> None:
         levels = [len(marks) for marks in re.findall(r"^(#+) ", words, re.MULTILINE)]
         if "{include}" not in text:  # else the first heading is in what is included
             assert levels[0] == 1, page
-            assert all(1 < b <= a + 1 for a, b in zip(levels, levels[1:])), (page, levels)
+            assert all(1 < b <= a + 1 for a, b in pairwise(levels)), (page, levels)
         for head in re.findall(r"^\|(.*)\|\n\|[ :|-]+\|$", words, re.MULTILINE):
             assert all(cell.strip() for cell in head.split("|")), (page, head)
         for alt in re.findall(r"!\[(.*?)\]", words, re.DOTALL):
