@@ -186,6 +186,6 @@ if not TYPE_CHECKING:  # to whom every name would then be right
                     return globals().setdefault(name, found[name])
         if not name.startswith("_") and find_spec(f"xpnet.{name}") is not None:
             return import_module(f"xpnet.{name}")
-        from xpnet.keywords import absent
+        from xpnet.keywords import public
 
-        return absent("xpnet", __all__)(name)
+        return public("xpnet", __all__)[0](name)

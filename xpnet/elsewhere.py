@@ -17,7 +17,7 @@ ARGUMENTS = {
     "nb_epoch": "epochs", "n_epochs": "epochs", "max_iter": "epochs", "validation": "validation_data",
     "eval_set": "validation_data", "weights": "sample_weight", "y": "t", "X": "x", "n_samples": "samples",
     "n_classes": "classes", "n_threads": "threads", "num_threads": "threads", "n_jobs": "threads",
-    "filepath": "path", "filename": "path", "workers": "slices",
+    "filepath": "path", "filename": "path", "workers": "slices", "restore_best_weights": "restore_best",
     # estimators
     "epochs": "max_iter", "hidden_layers": "hidden_layer_sizes", "optimizer": "solver", "seed": "random_state",
     "x": "X", "t": "y",
@@ -38,7 +38,6 @@ OTHER_ARGUMENTS = {
     "patience": "a callback has it: callbacks=[xpnet.EarlyStopping(patience=5)]",
     "early_stopping": "it is a callback: callbacks=[xpnet.EarlyStopping()]",
     "threshold": "compare probabilities: net.predict_proba(x)[:, 1] > 0.3",
-    "restore_best_weights": "the best parameters always come back",
     "save_best_only": "the file always holds the best network",
     "mode": "accuracies, AUC and R2 are better when larger, other curves when smaller",
     "reduction": "a loss is the mean over the samples, weighted if fit gets sample_weight=",

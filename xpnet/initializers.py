@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from xpnet.errors import ConfigError
-from xpnet.keywords import absent
+from xpnet.keywords import public
 from xpnet.typing import HostArray, Rng, Shape
 from xpnet.validation import NOT_NEGATIVE, check_fields, named
 
@@ -251,4 +251,4 @@ def initialize(law: Initializer, rng: Rng, shape: Shape, fan_in: int, fan_out: i
 
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(__name__, [*INITIALIZERS, "normal"])
+    __getattr__, __dir__ = public(__name__, [*INITIALIZERS, "normal"])

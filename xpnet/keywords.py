@@ -84,17 +84,17 @@ def _cure(name: str, known: Sequence[str]) -> str:
     return f".{hint}" if hint else f"; arguments are {', '.join(known) or 'none'}"
 
 
-def absent(module: str, names: Sequence[str], also: str = "") -> Callable[[str], Any]:
-    """Return a module's ``__getattr__``: it raises for each name that the module has not, and says which one serves."""
+def public(module: str, names: Sequence[str], also: str = "") -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a module's ``__getattr__``, which says what there is instead of a name, and its ``__dir__``."""
 
-    def __getattr__(name: str) -> Any:
+    def absent(name: str) -> Any:
         if NAMES.get(name) in names:
             cure = f" It is called {module}.{NAMES[name]} here."
         else:
             cure = f" {OTHER_NAMES[name]}" if name in OTHER_NAMES else closest(name, names) or also
         raise UnknownAttributeError(f"module {module!r} has no attribute {name!r}.{cure}", name=name)
 
-    return __getattr__
+    return absent, lambda: [*names]
 
 
 @functools.lru_cache(512)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from xpnet.errors import ConfigError
-from xpnet.keywords import Named, absent
+from xpnet.keywords import Named, public
 from xpnet.typing import Array, HostArray
 from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
 
@@ -285,4 +285,4 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (
 """Every optimizer by the name that a string may use."""
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(__name__, [cls.__name__ for cls in OPTIMIZERS.values()])
+    __getattr__, __dir__ = public(__name__, ["Optimizer", *(cls.__name__ for cls in OPTIMIZERS.values())])

@@ -10,7 +10,7 @@ from functools import partial
 from math import cos, pi
 from typing import TYPE_CHECKING
 
-from xpnet.keywords import Named, absent
+from xpnet.keywords import Named, public
 from xpnet.validation import NOT_NEGATIVE, POSITIVE, check_fields, check_number, check_rate, check_size
 
 
@@ -202,6 +202,6 @@ SCHEDULES: dict[str, type[Schedule]] = {
 """Every schedule that a saved run may name."""
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(
-        __name__, ["StepDecay", "ExponentialDecay", "PolynomialDecay", "CosineDecay", "WarmUp", "OneCycle"]
+    __getattr__, __dir__ = public(
+        __name__, ["Schedule", "StepDecay", "ExponentialDecay", "PolynomialDecay", "CosineDecay", "WarmUp", "OneCycle"]
     )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from xpnet.datasets.fashion import fashion_mnist
 from xpnet.datasets.generated import parity, quadrants, spirals, xor
 from xpnet.datasets.mnist import mnist
-from xpnet.keywords import absent
+from xpnet.keywords import public
 
 __all__ = ["fashion_mnist", "mnist", "parity", "quadrants", "spirals", "xor"]
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(__name__, __all__, f" It has {', '.join(__all__)}; scikit-learn's sklearn.datasets serve too.")
+    __getattr__, __dir__ = public(
+        __name__, __all__, f" It has {', '.join(__all__)}; scikit-learn's sklearn.datasets serve too."
+    )

@@ -10,7 +10,7 @@ MLPClassifier(backend='numpy', dropout=0.1)
 from typing import TYPE_CHECKING
 
 from xpnet.errors import needs
-from xpnet.keywords import absent
+from xpnet.keywords import public
 
 with needs("xpnet.estimators", "scikit-learn", "sklearn"):
     from xpnet.estimators.arrays import FittedElsewhereError
@@ -29,4 +29,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(__name__, __all__)
+    __getattr__, __dir__ = public(__name__, __all__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xpnet.keywords import absent
+from xpnet.keywords import public
 from xpnet.losses.base import Loss
 from xpnet.losses.classification import BinaryCrossEntropy, CrossEntropy
 from xpnet.losses.distributions import Gaussian, Quantile
@@ -55,4 +55,4 @@ LOSSES: dict[str, type[Loss]] = {
 """Every loss by the name that a string may use."""
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(__name__, __all__)
+    __getattr__, __dir__ = public(__name__, __all__)

@@ -6,7 +6,7 @@ Colours can be told apart by colour-blind people, and what stands in a legend di
 
 from typing import TYPE_CHECKING
 
-from xpnet.keywords import absent
+from xpnet.keywords import public
 from xpnet.plots.activations import activation
 from xpnet.plots.confusion import confusion, errors
 from xpnet.plots.curves import accuracy, loss
@@ -36,4 +36,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # to whom every name would then be right
-    __getattr__ = absent(__name__, __all__)
+    __getattr__, __dir__ = public(__name__, __all__)

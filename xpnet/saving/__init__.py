@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xpnet.keywords import absent
+from xpnet.keywords import public
 
 __all__ = ["export_training"]
 
@@ -12,4 +12,4 @@ def __getattr__(name: str) -> Any:
         from xpnet.saving.onnx.training import export_training
 
         return export_training
-    raise absent(__name__, __all__)(name)
+    return public(__name__, __all__)[0](name)
