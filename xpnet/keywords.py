@@ -111,6 +111,8 @@ class Answering:
     if not TYPE_CHECKING:  # to whom every name would then be right
 
         def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property, whose own code asked for what is not there
+                return object.__getattribute__(self, name)
             raise UnknownAttributeError(_no_attribute(type(self), name), name=name)
 
 

@@ -80,6 +80,16 @@ def test_an_attribute_that_nothing_would_read_cannot_be_set():
     assert net.mine == 3
 
 
+def test_a_property_that_asks_for_what_is_not_there_says_what_that_is():
+    class Mine(xpnet.Layer):
+        @property
+        def input_shape(self):
+            return (self.inptus,)
+
+    with pytest.raises(AttributeError, match="a Mine has no attribute 'inptus'"):
+        _ = Mine().input_shape
+
+
 def test_a_type_error_of_the_users_own_code_is_left_as_it_is():
     def wrong(run):
         return len(3)
