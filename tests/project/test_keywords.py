@@ -9,7 +9,7 @@ import pytest
 
 import xpnet
 from xpnet import elsewhere
-from xpnet.errors import ArgumentError, ConfigError, UnknownAttributeError
+from xpnet.errors import ArgumentError, ConfigError, PromiseError, UnknownAttributeError
 from xpnet.estimators import MLPClassifier, MLPRegressor
 
 net = xpnet.mlp([2, 3])
@@ -78,6 +78,19 @@ def test_an_attribute_that_nothing_would_read_cannot_be_set():
         net.learning_rate = 0.1
     net.mine = 3
     assert net.mine == 3
+
+
+def test_what_must_be_overridden_is_named():
+    mine = type("Mine", (xpnet.Layer,), {})
+    with pytest.raises(PromiseError, match=r"Mine must have forward\(xp, params, x, context\)"):
+        xpnet.Network([mine(), xpnet.Linear(2, 3)], "cross_entropy").forward(X)
+    mine.forward = lambda self, xp, params, x, context=None: (x, None)
+    with pytest.raises(PromiseError, match=r"Mine must have backward"):
+        xpnet.Network([xpnet.Linear(2, 2), mine()], "cross_entropy").gradients(X, T % 2)
+    with pytest.raises(PromiseError, match=r"Mine must have __call__\(xp, y, t, weight\)"):
+        xpnet.mlp([2, 3], loss=type("Mine", (xpnet.Loss,), {})()).gradients(X, np.zeros((6, 3)))
+    with pytest.raises(PromiseError, match=r"Mine must have update"):
+        net.copy().fit(X, T, batch_size=6, optimizer=type("Mine", (xpnet.Optimizer,), {})())
 
 
 def test_a_property_that_asks_for_what_is_not_there_says_what_that_is():
