@@ -122,6 +122,11 @@ class Named(Answering):
     if not TYPE_CHECKING:  # to whom this would be a constructor that takes everything
 
         def __new__(cls, *args: Any, **options: Any) -> Self:
+            if cls.__init__ is object.__init__ and (args or options):
+                raise ArgumentError(f"{cls.__name__} takes no arguments; is @dataclass(frozen=True) missing above it?")
             if isinstance(cls.__init__, FunctionType) and not hasattr(cls.__init__, "__wrapped__"):
                 cls.__init__ = named(cls.__init__)  # only now, since a dataclass gets its own after it was made
             return super().__new__(cls)
+
+        # What is shown of a class that has no constructor.
+        __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @named_methods
-class Network(Named, Model):
+class Network(Model, Named):
     """A feed-forward network: layers, a loss, and one flat vector of parameters.
 
     Parameters

@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +82,12 @@ def test_an_attribute_that_nothing_would_read_cannot_be_set():
     assert net.mine == 3
 
 
+def test_a_class_that_is_no_dataclass_is_not_given_arguments_in_silence():
+    for base in (xpnet.Layer, xpnet.Loss, xpnet.Callback):
+        with pytest.raises(ArgumentError, match=r"Mine takes no arguments; is @dataclass\(frozen=True\) missing"):
+            type("Mine", (base,), {"__annotations__": {"factor": float}})(2.0)
+
+
 def test_what_must_be_overridden_is_named():
     mine = type("Mine", (xpnet.Layer,), {})
     with pytest.raises(PromiseError, match=r"Mine must have forward\(xp, params, x, context\)"):
@@ -132,6 +140,10 @@ def test_signatures_are_those_that_are_written():
     assert list(inspect.signature(xpnet.Linear).parameters)[:2] == ["inputs", "outputs"]
     assert "epochs" in inspect.signature(net.fit).parameters
     assert "seed" in inspect.signature(xpnet.mlp).parameters
+    assert str(inspect.signature(xpnet.Callback)) == str(inspect.signature(xpnet.Layer)) == "()"
+    code = "import inspect, xpnet; print(*inspect.signature(xpnet.Network).parameters)"  # before there is a network
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("layers loss backend")
     assert next(iter(inspect.signature(MLPClassifier).parameters)) == "hidden_layer_sizes"
     assert list(inspect.signature(xpnet.Adam).parameters)[:2] == ["learning_rate", "beta1"]
 
