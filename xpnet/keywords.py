@@ -101,8 +101,8 @@ def public(module: str, names: Sequence[str], also: str = "") -> tuple[Callable[
 def _no_attribute(cls: type, name: str) -> str:
     """Return what there is instead of an attribute; kept, since libraries ask for the same names again and again."""
     cures = [ATTRIBUTES[base.__name__][name] for base in cls.__mro__ if name in ATTRIBUTES.get(base.__name__, ())]
-    public = [known for known in dir(cls) if not known.startswith("_")]
-    return f"a {cls.__name__} has no attribute {name!r}" + (f"; {cures[0]}" if cures else f".{closest(name, public)}")
+    known = [other for other in dir(cls) if not other.startswith("_")]
+    return f"a {cls.__name__} has no attribute {name!r}" + (f"; {cures[0]}" if cures else f".{closest(name, known)}")
 
 
 class Answering:
@@ -130,3 +130,23 @@ class Named(Answering):
 
         # What is shown of a class that has no constructor.
         __new__.__signature__ = inspect.Signature([inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)])
+
+
+class Whole(Named):
+    """Base of networks, which are neither functions nor lists, and on which nothing is set that they would not read."""
+
+    if not TYPE_CHECKING:  # to whom a network would then be a function and a list
+
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            raise ArgumentError(
+                "a network is not called: net.predict(x) answers, net.predict_proba(x) says how sure it is, and "
+                "net.forward(x) returns what the last layer gives"
+            )
+
+        def __getitem__(self, key: Any) -> Any:
+            raise ArgumentError(f"a network is no list: its layers are net.layers, such as net.layers[{key!r}]")
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in ATTRIBUTES["Network"]:
+                getattr(self, name)  # which says what serves
+            super().__setattr__(name, value)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from xpnet.elsewhere import ATTRIBUTES
-from xpnet.errors import ArgumentError
 from xpnet.inspection.summary import summary, summary_html
-from xpnet.keywords import Named, named_methods
+from xpnet.keywords import Whole, named_methods
 from xpnet.model.core import Model
 from xpnet.model.inputs import input_gradients
 from xpnet.model.metrics import evaluate
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @named_methods
-class Network(Model, Named):
+class Network(Model, Whole):
     """A feed-forward network: layers, a loss, and one flat vector of parameters.
 
     Parameters
@@ -281,24 +279,6 @@ class Network(Model, Named):
         from xpnet.saving.onnx.inference import to_onnx
 
         to_onnx(self, path, batch, dtype, opset, parameters_as_input)
-
-    if not TYPE_CHECKING:  # to whom a network would then be a function, or a list
-
-        def __call__(self, *args: Any, **options: Any) -> Any:
-            """Say what is called instead."""
-            raise ArgumentError(
-                "a network is not called: net.predict(x) answers, net.predict_proba(x) says how sure it is, and "
-                "net.forward(x) returns what the last layer gives"
-            )
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            if name in ATTRIBUTES["Network"]:  # nothing would ever read it
-                getattr(self, name)
-            super().__setattr__(name, value)
-
-        def __getitem__(self, key: Any) -> Any:
-            """Say where the layers are."""
-            raise ArgumentError(f"a network is no list: its layers are net.layers, such as net.layers[{key!r}]")
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))
