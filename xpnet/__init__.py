@@ -170,15 +170,6 @@ _HOMES = (
     "gradcheck.check",
 )
 """Where the names of `__all__` are; every other one is a module itself."""
-_ELSEWHERE = {
-    "Dense": "Linear", "Sequential": "Network", "Model": "Network", "Module": "Layer",
-    "BatchNormalization": "BatchNorm", "LayerNormalization": "LayerNorm", "CrossEntropyLoss": "CrossEntropy",
-    "BCEWithLogitsLoss": "BinaryCrossEntropy",
-    "MSELoss": "MeanSquaredError", "L1Loss": "MeanAbsoluteError", "HuberLoss": "Huber", "GaussianNLLLoss": "Gaussian",
-    "ModelCheckpoint": "BestFile",
-    "MLPClassifier": "estimators.MLPClassifier", "MLPRegressor": "estimators.MLPRegressor", "load_model": "load",
-}  # fmt: skip
-"""Other libraries' names for what is here."""
 
 
 def __dir__() -> list[str]:
@@ -195,7 +186,6 @@ if not TYPE_CHECKING:  # to whom every name would then be right
                     return globals().setdefault(name, found[name])
         if not name.startswith("_") and find_spec(f"xpnet.{name}") is not None:
             return import_module(f"xpnet.{name}")
-        from xpnet.errors import closest
+        from xpnet.keywords import public
 
-        hint = f" It is called xpnet.{_ELSEWHERE[name]} here." if name in _ELSEWHERE else closest(name, __all__)
-        raise AttributeError(f"module 'xpnet' has no attribute {name!r}.{hint}")
+        return public("xpnet", __all__)[0](name)

@@ -45,7 +45,7 @@ class GradientError(XpnetError, AssertionError):
 
 
 class ArgumentError(XpnetError, TypeError):
-    """An argument by a name that is not taken."""
+    """A call with an argument too few, too many, or by a name that is not taken; or of what is not called."""
 
 
 class PromiseError(XpnetError, TypeError):
@@ -95,6 +95,10 @@ class UnknownNameError(XpnetError, KeyError):
         return str(self.args[0])  # a KeyError would put the sentence between quotes
 
 
+class UnknownAttributeError(XpnetError, AttributeError):
+    """An attribute that is not there; the message says what serves instead."""
+
+
 class PrecisionWarning(UserWarning):
     """A number of the data became another one in the network's lower precision."""
 
@@ -124,8 +128,9 @@ def closest(name: str, known: Iterable[str]) -> str:
     """Return `" did you mean 'x'?"` for the known name most like `name`, or an empty string."""
     if SYNONYMS.get(str(name).lower()) in (known := [*known]):
         return f" Did you mean {SYNONYMS[str(name).lower()]!r}?"
-    match = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {match[0]!r}?" if match else ""
+    lower = {one.lower(): one for one in known}
+    match = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
+    return f" Did you mean {lower[match[0]]!r}?" if match else ""
 
 
 @contextmanager

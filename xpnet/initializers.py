@@ -26,11 +26,12 @@ import inspect
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod, sqrt
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from xpnet.errors import ConfigError
+from xpnet.keywords import public
 from xpnet.typing import HostArray, Rng, Shape
 from xpnet.validation import NOT_NEGATIVE, check_fields, named
 
@@ -247,3 +248,7 @@ def initialize(law: Initializer, rng: Rng, shape: Shape, fan_in: int, fan_out: i
     if not np.isfinite(drawn).all():
         raise ConfigError(f"initializer {law!r} returned NaN or infinity")
     return drawn
+
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(__name__, [*INITIALIZERS, "normal"])

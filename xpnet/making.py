@@ -62,6 +62,7 @@ def mlp(
     return Network(layers, loss, backend, dtype, seed, l1, l2, penalize_biases)
 
 
+@named
 def load(path: str | os.PathLike[str], backend: str | Backend = "numpy", classes: Own = ()) -> Network:
     """Return the network that a file holds.
 

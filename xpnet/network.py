@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from xpnet.inspection.summary import summary, summary_html
-from xpnet.keywords import Named, named, no_attribute
+from xpnet.keywords import Whole, named_methods
 from xpnet.model.core import Model
 from xpnet.model.inputs import input_gradients
 from xpnet.model.metrics import evaluate
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from xpnet.training.history import History
 
 
-class Network(Named, Model):
+@named_methods
+class Network(Model, Whole):
     """A feed-forward network: layers, a loss, and one flat vector of parameters.
 
     Parameters
@@ -65,7 +66,6 @@ class Network(Named, Model):
     y0 = x @ W0 + b0                              # (B, 3) = (B, 2) @ (2, 3) + (3,)
     """
 
-    @named
     def fit(
         self, x: Any, t: Any = None, *, optimizer: Optimizer | str = "adam", epochs: int = 10, batch_size: int = 32,
         validation_data: tuple[Any, Any] | None = None, validation_split: float = 0.0, sample_weight: Any = None,
@@ -279,11 +279,6 @@ class Network(Named, Model):
         from xpnet.saving.onnx.inference import to_onnx
 
         to_onnx(self, path, batch, dtype, opset, parameters_as_input)
-
-    if not TYPE_CHECKING:  # to whom every name would then be right
-
-        def __getattr__(self, name: str) -> Any:
-            raise no_attribute(self, name)
 
     def __repr__(self) -> str:
         inner = ", ".join(map(repr, self.layers))

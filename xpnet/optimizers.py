@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from xpnet.errors import ConfigError
-from xpnet.keywords import Named
+from xpnet.errors import ConfigError, PromiseError
+from xpnet.keywords import Named, public
 from xpnet.typing import Array, HostArray
 from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
 
@@ -93,7 +93,7 @@ class Optimizer(Named):
 
     def update(self, xp: Any, theta: Array, g: Array, *slots_and_scalars: Array) -> None:
         """Change theta and the slots in place, given theta, g, the slots and the scalars, in this order."""
-        raise NotImplementedError
+        raise PromiseError(f"{type(self).__name__} must have update(xp, theta, g, *slots, *scalars)")
 
 
 @dataclass(frozen=True)
@@ -283,3 +283,6 @@ class AdamW(Adam):
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {cls.__name__.lower(): cls for cls in (SGD, Adagrad, RMSProp, Adam, AdamW)}
 """Every optimizer by the name that a string may use."""
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(__name__, ["Optimizer", *(cls.__name__ for cls in OPTIMIZERS.values())])

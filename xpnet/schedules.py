@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from math import cos, pi
+from typing import TYPE_CHECKING
 
-from xpnet.keywords import Named
+from xpnet.keywords import Named, public
 from xpnet.validation import NOT_NEGATIVE, POSITIVE, check_fields, check_number, check_rate, check_size
 
 
@@ -199,3 +200,8 @@ SCHEDULES: dict[str, type[Schedule]] = {
     cls.__name__: cls for cls in (StepDecay, ExponentialDecay, PolynomialDecay, CosineDecay, WarmUp, OneCycle)
 }
 """Every schedule that a saved run may name."""
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(
+        __name__, ["Schedule", "StepDecay", "ExponentialDecay", "PolynomialDecay", "CosineDecay", "WarmUp", "OneCycle"]
+    )

@@ -57,6 +57,7 @@ def test_callbacks_say_what_they_have_seen(trained):
     )
     best = np.argmin(history["validation_loss"])
     assert repr(stopping).endswith(f"best {history['validation_loss'][best]:.4g} in epoch {best + 1}>")
+    assert repr(xpnet.CSVLog("run.csv")) == "CSVLog('run.csv')"
     assert repr(recorder) == f"<Recorder of {len(recorder.steps)} records, one each 5 steps, of 0.y, 0.delta, 0.W, ...>"
 
 

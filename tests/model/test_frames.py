@@ -7,6 +7,7 @@ from numpy.testing import assert_array_equal
 
 import xpnet
 from xpnet.errors import DataError, DTypeError
+from xpnet.estimators import MLPClassifier
 from xpnet.model.frames import as_numbers, columns_of
 
 
@@ -95,3 +96,60 @@ def test_tables_of_other_libraries_are_read_by_what_they_can_do(kind):
     bad = kind(Column("n", [1, 2], "Int64"), Column("city", ["a", "b"], "String"))
     with pytest.raises(DTypeError, match="column 'city' has dtype String"):
         as_numbers("x", bad, np.asarray(bad))
+
+
+@pytest.fixture
+def pl():
+    return pytest.importorskip("polars", reason="polars is in the extra test, and an optional import of users")
+
+
+@pytest.fixture
+def pa():
+    return pytest.importorskip("pyarrow", reason="pyarrow is in the extra test, and an optional import of users")
+
+
+def test_tables_of_polars_and_arrow_train_as_their_numbers_do(pl, pa):
+    columns = {"age": [1.5, 2.0, 3.0], "visits": [1, 2, 3], "paid": [True, False, True]}
+    theta = []
+    for x, t in (
+        (pd.DataFrame(columns).astype("float64").to_numpy(), [0, 1, 1]),
+        (pl.DataFrame(columns), pl.Series([0, 1, 1])),
+        (pa.table(columns), pa.array([0, 1, 1])),
+        (pd.DataFrame(columns).convert_dtypes(dtype_backend="pyarrow"), pd.Series([0, 1, 1], dtype="int64[pyarrow]")),
+    ):
+        net = xpnet.mlp([3, 2])
+        net.fit(x, t, epochs=2, batch_size=3, verbose=False)
+        theta.append(net.theta)
+    for other in theta[1:]:
+        assert_array_equal(other, theta[0])
+
+
+def test_columns_that_polars_would_make_numbers_of_are_named_instead(pl):
+    day = pl.Series(["2020-01-01", "2020-01-02"]).str.to_date()
+    with pytest.raises(DTypeError, match=r"x: column 'day' has dtype Date; .*x\.to_dummies\(\['day'\]\)"):
+        xpnet.mlp([2, 2]).predict(pl.DataFrame({"n": [1, 2], "day": day}))
+    with pytest.raises(DTypeError, match=r"x: column 'both' has dtype Struct"):
+        xpnet.mlp([2, 2]).predict(pl.DataFrame({"n": [1, 2], "both": [{"u": 1}, {"u": 2}]}))
+    with pytest.raises(DTypeError, match=r"x is a LazyFrame, which has no values yet; pass x.collect\(\)"):
+        xpnet.mlp([2, 2]).predict(pl.LazyFrame({"n": [1, 2], "m": [1, 2]}))
+
+
+def test_what_is_missing_in_polars_and_arrow_is_named_by_its_column(pl, pa):
+    columns = {"n": [1.0, 2.0], "visits": [1, None]}
+    with pytest.raises(DataError, match=r"x\[1, 'visits'\] is not finite"):
+        xpnet.mlp([2, 2]).predict(pl.DataFrame(columns))
+    with pytest.raises(DataError, match=r"column 'visits' has 1 nulls; fill or remove them first"):
+        xpnet.mlp([2, 2]).predict(pa.table(columns))
+
+
+def test_an_estimator_names_the_column_too():
+    x = table().assign(city=["a", "b", "a"])
+    with pytest.raises(ValueError, match=r"X: column 'city' has dtype .*get_dummies\(X, columns=\['city'\]\)"):
+        MLPClassifier().fit(x, [0, 1, 0])
+    with pytest.raises(ValueError, match=r"X contains NaN: X\[1, 'age'\] is not finite"):
+        MLPClassifier().fit(table().assign(age=[1.0, np.nan, 2.0]), [0, 1, 0])
+
+
+def test_rows_that_are_dicts_are_answered_with_a_table():
+    with pytest.raises(DTypeError, match=r"x is a list of dict; make a table: pandas\.DataFrame\(x\)"):
+        xpnet.mlp([2, 2]).predict([{"a": 1, "b": 2}])

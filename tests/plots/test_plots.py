@@ -207,7 +207,7 @@ def test_weights():
     assert [a.get_ylabel() for a in ax.figure.axes[1:]] == ["value of 0.W"]
     bias = plots.weights(net, "2.b")
     assert Rendered(bias).has(signed(net.parameters["2.b"][1], np.abs(net.parameters["2.b"]).max()), 1, 0, reach=0)
-    with pytest.raises(xpnet.errors.ConfigError, match=r"no parameter is called '0.w'; names are 0.W"):
+    with pytest.raises(xpnet.errors.UnknownNameError, match=r"no parameter is called '0.w'; names are 0.W"):
         plots.weights(net, "0.w")
 
 

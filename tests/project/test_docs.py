@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,19 @@ def test_pictures_have_words() -> None:
                 alt = re.match(r":alt: (.+)", content)
                 assert alt is not None, (page, content)
                 assert min(map(len, alt[1].split("|"))) > 25, (page, content)
+
+
+def test_a_screen_reader_gets_headings_in_order_and_tables_with_heads() -> None:
+    for page, text in NAMES.items():
+        words = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+        levels = [len(marks) for marks in re.findall(r"^(#+) ", words, re.MULTILINE)]
+        if "{include}" not in text:  # else the first heading is in what is included
+            assert levels[0] == 1, page
+            assert all(1 < b <= a + 1 for a, b in pairwise(levels)), (page, levels)
+        for head in re.findall(r"^\|(.*)\|\n\|[ :|-]+\|$", words, re.MULTILINE):
+            assert all(cell.strip() for cell in head.split("|")), (page, head)
+        for alt in re.findall(r"!\[(.*?)\]", words, re.DOTALL):
+            assert len(alt) > 25, page
 
 
 def test_commands_name_what_exists() -> None:

@@ -10,7 +10,7 @@ import xpnet
 
 PACKAGE = Path(xpnet.__file__).parent
 CONTRIBUTING = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-FLOORS = re.search(r"```text\n(.*?)```", CONTRIBUTING.partition("## The house")[2], re.DOTALL)[1].splitlines()
+FLOORS = re.search(r"```text\n(.*?)```", CONTRIBUTING.partition("## The folders")[2], re.DOTALL)[1].splitlines()
 """From the lowest to the highest. Rooms on one floor do not know each other."""
 
 

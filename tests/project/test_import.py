@@ -38,6 +38,14 @@ def test_completion_offers_what_is_public_and_nothing_else():
         assert getattr(xpnet, name) is not None
 
 
+def test_completion_in_a_module_offers_what_is_public_too():
+    for module in (xpnet.layers, xpnet.losses, xpnet.plots, xpnet.datasets, xpnet.estimators):
+        assert dir(module) == sorted(module.__all__)
+    assert {"CosineDecay", "WarmUp"} < {*dir(xpnet.schedules)}
+    for module in (xpnet.optimizers, xpnet.schedules, xpnet.initializers):
+        assert all(getattr(module, name).__doc__ for name in dir(module))
+
+
 @pytest.mark.parametrize("name", ["plots", "estimators", "training", "layers", "losses"])
 def test_modules_are_loaded_when_they_are_asked_for(name):
     assert run(f"import xpnet; print(xpnet.{name}.__name__)") == f"xpnet.{name}\n"

@@ -11,6 +11,7 @@ from typing import Any
 
 from xpnet.backends.base import Backend
 from xpnet.errors import BackendUnavailableError, ConfigError, closest
+from xpnet.keywords import named
 from xpnet.validation import check_flag, check_size
 
 __all__ = ["NAMES", "Backend", "available", "get", "missing"]
@@ -18,6 +19,7 @@ __all__ = ["NAMES", "Backend", "available", "get", "missing"]
 NAMES = ("numpy", "cupy", "torch")
 
 
+@named
 def get(
     name: str | Backend = "numpy", device: int | None = None, *, tf32: bool = False, threads: int | None = None
 ) -> Backend:

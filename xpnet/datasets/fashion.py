@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xpnet.datasets.download import PublishedFile
 from xpnet.datasets.published import ImageFiles, Samples, load_images
+from xpnet.keywords import named
 
 FILES = ImageFiles(
     PublishedFile(
@@ -26,6 +27,7 @@ PACKAGES = (Path("/usr/share/datasets/fashion-mnist"),)
 """Where Debian's package dataset-fashion-mnist puts the files."""
 
 
+@named
 def fashion_mnist(
     directory: str | os.PathLike[str] | None = None,
     *,

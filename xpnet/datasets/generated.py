@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import get
+from xpnet.keywords import named
 from xpnet.model.memory import explained
 from xpnet.validation import check_number, check_size
 
 Samples = tuple[NDArray[Any], NDArray[np.int64]]
 
 
+@named
 @explained(get("numpy"), "making quadrants")
 def quadrants(samples: int = 100_000, seed: int = 0) -> Samples:
     """Points of the square [-2, 2] x [-2, 2], and whether they lie in quadrants I or III.
@@ -51,6 +53,7 @@ def quadrants(samples: int = 100_000, seed: int = 0) -> Samples:
     return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)
 
 
+@named
 @explained(get("numpy"), "making parity")
 def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samples, Samples]:
     """Every number from 0 to 2^bits - 1 as a row of bits, and whether it is odd; some are kept for testing.
@@ -93,6 +96,7 @@ def parity(bits: int = 10, test: int | None = None, seed: int = 0) -> tuple[Samp
     return (x[:-held], t[:-held]), (x[-held:], t[-held:])
 
 
+@named
 @explained(get("numpy"), "making xor")
 def xor(repeats: int = 1, noise: float = 0.0, seed: int = 0) -> Samples:
     """The exclusive or: (0, 0) and (1, 1) are class 0, (0, 1) and (1, 0) are class 1.
@@ -131,6 +135,7 @@ def xor(repeats: int = 1, noise: float = 0.0, seed: int = 0) -> Samples:
     return x.astype(np.float32), np.tile(np.array([0, 1, 1, 0], np.int64), repeats)
 
 
+@named
 @explained(get("numpy"), "making spirals")
 def spirals(samples: int = 3000, classes: int = 3, noise: float = 0.2, seed: int = 0) -> Samples:
     """Points on spiral arms around the origin, one arm a class.

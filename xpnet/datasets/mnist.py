@@ -6,6 +6,7 @@ import os
 
 from xpnet.datasets.download import PublishedFile
 from xpnet.datasets.published import ImageFiles, Samples, load_images
+from xpnet.keywords import named
 
 FILES = ImageFiles(
     PublishedFile(
@@ -23,6 +24,7 @@ MIRRORS = (
 )
 
 
+@named
 def mnist(
     directory: str | os.PathLike[str] | None = None,
     *,

@@ -41,8 +41,8 @@ def load_images(
         check_flag(label, value)
     if redownload and not download:
         raise ConfigError("redownload=True needs download=True, got download=False")
-    if directory is not None and not Path(directory).is_dir():
-        raise ConfigError(f"directory must be an existing folder, got {os.fspath(directory)!r}")
+    if directory is not None and not (isinstance(directory, str | os.PathLike) and Path(directory).is_dir()):
+        raise ConfigError(f"directory must be an existing folder, got {str(directory)!r}")
     folder, others = (_cache(name), packages) if directory is None else (Path(directory), ())
 
     def split(images: PublishedFile, labels: PublishedFile) -> Samples:

@@ -7,7 +7,10 @@ Needs the extra ``xpnet[sklearn]``.
 MLPClassifier(backend='numpy', dropout=0.1)
 """
 
+from typing import TYPE_CHECKING
+
 from xpnet.errors import needs
+from xpnet.keywords import public
 
 with needs("xpnet.estimators", "scikit-learn", "sklearn"):
     from xpnet.estimators.arrays import FittedElsewhereError
@@ -24,3 +27,6 @@ __all__ = [
     "MLPRegressor",
     "PoissonDeviance",
 ]
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(__name__, __all__)

@@ -18,6 +18,7 @@ from xpnet.errors import ConfigError
 from xpnet.estimators.arrays import backend_of, to_host
 from xpnet.estimators.parameters import ClassifierParameters
 from xpnet.estimators.predicting import log_softmax
+from xpnet.keywords import named_methods
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.network import Network
 from xpnet.saving.onnx.inference import to_onnx
@@ -25,6 +26,7 @@ from xpnet.saving.onnx.package import USUAL
 from xpnet.typing import Array, HostArray
 
 
+@named_methods
 class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc]
     __doc__ = ClassifierParameters.__doc__
 

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from xpnet.backends import Backend
 from xpnet.errors import CheckpointError
+from xpnet.keywords import named_methods
 from xpnet.network import Network
 from xpnet.saving.description import Own, build, describe, own_names
 from xpnet.saving.network import members, read_with, save
@@ -19,6 +20,7 @@ FITTED = ("n_features_in_", "n_outputs_", "out_activation_", "n_iter_", "loss_")
 MEMBERS = ("class", "parameters", *FITTED)
 
 
+@named_methods
 class Files:
     """Gives an estimator `save` and `load`."""
 

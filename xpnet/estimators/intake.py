@@ -12,9 +12,11 @@ from sklearn.utils import check_X_y
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from xpnet.backends import get as get_backend
+from xpnet.errors import DataError, DTypeError
 from xpnet.estimators.arrays import backend_of, choose_backend, to_host
 from xpnet.model.data import check_inputs, check_numeric
 from xpnet.model.exchange import taken
+from xpnet.model.frames import columns_of
 from xpnet.model.memory import free_memory
 from xpnet.model.rows import Rows
 from xpnet.model.sources import rows_of
@@ -53,11 +55,24 @@ def check_X(est: Any, X: Any, *, reset: bool) -> Any:
     backend = backend_of(X)
     if backend is None or get_config()["array_api_dispatch"]:
         xp: Any = np if backend is None else array_api_compat.array_namespace(X)
-        return validate_data(est, X, accept_sparse=["csr", "csc"], dtype=[xp.float64, xp.float32], reset=reset)
+        try:
+            return validate_data(est, X, accept_sparse=["csr", "csc"], dtype=[xp.float64, xp.float32], reset=reset)
+        except (TypeError, ValueError):
+            check_columns(X)
+            raise
     # scikit-learn would try to make a NumPy array of a CuPy array, which CuPy refuses.
     x = check_inputs(X, tuple(X.shape[1:]) if X.ndim == 2 else (0,), backend, dtype_name(X), name="X")
     validate_data(est, x, reset=reset, skip_check_array=True)
     return x
+
+
+def check_columns(X: Any) -> None:
+    """Raise if a column of a table is at fault, and name it, which scikit-learn does not."""
+    if columns := columns_of(X):
+        try:
+            check_inputs(X, (len(columns),), get_backend("numpy"), "float64", name="X")
+        except DTypeError as error:
+            raise DataError(str(error)) from None  # a ValueError, as scikit-learn's is
 
 
 def check_y(est: Any, y: Any, samples: int) -> Any:

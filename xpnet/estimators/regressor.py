@@ -15,6 +15,7 @@ from xpnet.errors import ConfigError, DataError, DTypeError
 from xpnet.estimators.arrays import to_host
 from xpnet.estimators.parameters import RegressorParameters
 from xpnet.estimators.sampling import is_sparse
+from xpnet.keywords import named_methods
 from xpnet.losses import Gaussian, HalfSquaredError, Loss, Poisson, PoissonDeviance, Quantile
 from xpnet.model.metrics import Metric
 from xpnet.saving.onnx.inference import to_onnx
@@ -28,6 +29,7 @@ BY_NAME: dict[str, Loss] = {
 """The losses that a name stands for."""
 
 
+@named_methods
 class MLPRegressor(RegressorMixin, RegressorParameters):  # type: ignore[misc]
     __doc__ = RegressorParameters.__doc__
 

@@ -13,6 +13,7 @@ from xpnet.gradcheck import targets
 from xpnet.gradcheck.hints import diagnose
 from xpnet.gradcheck.problem import STEPS, Problem
 from xpnet.gradcheck.report import ArrayReport, GradientReport
+from xpnet.keywords import named
 from xpnet.layers.base import Layer
 from xpnet.losses import Loss
 from xpnet.model.build import check_seed
@@ -22,6 +23,7 @@ from xpnet.typing import HostArray
 from xpnet.validation import NOT_NEGATIVE, check_flag, check_size
 
 
+@named
 def check_gradients(
     target: Model | Layer | Loss, x: Any = None, t: Any = None, *, sample_weight: Any = None,
     parameters: Mapping[str, Any] | None = None, training: bool = False, backend: Any = "numpy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpnet.errors import GradientError
+from xpnet.keywords import Answering
 from xpnet.tables import html_table, text_table
 
 HEADINGS = ("array", "of", "shape", "checked", "skipped", "largest error", "at", "analytic", "numeric", "verdict")
@@ -71,7 +72,7 @@ class ArrayReport:
 
 
 @dataclass(frozen=True, repr=False)
-class GradientReport:
+class GradientReport(Answering):
     """The result of `xpnet.check_gradients`; print it.
 
     Attributes

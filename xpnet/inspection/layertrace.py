@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from xpnet.keywords import Answering
 from xpnet.layers import Activation, Layer
 from xpnet.typing import Array, Params
 
 
 @dataclass(frozen=True, repr=False)
-class LayerTrace:
+class LayerTrace(Answering):
     """One layer of a `Trace`.
 
     Attributes

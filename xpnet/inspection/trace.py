@@ -15,6 +15,7 @@ from xpnet.inspection.equations import at, equations
 from xpnet.inspection.formulas import formulas
 from xpnet.inspection.layertrace import LayerTrace
 from xpnet.inspection.numbers import Statistics, measure
+from xpnet.keywords import Answering
 from xpnet.layers.base import joined
 from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
@@ -27,7 +28,7 @@ _NUMBERS = range(2, 7)  # the columns of the table that have numbers
 
 
 @dataclass(frozen=True, repr=False)
-class Trace:
+class Trace(Answering):
     """Every layer's numbers for one batch; ``trace[k]`` is layer k. Print it.
 
     A printed trace has a line for each quantity: the network's input x; for each layer k its output yk (also called z

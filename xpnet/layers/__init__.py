@@ -1,5 +1,8 @@
 """Layers, from simple to complex; a closed registry of those that a string or a file may name."""
 
+from typing import TYPE_CHECKING
+
+from xpnet.keywords import public
 from xpnet.layers.activations import Activation, Identity, Sigmoid, Softmax, Tanh
 from xpnet.layers.augmentation import RandomCutout, RandomFlip, RandomShift
 from xpnet.layers.base import INFERENCE, Context, Layer, Watch
@@ -89,3 +92,6 @@ LAYERS: dict[str, type[Layer]] = {
     )
 }
 """Every layer that a saved network may name; `Activation` holds functions, which no file can."""
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(__name__, __all__)

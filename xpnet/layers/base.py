@@ -9,6 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
+from xpnet.errors import ArgumentError, PromiseError
 from xpnet.keywords import Named
 from xpnet.typing import Array, HostArray, Params, Shape
 
@@ -96,12 +97,14 @@ class Layer(Named):
     parameters, `init`; `xpnet.check_gradients` then says whether the two agree.
     """
 
-    if not TYPE_CHECKING:  # to whom every name would then be right
+    if not TYPE_CHECKING:  # to whom a layer would then be a function
 
-        def __getattr__(self, name: str) -> Any:
-            arrays = ("W", "b", "weight", "weights", "bias", "get_weights")
-            cure = "; a layer owns no arrays, its network does: net.parameters['0.W']" if name in arrays else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{cure}", name=name, obj=self)
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            """Say what is called instead."""
+            raise ArgumentError(
+                f"a layer is not called; layer.forward(xp, params, x) computes it, and a network of it does without xp "
+                f"and params: xpnet.Network([{type(self).__name__}(...)], loss).forward(x)"
+            )
 
     decayed: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that penalties and weight decay act on (biases are left out)."""
@@ -149,10 +152,10 @@ class Layer(Named):
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Return the output y and a cache: everything that `backward` needs, and nothing else remembers."""
-        raise NotImplementedError
+        raise PromiseError(f"{type(self).__name__} must have forward(xp, params, x, context), which returns (y, cache)")
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
     ) -> Gradient:
         """Return dL/dx (or None if `need_dx` is false) and dL/d(parameter) by name, given dy = dL/dy."""
-        raise NotImplementedError
+        raise PromiseError(f"{type(self).__name__} must have backward(xp, params, cache, dy, context, need_dx)")

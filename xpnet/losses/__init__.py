@@ -7,6 +7,9 @@ the column of the weights, shape (B, 1).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from xpnet.keywords import public
 from xpnet.losses.base import Loss
 from xpnet.losses.classification import BinaryCrossEntropy, CrossEntropy
 from xpnet.losses.distributions import Gaussian, Quantile
@@ -50,3 +53,6 @@ LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
 }
 """Every loss by the name that a string may use."""
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(__name__, __all__)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, DataError, DTypeError
+from xpnet.keywords import Named
 from xpnet.model.rows import Rows
 from xpnet.typing import HostArray, Shape
 
@@ -82,7 +83,7 @@ class ArrowRows(Rows):
         return whole.astype(self.dtype, copy=False)
 
 
-class Parquet(ArrowRows):
+class Parquet(Named, ArrowRows):
     """Columns of a Parquet file, read a few groups of rows at a time; needs the package pyarrow.
 
     Takes the place of an array in `Network.fit`, `predict` and `evaluate`, which never have the file in memory as a

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
 from xpnet.errors import ConfigError, ShapeError
+from xpnet.keywords import named_methods
 from xpnet.layers import Context, Layer, Watch, backward_pass, forward_pass
 from xpnet.layers.base import joined
 from xpnet.layers.promises import gradient_of, value_and_delta
@@ -23,12 +23,13 @@ from xpnet.model.casting import cast
 from xpnet.model.data import check_inputs, check_numeric, check_targets, on_host
 from xpnet.model.labels import check_labels
 from xpnet.model.memory import explained
-from xpnet.model.parameters import Layout
+from xpnet.model.parameters import Layout, Parameters
 from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, HostArray, LayerParams, Shape
 from xpnet.validation import check_flag, check_number, check_size, named
 
 
+@named_methods
 class Model:
     """The core of `xpnet.Network`, which documents the parameters.
 
@@ -108,13 +109,13 @@ class Model:
     # ---------------------------------------------------------------------------------- parameters
 
     @property
-    def parameters(self) -> Mapping[str, Array]:
+    def parameters(self) -> Parameters:
         """The parameters by name, as views of `theta` (read-only ones where the library has such)."""
         views = self.layout.named(self.backend.xp, self.theta)
         for view in views.values():
             if isinstance(view, np.ndarray):
                 view.flags.writeable = False
-        return MappingProxyType(views)
+        return Parameters(views)
 
     def set_parameters(self, values: Mapping[str, Any]) -> None:
         """Write the named parameters, all or, if one of them does not fit, none.

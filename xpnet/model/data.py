@@ -31,6 +31,10 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
             f"{name} is a {type(a).__module__}.{type(a).__name__} but the network computes with {backend.name}; "
             "pass a NumPy array, or an array of the network's own library and device"
         )
+    if hasattr(a, "collect_schema") and not hasattr(a, "__array__"):  # polars's frame of things to be done
+        raise DTypeError(f"{name} is a {type(a).__name__}, which has no values yet; pass {name}.collect()")
+    if isinstance(a, list) and len(a) and isinstance(a[0], Mapping):
+        raise DTypeError(f"{name} is a list of {type(a[0]).__name__}; make a table: pandas.DataFrame({name})")
     if isinstance(a, Mapping | Iterator):
         way = f"a table: pandas.DataFrame({name})" if isinstance(a, Mapping) else f"an array: numpy.stack([*{name}])"
         raise DTypeError(f"{name} is a {type(a).__name__}; make {way}")

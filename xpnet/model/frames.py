@@ -32,23 +32,29 @@ def as_numbers(name: str, a: Any, array: HostArray) -> HostArray:
     DTypeError
         A column has something else, such as text or categories; the message names it.
     """
-    if array.dtype.kind in "biufc":
-        return array
     columns = columns_of(a)
+    if array.dtype.kind in "biufc" and not any(_is_time(column) for _, column in columns):
+        return array
     if not columns:
         return _numbers(a, array)
     values = [_numbers(column, np.asarray(column)) for _, column in columns]
-    bad = [k for k, value in enumerate(values) if value.dtype.kind not in "biuf"]
+    bad = [k for k, value in enumerate(values) if value.dtype.kind not in "biuf" or value.ndim != 1]
     if bad:
         label, column = columns[bad[0]]
         dtype = getattr(column, "dtype", None) or column.type
         more = f" (and {len(bad) - 1} more such columns)" if len(bad) > 1 else ""
+        pandas, polars = f"pandas.get_dummies({name}, columns=[{label!r}])", f"{name}.to_dummies([{label!r}])"
+        way = polars if hasattr(a, "to_dummies") else pandas
         raise DTypeError(
-            f"{name}: column {label!r} has dtype {dtype}{more}; expected booleans, "
-            f"integers or real numbers. Make numbers of it, e.g. pandas.get_dummies({name}, columns=[{label!r}]) for "
-            "classes, or drop it"
+            f"{name}: column {label!r} has dtype {dtype}{more}; expected booleans, integers or real numbers. "
+            f"Make numbers of it, e.g. {way} for classes, or drop it"
         )
     return np.stack(values, axis=1)
+
+
+def _is_time(column: Any) -> bool:
+    """Say whether a column holds times or dates, which polars makes numbers of without being asked."""
+    return np.asarray(column[:0]).dtype.kind in "mM"
 
 
 def _numbers(column: Any, array: HostArray) -> HostArray:

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from xpnet.errors import ArgumentError, UnknownNameError, closest
 from xpnet.layers import Layer
 from xpnet.typing import Array, HostArray, LayerParams, Shape
+
+
+class Parameters(Mapping[str, Array]):
+    """Arrays by the names of a network's parameters, in the order of its layers; to be looked at."""
+
+    def __init__(self, arrays: dict[str, Array]) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._arrays:
+            known = ", ".join(self._arrays) or "none"
+            raise UnknownNameError(
+                f"no parameter is called {name!r}; names are {known}.{closest(str(name), self._arrays)}"
+            )
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return repr(self._arrays)
+
+    if not TYPE_CHECKING:  # to whom this would be a function, or could be written to
+
+        def __call__(self, *args: Any) -> Any:
+            """Say that this is no method."""
+            raise ArgumentError("parameters is no method: net.parameters['0.W'], or net.parameters.items()")
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            raise ArgumentError(f"parameters are read here, and written by net.set_parameters({{{name!r}: array}})")
 
 
 class Place(NamedTuple):

@@ -18,6 +18,7 @@ import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.errors import ConfigError, NonFiniteError, XpnetError, warn_user
+from xpnet.keywords import Named
 from xpnet.parallel.exchange import Exchange
 from xpnet.parallel.nccl import NCCL, why_not
 from xpnet.typing import Array, HostArray
@@ -40,7 +41,7 @@ def all_processes() -> Any:
     return module.COMM_WORLD
 
 
-class MPI:
+class MPI(Named):
     """The processes of an MPI job share each step of a training, with the same bits for any number of them.
 
     Every process runs the same program with the same data, network and settings, which is checked before the first

@@ -4,6 +4,9 @@ Every function takes an axes, or makes a figure with one, and returns the axes; 
 Colours can be told apart by colour-blind people, and what stands in a legend differs in more than colour.
 """
 
+from typing import TYPE_CHECKING
+
+from xpnet.keywords import public
 from xpnet.plots.activations import activation
 from xpnet.plots.confusion import confusion, errors
 from xpnet.plots.curves import accuracy, loss
@@ -31,3 +34,6 @@ __all__ = [
     "weight_images",
     "weights",
 ]
+
+if not TYPE_CHECKING:  # to whom every name would then be right
+    __getattr__, __dir__ = public(__name__, __all__)

@@ -6,17 +6,20 @@ import numpy as np
 
 from xpnet.backends import get
 from xpnet.errors import ConfigError
-from xpnet.layers import Dropout, Layer, Softmax
+from xpnet.keywords import named
+from xpnet.layers import ACTIVATIONS, Dropout, Layer, Softmax
 from xpnet.plots.style import Axes, axes, line
+from xpnet.validation import named as by_name
 
 
-def activation(layer: Layer, ax: Axes | None = None, *, low: float = -4.0, high: float = 4.0) -> Axes:
+@named
+def activation(layer: Layer | str, ax: Axes | None = None, *, low: float = -4.0, high: float = 4.0) -> Axes:
     """Draw an activation and its derivative, as the layer's `forward` and `backward` compute them.
 
     Parameters
     ----------
-    layer : Layer
-        A layer without parameters that acts on each number alone, one's own too.
+    layer : Layer or str
+        A layer without parameters that acts on each number alone, one's own too, or the name of one.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
     low, high : float
@@ -35,6 +38,7 @@ def activation(layer: Layer, ax: Axes | None = None, *, low: float = -4.0, high:
     >>> ax.get_xlabel()
     'input x'
     """
+    layer = by_name("activation", layer, ACTIVATIONS, Layer)
     if isinstance(layer, Softmax | Dropout) or layer.parameter_shapes():
         raise ConfigError(f"activation draws layers without parameters that act on each number alone, got {layer!r}")
     ax = axes(ax)

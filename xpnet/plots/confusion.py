@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import DataError, ShapeError
+from xpnet.keywords import named
 from xpnet.plots.style import SEQUENTIAL, Axes, axes, tiles
 from xpnet.typing import HostArray
 
@@ -21,6 +22,7 @@ def _labels(t: Any, predicted: Any) -> tuple[HostArray, HostArray]:
     return truth, guess
 
 
+@named
 def confusion(t: Any, predicted: Any, ax: Axes | None = None, *, classes: Sequence[str] | None = None) -> Axes:
     """Draw how often samples of each class (rows) are taken for each class (columns).
 
@@ -56,6 +58,7 @@ def confusion(t: Any, predicted: Any, ax: Axes | None = None, *, classes: Sequen
     return ax
 
 
+@named
 def errors(x: Any, t: Any, predicted: Any, shape: tuple[int, int], ax: Axes | None = None, *, count: int = 25) -> Axes:
     """Draw samples that are classified wrongly, as images; "4→9" is a 4 that was taken for a 9.
 

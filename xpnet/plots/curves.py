@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError
+from xpnet.keywords import named
 from xpnet.plots.style import Axes, axes, line
 from xpnet.training.history import History
 
 
+@named
 def loss(history: History, ax: Axes | None = None, *, log: bool = False) -> Axes:
     """Draw the training loss, and the validation loss if there is one, over the epochs.
 
@@ -45,6 +47,7 @@ def loss(history: History, ax: Axes | None = None, *, log: bool = False) -> Axes
     return ax
 
 
+@named
 def accuracy(history: History, ax: Axes | None = None) -> Axes:
     """Draw the validation accuracy over the epochs.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from xpnet.inspection.recorder import Recorder
+from xpnet.keywords import named
 from xpnet.plots.style import COLORS, Axes, axes, color, line
 from xpnet.typing import HostArray
 
 
+@named
 def evolution(recorder: Recorder, name: str, ax: Axes | None = None, *, most: int = 60) -> Axes:
     """Draw how one quantity went: weights, biases, deltas, gradients or outputs.
 
@@ -70,6 +72,7 @@ def _name_largest(ax: Axes, last: HostArray, chosen: HostArray, shape: tuple[int
             places.append(value)
 
 
+@named
 def update_ratios(recorder: Recorder, ax: Axes | None = None) -> Axes:
     """Draw how much of each weight matrix one step changes: |update| / |W|, over the steps, on a logarithmic scale.
 

@@ -6,10 +6,12 @@ import numpy as np
 
 from xpnet.inspection.recorder import Recorder
 from xpnet.inspection.trace import Trace
+from xpnet.keywords import named
 from xpnet.layers.shapes import every_layer
 from xpnet.plots.style import COLORS, SEQUENTIAL, Axes, axes, thinned
 
 
+@named
 def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:
     """Draw how large the deltas of one batch are, layer by layer: the typical size and the largest one.
 
@@ -50,6 +52,7 @@ def delta_flow(trace: Trace, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@named
 def delta_history(recorder: Recorder, ax: Axes | None = None) -> Axes:
     """Draw how large the deltas are through depth and time: a row a layer, a column a record, colours for sizes.
 

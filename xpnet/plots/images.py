@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, ShapeError, closest
+from xpnet.keywords import named
 from xpnet.layers import forward_pass
 from xpnet.model.data import check_inputs
 from xpnet.network import Network
@@ -27,6 +28,7 @@ def _row(images: HostArray) -> HostArray:
     return np.concatenate(list(np.pad(images, ((0, 0), (0, 0), (0, 1)))), axis=1)
 
 
+@named
 def filters(net: Network, name: str = "0.W", ax: Axes | None = None, *, channel: int = 0, count: int = 64) -> Axes:
     """Draw the filters of a convolution: the weights with which each output sees one channel of its window.
 
@@ -69,6 +71,7 @@ def filters(net: Network, name: str = "0.W", ax: Axes | None = None, *, channel:
     return ax
 
 
+@named
 def feature_maps(net: Network, x: Any, place: str, ax: Axes | None = None, *, count: int = 64) -> Axes:
     """Draw what a layer makes of one image: each channel of its output as an image.
 
@@ -123,6 +126,7 @@ def feature_maps(net: Network, x: Any, place: str, ax: Axes | None = None, *, co
     return ax
 
 
+@named
 def pixels(net: Network, x: Any, output: int, shape: tuple[int, int], ax: Axes | None = None) -> Axes:
     """Draw which pixels one output depends on: samples in grey, and under each the derivative of the output by them.
 

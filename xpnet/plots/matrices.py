@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xpnet.errors import ConfigError, ShapeError, closest
+from xpnet.errors import ShapeError
+from xpnet.keywords import named
 from xpnet.layers.shapes import every_layer
 from xpnet.network import Network
 from xpnet.plots.style import SIGNED, Axes, axes, signed_limit, tiles
@@ -13,14 +14,10 @@ from xpnet.typing import HostArray
 
 def parameter(net: Network, name: str) -> HostArray:
     """Return the values of a parameter on the host."""
-    parameters = net.parameters
-    if name not in parameters:
-        raise ConfigError(
-            f"no parameter is called {name!r}; names are {', '.join(parameters)}.{closest(name, parameters)}"
-        )
-    return net.backend.to_numpy(parameters[name]).astype(np.float64)
+    return net.backend.to_numpy(net.parameters[name]).astype(np.float64)
 
 
+@named
 def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
     """Draw a parameter as a matrix of colours: a row for each input, a column for each output; a bias is one row.
 
@@ -64,6 +61,7 @@ def weights(net: Network, name: str = "0.W", ax: Axes | None = None) -> Axes:
     return ax
 
 
+@named
 def weight_images(
     net: Network, shape: tuple[int, int], ax: Axes | None = None, *, name: str = "0.W", count: int = 64
 ) -> Axes:

@@ -8,6 +8,7 @@ import numpy as np
 
 from xpnet.errors import ShapeError
 from xpnet.inspection.recorder import Recorder
+from xpnet.keywords import named
 from xpnet.network import Network
 from xpnet.plots.style import MARKERS, SEQUENTIAL, Axes, axes, color
 from xpnet.typing import HostArray
@@ -49,6 +50,7 @@ def region_colors(net: Network, extent: Extent, size: int = 200) -> HostArray:
     return np.asarray(1.0 - strength * (1.0 - palette[best])).reshape(size, size, 3)
 
 
+@named
 def regions(net: Network, x: Any, t: Any = None, ax: Axes | None = None, *, size: int = 200, points: int = 500) -> Axes:
     """Draw what a network with two inputs says in the rectangle around the points `x`.
 
@@ -95,6 +97,7 @@ def _points(net: Network, x: HostArray, t: HostArray, ax: Axes, picture: Any) ->
     ax.legend(fontsize="small", loc="upper right")
 
 
+@named
 def animate_regions(
     recorder: Recorder, x: Any, t: Any = None, ax: Axes | None = None, *, size: int = 100, interval: int = 200
 ) -> Any:

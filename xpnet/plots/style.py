@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.errors import needs
+from xpnet.errors import ConfigError, needs
 from xpnet.typing import HostArray
 
 Axes = Any  # matplotlib.axes.Axes, which may not be installed
@@ -24,6 +24,8 @@ SEQUENTIAL = "cividis"
 def axes(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     """Return `ax`, or the axes of a new figure of so many inches."""
     if ax is not None:
+        if not hasattr(ax, "plot"):
+            raise ConfigError(f"ax must be an Axes of matplotlib, got {ax!r}; leave it out for a new picture")
         return ax
     with needs("xpnet.plots", "matplotlib", "plot"):
         from matplotlib import pyplot

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from xpnet.keywords import public
+
 __all__ = ["export_training"]
 
 
@@ -10,4 +12,4 @@ def __getattr__(name: str) -> Any:
         from xpnet.saving.onnx.training import export_training
 
         return export_training
-    raise AttributeError(f"module 'xpnet.saving' has no attribute {name!r}")
+    return public(__name__, __all__)[0](name)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, closest
+from xpnet.keywords import Named
 from xpnet.training.history import no_curve
 from xpnet.training.run import Run
 from xpnet.validation import check_flag, check_items, check_number, check_size
 
 
-class Callback:
+class Callback(Named):
     """Base class; override what is needed. `run` is the training, see `xpnet.training.run.Run`.
 
     Attributes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.errors import UnknownNameError, closest
+from xpnet.errors import UnknownAttributeError, UnknownNameError, closest
 from xpnet.tables import html_table
 from xpnet.typing import HostArray
 
@@ -56,7 +56,7 @@ class History(Mapping[str, "HostArray"]):
 
         def __getattr__(self, name: str) -> Any:
             cure = "" if name.startswith("_") else "; curves are asked for by name: history['loss']"
-            raise AttributeError(f"a History has no attribute {name!r}{cure}", name=name, obj=self)
+            raise UnknownAttributeError(f"a History has no attribute {name!r}{cure}", name=name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._curves)

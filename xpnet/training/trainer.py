@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from xpnet.errors import ConfigError, NonFiniteError
+from xpnet.keywords import Named
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
 from xpnet.optimizers import Optimizer
@@ -25,7 +26,7 @@ CHUNK = 64
 """Steps between two looks at the numbers at least, on a host backend."""
 
 
-class Trainer(Steps):
+class Trainer(Named, Steps):
     """A network, an optimizer and data on the device: does training steps.
 
     `fit` is built on this class; use it directly for a loop of your own.

@@ -131,6 +131,9 @@ class CSVLog(Callback):
     def __init__(self, path: Any) -> None:
         self.path = check_path(path)
 
+    def __repr__(self) -> str:
+        return f"CSVLog({str(self.path)!r})"
+
     def on_begin(self, run: Run) -> None:
         check_writable(self.path)
 
@@ -161,6 +164,9 @@ class TensorBoardLog(Callback):
                 f"got {writer!r}"
             )
         self.writer = writer
+
+    def __repr__(self) -> str:
+        return f"TensorBoardLog({self.writer!r})"
 
     def on_epoch_end(self, run: Run) -> None:
         if not run.leads:

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.backends.tape.record import CannotRecord, record
 from xpnet.errors import ExportError
+from xpnet.keywords import named
 from xpnet.model.core import Model
 from xpnet.optimizers import Optimizer
 from xpnet.saving.onnx import shaping
@@ -36,6 +37,7 @@ class Handed(Feed):
         return Batch(a["x"], a["t"], weight, 1.0, 1.0)
 
 
+@named
 def export_training(
     net: Model, optimizer: Optimizer | str, path: str | os.PathLike[str], *, batch_size: int, steps: int = 20_000,
     opset: int = USUAL,
