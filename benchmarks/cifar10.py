@@ -15,15 +15,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 import tarfile
 import time
 from math import sqrt
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import machine
 import numpy as np

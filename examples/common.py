@@ -1,16 +1,10 @@
 """What the examples share: a command line, the choice of the backend, and a check that ends a wrong result loudly."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-# The threads of a matrix product wait for the slowest among them. Where other programs use the processor too, a second
-# thread made the small products of these networks up to ten times slower, so one is the default here. OpenBLAS, the
-# library in NumPy that multiplies, reads this when NumPy is imported; set the variable yourself to have more threads.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import xpnet
 
