@@ -1,5 +1,8 @@
 """Running statistics: a state that no derivative sees, on every path of a training step, in files and in copies."""
 
+import copy
+import pickle
+
 import cuda_c
 import cuda_host
 import normalization_oracle as oracle
@@ -234,7 +237,8 @@ def test_copies_and_moves_take_them_along():
     net = network(dtype="float32")
     trainer(net).run(STEPS)
     outputs = net.forward(X.astype("float32"))
-    for other in (net.copy(), net.to("numpy"), net.to(make("device1")), net.to(make("device1")).to("numpy")):
+    there, pickled = net.to(make("device1")), pickle.loads(pickle.dumps(net))
+    for other in (net.copy(), copy.deepcopy(net), pickled, net.to("numpy"), there, there.to("numpy")):
         assert other.state.keys() == NAMES
         for name, value in state(other).items():
             assert_array_equal(value, state(net)[name])
