@@ -32,7 +32,7 @@ TESTS = {  # the first that fits counts
     "gradcheck": ["gradients/test_gradcheck.py", "gradients/test_gradcheck_users.py"],
     "inspection": ["inspection"],
     "files": ["files"],
-    "saving/onnx": ["saving/test_onnx.py"],
+    "saving/onnx": ["saving/test_onnx.py", "saving/test_onnx_tracing.py"],
     "saving": ["saving/test_checkpoint.py", "saving/test_nested_files.py"],
     "datasets": ["datasets"],
     "model": ["model"],
