@@ -39,6 +39,7 @@ TESTS = {  # the first that fits counts
     "training": [
         "training/test_steps.py", "training/test_training.py", "training/test_statistics.py",
         "training/test_callbacks.py", "training/test_metrics.py", "training/test_promises.py",
+        "training/test_mixedprecision.py",
     ],
 }  # fmt: skip
 OTHER = {  # an operator, and what stands in its place
