@@ -45,6 +45,17 @@ def strides_exchanged(honest):
     return lambda owner, shape, size, stride, *rest: honest(owner, shape, size, stride[::-1], *rest)
 
 
+def sides_exchanged(honest):
+    """A convolution takes the rows of a window for its columns, and the other way round."""
+
+    def wrong(windows, channels):
+        right = honest(windows, channels)
+        down, across = right.down, right.across
+        return right._replace(down=down._replace(size=across.size), across=across._replace(size=down.size))
+
+    return wrong
+
+
 def added(change):
     """Change what `Patches.add` returns; `change` gets the patches and dx."""
     return after(lambda self, dx, args: change(self, np.array(dx)))
@@ -132,6 +143,7 @@ BUGS = {
     "rows of the kernel flipped in both passes": Bug(Patches, "part", rows_turned, EXACT),
     "zeros in front of the image for even sizes": Bug(windows.Axis, "of", zeros_in_front, EXACT),
     "strides down and across exchanged": Bug(Windows, "of", strides_exchanged, EXACT),
+    "rows and columns of a window exchanged": Bug(Patches, "of", sides_exchanged, EXACT),
     "deltas moved by one column": Bug(Patches, "add", added(lambda self, dx: np.roll(dx, 1, axis=2))),
     "deltas of rows and columns exchanged": Bug(
         Patches, "add", added(lambda self, dx: np.moveaxis(dx, 1, 2).copy().reshape(dx.shape))

@@ -30,6 +30,18 @@ def places(x):
     return prod(x.shape[:-1])
 
 
+def statistics(change):
+    """Let BatchNorm divide by other statistics; `change` gets x, their mean and their variance."""
+
+    def new(layer, result, args):
+        (_, params, x), (_, (_, mu, var, _)) = args[:3], result
+        mu, var = change(x, mu, var)
+        s = np.sqrt(var + layer.eps)
+        return params["gamma"] / s * (x - mu) + params["beta"], (x, mu, var, s)
+
+    return Bug(xpnet.BatchNorm, "forward", after(new))
+
+
 def gamma_from(make):
     """Change the gradient of gamma to the sum of dy times what `make` says, given the cache."""
 
@@ -62,6 +74,13 @@ def unbiased(xp, x, axes, eps):
     return d / s, s
 
 
+def root_apart(layer, result, args):
+    """The mean square's root is taken before eps is added."""
+    params, x = args[1:3]
+    s = np.sqrt(mean(x * x, (-1,))) + layer.eps
+    return params["gamma"] * x / s, (x / s, s)
+
+
 def not_centred(xp, x, axes, eps):
     s = np.sqrt(mean(x * x, axes) + eps)
     return x / s, s
@@ -90,6 +109,13 @@ BUGS = {
     "batch norm: gamma's gradient from x": Bug(
         xpnet.BatchNorm, "backward", gamma_from(lambda cache, dy: cache[0])
     ),
+    "batch norm: places are not counted in its statistics": statistics(
+        lambda x, mu, var: (mu * places(x) / len(x), ((x - mu * places(x) / len(x)) ** 2).sum((0, 1, 2)) / len(x))
+        if x.ndim == 4 else (mu, var)
+    ),
+    "batch norm: divided by the unbiased variance": statistics(
+        lambda x, mu, var: (mu, var * places(x) / max(places(x) - 1, 1))
+    ),
     "layer norm: gamma's gradient from x - mean": Bug(
         xpnet.LayerNorm, "backward", gamma_from(lambda cache, dy: cache[0] * cache[1])
     ),
@@ -98,6 +124,7 @@ BUGS = {
         "backward",
         after(lambda layer, result, args: (args[3] * args[1]["gamma"] / args[2][1], result[1])),
     ),
+    "RMS norm: eps outside of the root": Bug(xpnet.RMSNorm, "forward", after(root_apart)),
     "layer and group norm: without the term of the mean": Bug(
         layernorm,
         "standardize_backward",

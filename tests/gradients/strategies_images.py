@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from . import strategies
 
 SIZES = (5, 4, 6, 3, 7, 2, 1)
+ORDERS = [tuple(k == block for k in range(count)) for count in (1, 2, 3) for block in range(count)]
+"""Which of one, two or three layers is a residual block."""
 SMOOTH = ("Tanh", "Sigmoid", "Softplus", "Identity")  # inside of a block no test looks for kinks
 
 activations = strategies.activations.filter(lambda layer: layer["kind"] != "Softmax")  # which takes rows
@@ -70,12 +72,11 @@ def blocks(draw, shape):
 
 @st.composite
 def networks(draw, activations=activations):
-    """Draw one to three convolutions or blocks with activations and pools, and a linear layer on what they leave."""
+    """Draw a residual block among up to two convolutions, with activations and pools, and a linear layer at the end."""
     axes = draw(st.sampled_from([2, 2, 1]))
     shape = sample = (*(draw(st.sampled_from(SIZES)) for _ in range(axes)), draw(st.integers(1, 3)))
     layers = []
-    for _ in range(draw(st.integers(1, 3))):
-        block = draw(st.sampled_from([False, False, True]))
+    for block in draw(st.sampled_from(ORDERS)):
         layers.append(draw(blocks(shape)) if block else draw(convolutions(shape)))
         layers.append(draw(activations))
         shape = after(layers[-2], shape)

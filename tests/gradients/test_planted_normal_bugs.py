@@ -86,15 +86,16 @@ def test_interleaved_groups_are_caught_by_values_alone(monkeypatch):
         assert catches("autograd", config)
 
 
-def test_statistics_over_the_batch_are_caught_by_values_alone(monkeypatch):
-    for name in ("standardize", "standardize_backward"):
-        honest = getattr(layernorm, name)
-        change = (lambda xp, x, axes, eps, f=honest: f(xp, x, (0,), eps)) if name == "standardize" else (
-            lambda xp, xhat, s, d, axes, f=honest: f(xp, xhat, s, d, (0,))
-        )  # fmt: skip
-        monkeypatch.setattr(layernorm, name, change)
-    config = rows(1, normal("LayerNorm", 4))
+@pytest.mark.parametrize(("axes", "config"), [
+    ((0,), rows(1, normal("LayerNorm", 4))),
+    ((1, 2, 3), images(1, normal("LayerNorm", 4))),
+], ids=["samples", "places"])  # fmt: skip
+def test_statistics_over_other_axes_are_caught_by_values_alone(monkeypatch, axes, config):
+    forward, backward = layernorm.standardize, layernorm.standardize_backward
+    monkeypatch.setattr(layernorm, "standardize", lambda xp, x, _, eps: forward(xp, x, axes, eps))
+    monkeypatch.setattr(layernorm, "standardize_backward", lambda xp, xhat, s, d, _: backward(xp, xhat, s, d, axes))
     assert not catches("central", config)
     assert catches("complex_step", config)
     assert catches("autograd", config)
-    assert catches("identities", config)  # and by the samples, which now see each other
+    if axes == (0,):
+        assert catches("identities", config)  # and by the samples, which now see each other

@@ -5,8 +5,9 @@ import pytest
 
 from xpnet.layers import patches
 
-from . import devices, rungs, strategies, strategies_images
+from . import devices, library, rungs, strategies, strategies_images
 from . import reference_images as images
+from .compare import assert_same, assert_value, scale_of
 from .test_cross_backend import TOLERANCES, compare
 from .test_precision import single
 
@@ -76,12 +77,29 @@ def test_float32():
     same = []
     rising = strategies_images.activations.filter(lambda layer: layer["kind"] not in ("GELU", "SiLU"))
 
-    @strategies.architectures(strategies_images.networks(rising), part=0.5)
+    @strategies.architectures(strategies_images.networks(rising))
     def check(config):
         same.append(single(config))
 
     check()
     assert same.count(False) <= 0.05 * len(same)
+
+
+@pytest.mark.cross_backend
+@pytest.mark.parametrize("name", ["CPU_DEVICE", "device1"])
+def test_a_library_of_nothing_but_the_standard_gives_the_same_gradients(name):
+    backend = devices.get(name)
+
+    @strategies.architectures(networks)
+    def check(config):
+        _, x, t, weight = strategies.numbers(config)
+        (value, grads), (expected, others) = (
+            library.gradients(library.build(config, on), x, t, weight) for on in (backend, "numpy")
+        )
+        assert_value(value, expected, 1e-15)
+        assert_same(grads, others, 1e-15, scale_of(config, others), name)
+
+    check()
 
 
 @pytest.mark.cross_backend
@@ -113,6 +131,9 @@ def test_the_networks_cover_every_axis():
     convolutions = [layer for layer in layers if layer["kind"].startswith("Conv")]
     assert {layer["padding"] for layer in convolutions} >= {"same", "valid", 1, 2, (0, 1)}
     assert {layer["stride"] for layer in convolutions} >= {1, 2, 3, (2, 1)}
+    assert all(any(layer["kind"] == "Residual" for layer in config["layers"]) for config in seen)
+    assert sum({*config["shape"][:-1]} == {1} for config in seen) >= 10  # one pixel
+    assert sum(config["shape"][-1] == 1 for config in seen) > 50  # one channel
     assert {n for config in seen for n in config["shape"]} == {*strategies_images.SIZES}
     assert sum(len(config["shape"]) == 3 and config["shape"][0] != config["shape"][1] for config in seen) > 60
     assert {config["batch"] for config in seen} == {1, 2, 3, 4}

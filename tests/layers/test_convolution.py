@@ -156,7 +156,9 @@ def test_impossible_hyperparameters(make, message):
         (xpnet.Conv2D(3, 8), (3072,), r"got \(3072,\): put Reshape\(\(32, 32, 3\)\) before it$"),
         (xpnet.Conv2D(3, 8), (785,), r"takes samples of shape \(H, W, 3\), got \(785,\)$"),
         (xpnet.Conv2D(1, 8), (785,), r"takes samples of shape \(H, W, 1\), got \(785,\)$"),
-        (xpnet.Conv2D(1, 8), (28, 28), r"takes samples of shape \(H, W, 1\), got \(28, 28\)$"),
+        (xpnet.Conv2D(1, 8), (28, 28), r"\(H, W, 1\), got \(28, 28\): put Reshape\(\(28, 28, 1\)\) before it$"),
+        (xpnet.Conv2D(3, 8), (28, 28), r"takes samples of shape \(H, W, 3\), got \(28, 28\)$"),
+        (xpnet.Conv1D(1, 8), (28,), r"of shape \(L, 1\), got \(28,\): put Reshape\(\(28, 1\)\) before it$"),
         (xpnet.Conv2D(3, 8), (28, 28, 1), r"takes samples of shape \(H, W, 3\), got \(28, 28, 1\)$"),
         (xpnet.Conv1D(2, 8), (100,), r"^Conv1D\(2, 8\) takes samples of shape \(L, 2\), got \(100,\): put "
                                      r"Reshape\(\(50, 2\)\) before it$"),

@@ -38,9 +38,9 @@ def drawn(layer, shape, seed=5, size=1.0, dtype="float64"):
     return params, x, rng.normal(size=shape).astype(dtype), state
 
 
-def run(layer, params, x, dy, state, training=True, xp=NP):
+def run(layer, params, x, dy, state, training=True, xp=NP, **options):
     """Return y, and the gradients by name with the input's under "x"."""
-    context = xpnet.Context(training, state=state)
+    context = xpnet.Context(training, state=state, **options)
     y, cache = layer.forward(xp, params, x, context)
     dx, grads = layer.backward(xp, params, cache, dy, context)
     return y, {**grads, "x": dx}
@@ -49,11 +49,12 @@ def run(layer, params, x, dy, state, training=True, xp=NP):
 # --------------------------------------------------------------------------------------------- the value
 
 
+@pytest.mark.parametrize("at_once", [2**17, 1])  # all samples in one sum, or parts of them
 @pytest.mark.parametrize("size", [1.0, 1e-3])  # squares beside eps, where its place shows
 @pytest.mark.parametrize(("layer", "shape"), CASES, ids=str)
-def test_values_and_gradients_are_those_of_loops(layer, shape, size):
+def test_values_and_gradients_are_those_of_loops(layer, shape, size, at_once):
     params, x, dy, state = drawn(layer, shape, size=size)
-    y, grads = run(layer, params, x, dy, state)
+    y, grads = run(layer, params, x, dy, state, at_once=at_once)
     assert_allclose(y, oracle.forward(layer, params, x), rtol=1e-13, atol=1e-13)
     expected = oracle.gradients(layer, params, x, dy)
     assert grads.keys() == expected.keys()

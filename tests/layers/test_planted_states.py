@@ -19,7 +19,9 @@ def statistics():
     normalization.test_running_statistics_follow_their_own_recursion(0.1)
     normalization.test_two_rows_by_hand()
     normalization.test_a_batch_of_one_row_has_variance_zero()
-    normalization.test_values_and_gradients_are_those_of_loops(xpnet.BatchNorm(3), (2, 4, 5, 3), 1e-3)
+    for shape in ((2, 4, 5, 3), (12, 2, 3)):
+        for at_once in (2**17, 1):
+            normalization.test_values_and_gradients_are_those_of_loops(xpnet.BatchNorm(3), shape, 1e-3, at_once)
     for shape in ((300, 2), (128, 28, 28, 2)):
         normalization.test_a_mean_far_above_the_spread_loses_no_digits_in_float32(shape)
     normalization.test_a_constant_channel_becomes_beta()
@@ -84,6 +86,13 @@ def one_sum(xp, x):
     return xp.sum(xp.reshape(x, (-1, x.shape[-1])), axis=0)
 
 
+def of_the_last_part(xp, at_once, terms, *arrays):
+    """Where the samples are taken in parts, the last of these decides."""
+    B = arrays[0].shape[0]
+    rows = B // np.gcd(B, 8) if np.prod(arrays[0].shape) > at_once else B
+    return [B // rows * sum_over_places(xp, total) for total in terms(*(a[B - rows :] for a in arrays))]
+
+
 STATISTICS = {
     "never updated": (xpnet.BatchNorm, "update_state", lambda self, xp, state, cache: {}),
     "the variance never updated": (xpnet.BatchNorm, "update_state", updated(bias=False, variance=False)),
@@ -95,6 +104,7 @@ STATISTICS = {
     "squares minus the square": (xpnet.BatchNorm, "forward", by_squares),
     "eps outside of the root": (xpnet.BatchNorm, "forward", eps_outside),
     "one long sum": (xpnet.layers.normalization, "sum_over_places", one_sum),
+    "a part of the samples for all": (xpnet.layers.normalization, "sums_over_places", of_the_last_part),
 }
 
 

@@ -1,5 +1,8 @@
 """Running statistics: a state that no derivative sees, on every path of a training step, in files and in copies."""
 
+import copy
+import pickle
+
 import cuda_c
 import cuda_host
 import normalization_oracle as oracle
@@ -192,17 +195,17 @@ def test_a_skipped_step_leaves_them_as_they_were():
         assert_array_equal(value, before[name])
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        lambda net: net.predict(X),
-        lambda net: net.forward(X[:1]),
-        lambda net: net.evaluate(X, T),
-        lambda net: net.gradients(X, T, training=True),
-        lambda net: net.trace(X, T, training=True),
-        lambda net: xpnet.check_gradients(net, X, T, training=True),
-    ],
-)
+LOOKS = [
+    lambda net: net.predict(X),
+    lambda net: net.forward(X[:1]),
+    lambda net: net.evaluate(X, T),
+    lambda net: net.gradients(X, T, training=True),
+    lambda net: net.trace(X, T, training=True),
+    lambda net: xpnet.check_gradients(net, X, T, training=True),
+]
+
+
+@pytest.mark.parametrize("look", LOOKS)
 def test_looking_changes_nothing(look):
     net = network()
     trainer(net).run(3)
@@ -212,6 +215,21 @@ def test_looking_changes_nothing(look):
         assert_array_equal(value, before[name])
 
 
+def test_statistics_that_move_outside_of_training_are_noticed(monkeypatch):
+    """A planted mistake: predictions move the mean a little towards theirs."""
+    honest = xpnet.BatchNorm.forward
+
+    def moving(self, xp, params, x, context):
+        if not context.training:
+            context.state["mean"][...] += 0.1 * (x.mean(axis=0) - context.state["mean"])
+        return honest(self, xp, params, x, context)
+
+    monkeypatch.setattr(xpnet.BatchNorm, "forward", moving)
+    for look in LOOKS[:3]:
+        with pytest.raises(AssertionError):
+            test_looking_changes_nothing(look)
+
+
 # ------------------------------------------------------------------------------------------ copies and files
 
 
@@ -219,7 +237,8 @@ def test_copies_and_moves_take_them_along():
     net = network(dtype="float32")
     trainer(net).run(STEPS)
     outputs = net.forward(X.astype("float32"))
-    for other in (net.copy(), net.to("numpy"), net.to(make("device1")), net.to(make("device1")).to("numpy")):
+    there, pickled = net.to(make("device1")), pickle.loads(pickle.dumps(net))
+    for other in (net.copy(), copy.deepcopy(net), pickled, net.to("numpy"), there, there.to("numpy")):
         assert other.state.keys() == NAMES
         for name, value in state(other).items():
             assert_array_equal(value, state(net)[name])

@@ -193,3 +193,19 @@ def test_training_gives_no_warning_of_numpy(classes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         classifier(dtype="float32").fit((100 * x).astype(np.float32), t, epochs=2, verbose=False)
+
+
+# ------------------------------------------------------------------------------------------------- the average
+
+
+@pytest.mark.parametrize("averaging", [0.3, 0.9])
+def test_the_average_of_the_parameters_follows_its_own_recursion(problem, averaging):
+    """Its old share rises with the steps, (1 + t) / (10 + t), up to the one that is asked for."""
+    x, t = problem
+    net = xpnet.mlp([x.shape[1], 4, t.shape[1]], dtype="float64", loss="mean_squared_error", seed=1)
+    trainer = xpnet.Trainer(net, xpnet.SGD(0.1), x, t, batch_size=max(1, len(x) // 3), averaging=averaging)
+    average = flat(net).copy()
+    for step in range(1, 13):
+        trainer.run(1)
+        average += (1.0 - min(averaging, (1.0 + step) / (10.0 + step))) * (flat(net) - average)
+        assert_allclose(trainer.arrays["average"], average, rtol=1e-13, atol=1e-15)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import xpnet.backends
 from xpnet.errors import ConfigError
 from xpnet.gradcheck import targets
 from xpnet.gradcheck.hints import diagnose
-from xpnet.gradcheck.problem import STEPS, Problem
+from xpnet.gradcheck.problem import STEPS, Problem, Slope
 from xpnet.gradcheck.report import ArrayReport, GradientReport
 from xpnet.keywords import named
 from xpnet.layers.base import Layer
@@ -37,10 +38,10 @@ def check_gradients(
 
     where L is sum(dy * y) with a random upstream delta dy for a layer, the value of a loss, and the loss plus
     penalties of a network, whose layers and loss are also checked by themselves. Where an element does not agree,
-    other steps (1e-6, 1e-4, 1e-7) follow, which step around a kink or a sharp bend nearby. An element that sits *on*
-    a kink, where the two one-sided derivatives differ, is skipped and counted. What rounding may do to a difference is
-    not held against it, so that a gradient that is exactly zero may come out as 1e-17. How much that is, is measured:
-    all arrays are changed by a unit of rounding, which shows where large numbers cancel out.
+    other steps (1e-6, 1e-4, 1e-7) follow, which step around a kink or a sharp bend nearby, and what these tend to. An
+    element that sits *on* a kink, where the two one-sided derivatives differ, is skipped and counted. What rounding may
+    do to a difference is not held against it, so that a gradient that is exactly zero may come out as 1e-17. How much
+    that is, is measured: all arrays are changed a little, which shows where large numbers cancel out.
 
     What a layer or loss promises besides is checked too: that it changes no argument, gives the same again, keeps to
     float64, and makes use of the samples' weights.
@@ -167,13 +168,23 @@ def _compare(problem: Problem, name: str, move: HostArray, analytic: float, allo
         tried = Comparison.of(analytic, *slopes[-1])
         if tried.excess <= allowed:
             return tried
-    # Where the second derivative jumps, as ELU's does at 0, a difference is wrong by a multiple of h, which two show.
-    (wide, more, _), (narrow, noise, change), *_ = slopes
-    ratio = STEPS[0] / STEPS[1]
-    tried = Comparison.of(analytic, (ratio * narrow - wide) / (ratio - 1), (ratio * noise + more) / (ratio - 1), change)
-    if tried.excess <= allowed:
-        return tried
+    # Where the second derivative jumps, as ELU's does at 0, a difference is wrong by a multiple of h; where a function
+    # bends sharply, as behind a tiny variance, by one of h * h, and less by one of its square.
+    wide_first = [slope for _, slope in sorted(zip(STEPS, slopes, strict=True), key=lambda pair: -pair[0])]
+    bent = _without(wide_first, 100.0)
+    for slope in (*_without(wide_first, 10.0), *bent, *_without(bent, 1e4)):
+        tried = Comparison.of(analytic, *slope)
+        if tried.excess <= allowed:
+            return tried
     return Comparison.of(analytic, *slopes[0])._replace(kink=problem.on_kink(name, move))
+
+
+def _without(slopes: list[Slope], ratio: float) -> list[Slope]:
+    """Take out of slopes what is by `ratio` smaller in each than in the one before it, the next wider one."""
+    return [
+        ((ratio * b - a) / (ratio - 1.0), (ratio * narrow + wide) / (ratio - 1.0), change)
+        for (a, wide, _), (b, narrow, change) in pairwise(slopes)
+    ]
 
 
 def _check_elements(
@@ -183,7 +194,7 @@ def _check_elements(
     array, analytic = problem.arrays[name], problem.gradients[name]
     size, flat = array.size, analytic.ravel()
     chosen = np.arange(size) if size <= max_elements else np.sort(rng.choice(size, max_elements, replace=False))
-    allowed = tolerance * float(np.abs(flat).max(initial=0.0))
+    allowed = tolerance * float(np.abs(flat[chosen]).max(initial=0.0))
     numeric, diagonal = flat.copy(), np.zeros(size)
     found: dict[int, Comparison] = {}
     for k in map(int, chosen):
@@ -195,7 +206,7 @@ def _check_elements(
         if not result.kink:
             found[k] = result
             numeric[k] = result.numeric
-    scale = _scale(np.concatenate([flat[list(found)], numeric[list(found)]]))
+    scale = _scale(np.concatenate([flat[chosen], numeric[chosen]]))
     # The worst is what rounding does not explain; if it explains all, the largest difference.
     worst = max(found, key=lambda k: (found[k].excess, found[k].difference), default=0)
     at = found.get(worst, Comparison(numeric[worst], 0.0, 0.0, diagonal))
@@ -228,8 +239,8 @@ def _scale(values: HostArray) -> float:
 def _check_direction(problem: Problem, name: str, tolerance: float, rng: np.random.Generator) -> ArrayReport:
     """Move all elements of a large array at once."""
     analytic = problem.gradients[name]
-    move = np.asarray(rng.standard_normal(analytic.shape))
-    along, norm = float(np.sum(analytic * move)), float(np.sqrt(np.sum(analytic * analytic)))
+    move = 0.1 * np.asarray(rng.standard_normal(analytic.shape))  # shorter steps, since all elements add up
+    along, norm = float(np.sum(analytic * move)), 0.1 * float(np.sqrt(np.sum(analytic * analytic)))
     result = _compare(problem, name, move, along, tolerance * norm)
     scale = _scale(np.asarray([norm, result.numeric]))
     counts = int(not result.kink), int(result.kink)

@@ -56,7 +56,9 @@ class _Convolution(Layer):
         return Windows.of(name, shape, per_axis(self.size, axes), per_axis(self.stride, axes), self.padding)
 
     def _advice(self, shape: Shape) -> str:
-        """Return what to put before this layer so that flat samples fit."""
+        """Return what to put before this layer so that samples fit that are flat, or without an axis of one channel."""
+        if len(shape) == len(self.axes) > 1 == self.inputs:
+            return f": put Reshape({(*shape, 1)}) before it"
         places, rest = divmod(shape[0], self.inputs) if len(shape) == 1 else (0, 1)
         side = isqrt(places) if len(self.axes) == 2 else places
         fits = not rest and side ** len(self.axes) == places

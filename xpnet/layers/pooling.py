@@ -41,7 +41,8 @@ class _Pool(Layer):
 def check_shape(layer: Layer, axes: str, shape: Shape) -> None:
     """Raise unless samples have the axes that are named and one of channels."""
     if len(shape) != len(axes) + 1:
-        raise ShapeError(f"{type(layer).__name__} takes samples of shape ({', '.join(axes)}, C), got {shape}")
+        advice = f": put Reshape({(*shape, 1)}) before it" if len(shape) == len(axes) else ""
+        raise ShapeError(f"{type(layer).__name__} takes samples of shape ({', '.join(axes)}, C), got {shape}{advice}")
 
 
 class _MaxPool(_Pool):

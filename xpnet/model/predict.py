@@ -111,8 +111,9 @@ def outputs(
         if not allow_nonfinite and not np.isfinite(result).all():
             row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0]) + first
             raise NonFiniteError(
-                f"the network's output for row {row} is not finite though the input is; its parameters are not finite, "
-                "or the input is far outside the range of the training data. Check net.parameters and scale the input."
+                f"the network's output for row {row} is not finite though the input is; its parameters or running "
+                "statistics are not finite, or the input is far outside the range of the training data. Check "
+                "net.parameters and net.state, and scale the input."
             )
         answers.append(answer(result))
         if out is not None:
