@@ -4,7 +4,7 @@
     python examples/mnist_cnn.py --network beautiful
 
 The second network is that of tinygrad's example "beautiful MNIST", which sees 70 batches of 512 images, each image at
-most once. With the extra `fast` a step of the first takes two thirds of the time.
+most once. With the extra `fast` a step of the first takes a third of the time.
 """
 
 import time
