@@ -64,9 +64,10 @@ def image_training(backend: Any, fit: dict[str, Any], samples: int = 26) -> str:
         xpnet.Residual(block), xpnet.MaxPool2D(2), xpnet.GlobalAveragePool2D(), xpnet.Linear(4, 3),
     ]  # fmt: skip
     net = xpnet.Network(layers, "cross_entropy", backend, input_shape=(6, 6, 2), seed=1, l2=1e-3)
-    x, t, weight = IMAGES[:samples], CLASSES[:samples], np.linspace(0.5, 2, samples)
-    more = {"class_weight": "balanced", "sample_weight": weight, "averaging": 0.9}
-    history = net.fit(x, t, epochs=3, batch_size=10, verbose=False, **more | fit)
+    weight, workers = np.linspace(0.5, 2, samples), fit["parallel"]
+    rows = workers.part(samples) if workers.sharded else slice(samples)
+    more = {"class_weight": "balanced", "sample_weight": weight[rows], "averaging": 0.9, "batch_size": 10}
+    history = net.fit(IMAGES[rows], CLASSES[rows], epochs=3, verbose=False, **more | fit)
     return golden.digest(net.theta, *net.state.values(), history["loss"])
 
 
@@ -91,6 +92,8 @@ def made(way: str, threads: int) -> NumpyBackend:
 def trainings(backend: NumpyBackend, shared: dict[str, Any], every: bool) -> Iterator[tuple[str, Any]]:
     """Return names and functions that train and return a hash: all of them, or a few."""
     yield "images", partial(image_training, backend, shared)
+    parts = {"parallel": MPI(sharded=True), "batch_size": 8}
+    yield "images, of which each process has its own part", partial(image_training, backend, parts)
     half = shared | {"precision": "float16", "optimizer": xpnet.Adam(0.01, clip_norm=1.0)}
     # batches of one size: half as much to compile
     yield "images in float16", partial(image_training, backend, half, 20)
