@@ -33,10 +33,10 @@ def run(command, seconds=60):
 
 def test_the_programs_of_the_page_run(tmp_path):
     page = (ROOT / "docs" / "howto" / "processes.md").read_text(encoding="utf-8")
-    first, on_devices = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
+    first, sharded, on_devices = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
     on_devices = on_devices.replace("784, 512, 10", "2, 32, 3").replace('f"cupy:{workers.local_rank}"', '"numpy"')
     assert "cupy" not in on_devices
-    (tmp_path / "train.py").write_text(first + on_devices)
+    (tmp_path / "train.py").write_text(first + sharded + on_devices)
     done = run([*mpiexec(2)[:-1], str(tmp_path / "train.py")])
     assert done.returncode == 0, done.stderr
 
