@@ -31,6 +31,7 @@ import small_parts
 from sklearn.exceptions import ConvergenceWarning
 
 import xpnet
+from xpnet.backends.cpu import products
 from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.estimators import MLPClassifier
@@ -128,7 +129,10 @@ def hashes(threads: int, every: bool) -> dict[str, dict[str, str]]:
     found = {}
     for way, Replay.patience in WAYS.items():
         found[way] = {"long": long_training(made(way, threads), shared)}
+    usual = products.SHARED
     small_parts.cut_everything()
+    if not every:  # to hand many small tiles to other threads takes longer than all else; of the long ones it is done
+        products.SHARED = usual
     for way, Replay.patience in WAYS.items():
         chosen = trainings(made(way, threads), shared, every or way == "as written")
         found[way] |= {name: train() for name, train in chosen}
