@@ -182,17 +182,21 @@ def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, monkeypatch):
 
     def work(workers):
         backend = Devices(("cupy", "cupy:1")[workers.rank])
-        vector = DeviceArray(parts[workers.rank].copy())
+        vector, short = (DeviceArray(parts[workers.rank, :n].copy()) for n in (9, 1))  # of one number rank 0 has none
         workers.total(vector, backend)
-        return vector.host
+        workers.total(short, backend)
+        assert short.host.tobytes() == (parts[0] + parts[1])[:1].tobytes()
+        return vector.host, len(workers._nccl)
 
     if by_nccl:
         results = together(2, work)
     else:
         with pytest.warns(RuntimeWarning, match="by way of the host"):
             results = together(2, work)
-    assert all(result.tobytes() == (parts[0] + parts[1]).tobytes() for result in results)
-    assert sorted(groups) == ([(0, 1, 4), (0, 1, 5), (1, 0, 4), (1, 0, 5)] if by_nccl else [])
+    assert all(result.tobytes() == (parts[0] + parts[1]).tobytes() for result, _ in results)
+    assert [made for _, made in results] == [by_nccl] * 2  # for both vectors
+    expected = [(0, 1, 0), (0, 1, 1), (0, 1, 4), (0, 1, 5), (1, 0, 0), (1, 0, 1), (1, 0, 4), (1, 0, 5)]
+    assert sorted(groups) == (expected if by_nccl else [])
 
 
 def test_two_processes_on_one_device_are_an_error_on_both(monkeypatch):

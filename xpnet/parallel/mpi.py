@@ -102,6 +102,7 @@ class MPI(Messages):
         self._signal: int | None = None
         self._agreed: BaseException | None = None
         self._exchanges: dict[Any, Callable[[Array], None]] = {}
+        self._nccl: dict[Backend, NCCL] = {}
         if slices & (slices - 1) or self.size & (self.size - 1) or self.size > slices:
             raise ConfigError(
                 f"{self.size} processes cannot share {slices} slices: both must be powers of two, and a process needs "
@@ -150,8 +151,10 @@ class MPI(Messages):
             cupy = sys.modules["cupy"]
             reasons = [reason for reason in self.gather(why_not(cupy)) if reason]  # the same on all processes
             if not reasons:
-                nccl = NCCL(cupy, self.rank, self.size, self.decide)
-                return Exchange(self.rank, self.size, lambda n: backend.asarray(np.zeros(n, dtype)), length, nccl.swap)
+                if backend not in self._nccl:  # which takes a second, and some of the device's memory
+                    self._nccl[backend] = NCCL(cupy, self.rank, self.size, self.decide)
+                zeros, swap = lambda n: backend.asarray(np.zeros(n, dtype)), self._nccl[backend].swap
+                return Exchange(self.rank, self.size, zeros, length, swap)
             if self.rank == 0:
                 reason = f"arrays go from GPU to GPU by way of the host, which is slower: {reasons[0]}"
                 warn_user(reason, RuntimeWarning)
