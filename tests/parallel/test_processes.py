@@ -48,9 +48,10 @@ def test_trainings_of_everything_end_with_the_same_bits_for_any_number_of_proces
         assert done.returncode == 0, done.stderr
         found += [json.loads((tmp_path / f"{ranks}.{rank}").read_text()) for rank in range(ranks)]
     assert all(hashes == found[0] for hashes in found)
-    written, *others = found[0].values()
-    assert len(written) > 90
-    assert all(len(hashes) > 4 and hashes.items() <= written.items() for hashes in others)
+    assert len(found[0].pop("usual")) > 90
+    written, replayed, compiled = found[0].values()
+    assert written == replayed == compiled
+    assert len(written) > 6
 
 
 def test_a_training_goes_on_with_another_number_of_processes_to_the_bit(tmp_path):
