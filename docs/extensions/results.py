@@ -9,7 +9,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 
 class Results(SphinxDirective):
-    """Show each picture of the folder but those of smoke runs, which are called ``quick``."""
+    """Show each picture of the folder but those of smoke runs, called ``quick``, and of what has a text of its own."""
 
     required_arguments = 1
 
@@ -17,7 +17,7 @@ class Results(SphinxDirective):
         _, folder = self.env.relfn2path(self.arguments[0])
         found: list[nodes.Node] = []
         for path in sorted(Path(folder).glob("*.png")):
-            if path.stem == "quick":
+            if path.stem in ("quick", "scaling"):
                 continue
             self.env.note_dependency(str(path))
             name = path.stem.replace("-", " ")

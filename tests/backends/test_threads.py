@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_parts
 
 import xpnet
 from xpnet.backends.base import Backend, Program
-from xpnet.backends.cpu import openblas, parts, products, runs
+from xpnet.backends.cpu import openblas
 from xpnet.backends.cpu.pace import Pace
 from xpnet.backends.cpu.threads import Helpers
 from xpnet.backends.numpy import NumpyBackend
-from xpnet.backends.tape import blocks
 from xpnet.layers import ACTIVATIONS, LAYERS
 from xpnet.losses import LOSSES
 from xpnet.optimizers import OPTIMIZERS
@@ -42,18 +42,7 @@ FAST = len(WAYS) > 4
 @pytest.fixture
 def everything_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small products and loops are cut and shared out, too, as long ones are."""
-    monkeypatch.setattr(products, "LEAST", 1 << 10)
-    monkeypatch.setattr(products, "EDGE", 4)
-    monkeypatch.setattr(products, "SHARED", 0)
-    monkeypatch.setattr(parts, "LEAST", 1 << 5)
-    monkeypatch.setattr(parts, "TOGETHER", 16)
-    monkeypatch.setattr(runs, "TOGETHER", 16)
-    monkeypatch.setattr(runs, "PART", 1 << 5)
-    monkeypatch.setattr(runs, "CACHED", 1 << 4)
-    monkeypatch.setattr(blocks, "LEAST", 0)
-    monkeypatch.setattr(NumpyBackend, "at_once", 1 << 10)
-    if FAST:
-        monkeypatch.setattr(chain, "WORTH", 0)
+    small_parts.cut_everything(monkeypatch.setattr)
 
 
 class Written(NumpyBackend):

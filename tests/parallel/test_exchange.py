@@ -10,8 +10,10 @@ import shared_faults
 from shared_threads import Aborted, DeviceArray, nccl, together
 
 import xpnet
+from xpnet.backends import numpy as numpy_backend
 from xpnet.errors import ConfigError, DataError, NonFiniteError
-from xpnet.parallel import MPI
+from xpnet.estimators import MLPClassifier
+from xpnet.parallel import MPI, mpi
 from xpnet.training.slices import tree_sum
 
 NUMPY = xpnet.backends.get("numpy")
@@ -180,17 +182,21 @@ def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, monkeypatch):
 
     def work(workers):
         backend = Devices(("cupy", "cupy:1")[workers.rank])
-        vector = DeviceArray(parts[workers.rank].copy())
+        vector, short = (DeviceArray(parts[workers.rank, :n].copy()) for n in (9, 1))  # of one number rank 0 has none
         workers.total(vector, backend)
-        return vector.host
+        workers.total(short, backend)
+        assert short.host.tobytes() == (parts[0] + parts[1])[:1].tobytes()
+        return vector.host, len(workers._nccl)
 
     if by_nccl:
         results = together(2, work)
     else:
         with pytest.warns(RuntimeWarning, match="by way of the host"):
             results = together(2, work)
-    assert all(result.tobytes() == (parts[0] + parts[1]).tobytes() for result in results)
-    assert sorted(groups) == ([(0, 1, 4), (0, 1, 5), (1, 0, 4), (1, 0, 5)] if by_nccl else [])
+    assert all(result.tobytes() == (parts[0] + parts[1]).tobytes() for result, _ in results)
+    assert [made for _, made in results] == [by_nccl] * 2  # for both vectors
+    expected = [(0, 1, 0), (0, 1, 1), (0, 1, 4), (0, 1, 5), (1, 0, 0), (1, 0, 1), (1, 0, 4), (1, 0, 5)]
+    assert sorted(groups) == (expected if by_nccl else [])
 
 
 def test_two_processes_on_one_device_are_an_error_on_both(monkeypatch):
@@ -214,3 +220,53 @@ def test_what_is_said_of_an_mpi_is_kept_in_a_copy():
         return twin.slices, twin.timeout, twin.size
 
     assert together(2, work, slices=8) == [(8, 20.0, 2)] * 2
+
+
+@pytest.mark.parametrize(
+    ("places", "shares"),
+    [
+        ([("a", [0, 1])], [2]),
+        ([("a", [0, 1])] * 2, [1, 1]),
+        ([("a", [0, 1])] * 4, [1, 1, 1, 1]),  # more processes than cores
+        ([("a", [0, 1])] * 2 + [("b", [0, 1, 2, 3])] * 2, [1, 1, 2, 2]),
+        ([("a", [0, 1]), ("a", [2, 3])], [2, 2]),  # the launcher has bound each to cores of its own
+        ([("a", [0, 1, 2, 3]), ("a", [2, 3])], [3, 1]),
+    ],
+)
+def test_processes_of_one_machine_share_its_cores(places, shares):
+    assert [mpi.own_cores(places, rank) for rank in range(len(places))] == shares
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 3), (5, 5)])
+def test_a_shared_training_uses_its_share_of_the_cores_unless_it_was_told_otherwise(asked, expected, monkeypatch):
+    monkeypatch.setattr(mpi, "usable_cores", lambda: [0, 1, 2, 3, 4, 5])
+    monkeypatch.setattr(numpy_backend, "usual_threads", lambda: 6)
+
+    def work(workers):
+        backend, seen = numpy_backend.NumpyBackend(asked), []
+
+        def look(run):
+            seen.extend([backend.threads, *(p._threads for p in run.trainer._programs[30]._programs)])
+
+        shared_faults.train(shared_faults.network(backend=backend), None, workers, callbacks=[look])
+        return {*seen}, backend.threads
+
+    assert together(2, work) == [({expected}, asked or 6)] * 2
+
+
+def test_a_shared_estimator_uses_its_share_of_the_cores(monkeypatch):
+    monkeypatch.setattr(mpi, "usable_cores", lambda: [0, 1])
+    monkeypatch.setattr(numpy_backend, "usual_threads", lambda: 2)
+
+    seen = []
+    monkeypatch.setattr(MLPClassifier, "_evaluate", lambda _, net, __: seen.append(net.backend.threads) or (0, 0))
+
+    def work(workers):
+        backend = numpy_backend.NumpyBackend()
+        est = MLPClassifier(backend=backend, parallel=workers, random_state=0)
+        data = shared_faults.X, shared_faults.T
+        est.partial_fit(*data, classes=[0, 1, 2], validation_data=data)
+        return backend.threads
+
+    assert together(2, work) == [2, 2]
+    assert seen == [1, 1]

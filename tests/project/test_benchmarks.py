@@ -404,3 +404,26 @@ def test_what_lies_in_the_intervals_is_counted(monkeypatch):
     y = np.arange(10.0)
     monkeypatch.setattr(intervals, "intervals", lambda X, y, X_test, seed: {"way": (X_test - 0.5, X_test + 1.5)})
     assert intervals.measure(np.where(y < 7, y, y + 1), y, 2) == {"way": {"coverage": 0.7, "width": 2.0 / y.std()}}
+
+
+# --------------------------------------------------------------------------------------------------- scaling
+
+
+def test_the_text_on_scaling_is_made_of_its_figures(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    report = importlib.import_module("scaling_report")
+    for name in ("scaling.json", "scaling.md"):
+        (tmp_path / name).write_bytes((BENCHMARKS / "results" / name).read_bytes())
+    before = (tmp_path / "scaling.md").read_text()
+    assert report.write(tmp_path / "scaling") == before
+    assert (tmp_path / "scaling.png").stat().st_size > 20_000
+
+
+def test_the_model_of_scaling_shares_the_work_and_pays_for_the_exchange(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    report = importlib.import_module("scaling_report")
+    runs = {"1": {"mlp, 2048 rows": 1.0}, "2": {"exchange of 1000 numbers": 0.0, "exchange of 5800000 numbers": 0.0}}
+    assert report.modelled("mlp", runs, None) == list(report.MACHINES)
+    assert report.modelled("mlp", runs, (1.0, 0.0))[:3] == [1.0, 1 / 1.5, 1 / 1.25]
+    a_second_for_all = (0.0, 1 / report.PARAMETERS["mlp"])
+    assert report.modelled("mlp", runs, a_second_for_all)[1] == 1 / (0.5 + 1.0)

@@ -116,11 +116,11 @@ def differences(workers: MPI) -> None:
     say(f"after it all on {workers.rank}: {train(network(), None, workers)}")
 
 
-def mpiexec(ranks: int, *arguments: str) -> list[str]:
-    """Return the command that starts this file."""
+def mpiexec(ranks: int, *arguments: str, file: str = __file__) -> list[str]:
+    """Return the command that starts this file, or another one."""
     beside = Path(sys.executable).with_name("mpiexec")
     launcher = str(beside) if beside.exists() else which("mpiexec")
-    return [str(launcher), "-n", str(ranks), sys.executable, "-u", "-W", "error", __file__, *arguments]
+    return [str(launcher), "-n", str(ranks), sys.executable, "-u", "-W", "error", file, *arguments]
 
 
 def kills(count: int) -> str:

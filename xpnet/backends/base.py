@@ -153,6 +153,10 @@ class Backend:
         """Return a context in which new arrays are made on this device."""
         return contextlib.nullcontext()
 
+    def using(self, cores: int | None) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which so many cores are used at most, unless this handle was told how many to use."""
+        return contextlib.nullcontext()
+
     def fuse(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """Return the elementwise function `f` as one kernel, or `f` itself."""
         return f

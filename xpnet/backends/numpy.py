@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -72,8 +72,7 @@ class NumpyBackend(Backend):
     def __init__(self, threads: int | None = None) -> None:
         self._asked = threads
         self.threads = usual_threads() if threads is None else threads
-        product = partial(matmul, threads=self.threads)
-        self.xp = Host(matmul=product)
+        self.xp = Host(matmul=lambda a, b: matmul(a, b, self.threads))
 
     def __reduce__(self) -> Any:
         return type(self), (self._asked,)
@@ -90,6 +89,16 @@ class NumpyBackend(Backend):
     def active(self) -> contextlib.AbstractContextManager[Any]:
         # Overflow is found by looking at the results, on every backend alike, and reported with its place.
         return _Active()
+
+    @contextlib.contextmanager
+    def using(self, cores: int | None) -> Iterator[None]:
+        before = self.threads
+        if cores is not None and self._asked is None:
+            self.threads = min(before, cores)
+        try:
+            yield
+        finally:
+            self.threads = before
 
     def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
         try:

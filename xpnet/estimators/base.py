@@ -148,6 +148,8 @@ class BaseMultilayerPerceptron(Named, Files, FittedState, CallbackSupportMixin, 
         """Check everything, and return the network to train and the data on its device."""
         if self.parallel is not None and self.solver == "lbfgs":
             raise ConfigError("solver='lbfgs' has no steps that processes could share; use parallel=None, or 'adam'")
+        if isinstance(self.parallel, MPI) and self.parallel.sharded:
+            raise ConfigError("estimators need all samples on every process; with sharded=True use xpnet.Network.fit")
         hidden = wiring.hidden_sizes(self.hidden_layer_sizes)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if y is None:

@@ -93,8 +93,10 @@ class Fit:
         if self.workers is not None:
             asked = {"alpha": float(est.alpha), "max_iter": int(est.max_iter)}
             self.workers.agree("training", training_facts(self.trainer) | asked)
+        cores = None if self.workers is None else self.workers.cores
         try:
-            self._epochs(context)
+            with self.net.backend.using(cores):
+                self._epochs(context)
         except KeyboardInterrupt:  # the trainer has gone back to the last whole step
             warnings.warn("Training interrupted by user.", stacklevel=5)
         except NonFiniteError as error:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,12 @@ from xpnet.backends import Backend
 from xpnet.errors import ConfigError, NonFiniteError, XpnetError, warn_user
 from xpnet.keywords import Named
 from xpnet.parallel.exchange import Exchange
+from xpnet.parallel.messages import Messages
 from xpnet.parallel.nccl import NCCL, why_not
-from xpnet.typing import Array, HostArray
-from xpnet.validation import check_number, check_size, named
+from xpnet.typing import Array
+from xpnet.validation import check_flag, check_number, check_size, named
 
 INSTALL = 'pip install "xpnet[mpi]"'
-HEARD = 0.5
-"""Seconds in which the launcher passes on what a process says; what it has not passed on when all end is lost."""
 
 
 def all_processes() -> Any:
@@ -41,7 +40,22 @@ def all_processes() -> Any:
     return module.COMM_WORLD
 
 
-class MPI(Named):
+def usable_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    return [*os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def own_cores(places: Sequence[tuple[str, list[int]]], rank: int) -> int:
+    """Return how many cores are a process's share, one at least, if those who may use a core share it evenly.
+
+    `places` are the machine of each process and the cores that it may use there.
+    """
+    machine, cores = places[rank]
+    rivals = [sum(there == machine and core in others for there, others in places) for core in cores]
+    return max(1, int(sum(Fraction(1, n) for n in rivals)))
+
+
+class MPI(Named, Messages):
     """The processes of an MPI job share each step of a training, with the same bits for any number of them.
 
     Every process runs the same program with the same data, network and settings, which is checked before the first
@@ -57,11 +71,16 @@ class MPI(Named):
         Seconds to wait for the other processes; then those that have not come are named, and all are ended.
     communicator : mpi4py communicator, optional
         The processes that take part; by default all.
+    sharded : bool
+        Whether each process gives `fit` its own part of the samples, the rows `part`, instead of all of them. The order
+        of the samples is another one then: slice k of every batch is taken from the k-th part of S of the samples.
 
     Attributes
     ----------
     rank, size : int
         The number of this process, from 0, and of all.
+    cores : int
+        How many threads a training uses on NumPy unless its backend was told: processes on one machine share its cores.
 
     Raises
     ------
@@ -73,14 +92,18 @@ class MPI(Named):
     ``net.fit(x, t, parallel="mpi")`` is short for ``parallel=xpnet.parallel.MPI()``.
     """
 
-    def __init__(self, slices: int = 4, timeout: float = 600.0, communicator: Any = None) -> None:
+    def __init__(
+        self, slices: int = 4, timeout: float = 600.0, communicator: Any = None, sharded: bool = False
+    ) -> None:  # fmt: skip
         self.slices = check_size("MPI: slices", slices)
-        self.timeout = check_number("MPI: timeout", timeout, 0.0, low_open=True)
-        self._given, self._comm = communicator, all_processes() if communicator is None else communicator
-        self.rank, self.size = int(self._comm.Get_rank()), int(self._comm.Get_size())
+        self.sharded, self._given = check_flag("MPI: sharded", sharded), communicator
+        seconds = check_number("MPI: timeout", timeout, 0.0, low_open=True)
+        super().__init__(all_processes() if communicator is None else communicator, seconds)
+        self.cores = 1  # until all have met
         self._signal: int | None = None
         self._agreed: BaseException | None = None
         self._exchanges: dict[Any, Callable[[Array], None]] = {}
+        self._nccl: dict[Backend, NCCL] = {}
         if slices & (slices - 1) or self.size & (self.size - 1) or self.size > slices:
             raise ConfigError(
                 f"{self.size} processes cannot share {slices} slices: both must be powers of two, and a process needs "
@@ -88,7 +111,27 @@ class MPI(Named):
             )
 
     def __reduce__(self) -> Any:
-        return MPI, (self.slices, self.timeout, self._given)
+        return MPI, (self.slices, self.timeout, self._given, self.sharded)
+
+    # ------------------------------------------------------------------------- who has which samples
+
+    def part(self, samples: int) -> slice:
+        """Return which rows of so many samples are this process's own if they are `sharded`."""
+        return slice(self.rank * samples // self.size, (self.rank + 1) * samples // self.size)
+
+    def whole(self, samples: int) -> int:
+        """Return how many samples all processes have together; raise on all unless each has its `part` of them."""
+        counts: list[int] = self.gather(samples)
+        total = sum(counts)
+        edges = [q * total // self.size for q in range(self.size + 1)]
+        wanted = [stop - start for start, stop in pairwise(edges)]
+        if counts != wanted:
+            self._agreed = ConfigError(
+                f"the processes have {', '.join(map(str, counts))} samples, but {total} must be shared out as "
+                f"{', '.join(map(str, wanted))}: give each its own rows = workers.part({total}), x[rows] and t[rows]"
+            )
+            raise self._agreed
+        return total
 
     # ------------------------------------------------------------------------------------ exchange
 
@@ -107,14 +150,16 @@ class MPI(Named):
         if backend.name.partition(":")[0] == "cupy":
             self._check_devices(backend)
             cupy = sys.modules["cupy"]
-            reasons = [reason for reason in self._all(why_not(cupy)) if reason]  # the same on all processes
+            reasons = [reason for reason in self.gather(why_not(cupy)) if reason]  # the same on all processes
             if not reasons:
-                nccl = NCCL(cupy, self.rank, self.size, self.decide)
-                return Exchange(self.rank, self.size, lambda n: backend.asarray(np.zeros(n, dtype)), length, nccl.swap)
+                if backend not in self._nccl:  # which takes a second, and some of the device's memory
+                    self._nccl[backend] = NCCL(cupy, self.rank, self.size, self.decide)
+                zeros, swap = lambda n: backend.asarray(np.zeros(n, dtype)), self._nccl[backend].swap
+                return Exchange(self.rank, self.size, zeros, length, swap)
             if self.rank == 0:
                 reason = f"arrays go from GPU to GPU by way of the host, which is slower: {reasons[0]}"
                 warn_user(reason, RuntimeWarning)
-        by_host = Exchange(self.rank, self.size, lambda n: np.zeros(n, dtype), length, self._swap)
+        by_host = Exchange(self.rank, self.size, lambda n: np.zeros(n, dtype), length, self.swap)
 
         def total(vector: Array) -> None:
             host = backend.to_numpy(vector)
@@ -126,7 +171,7 @@ class MPI(Named):
 
     def _check_devices(self, backend: Backend) -> None:
         """Raise `ConfigError` on all processes if two of them compute on one device."""
-        places = [tuple(place) for place in self._all([platform.node(), backend.name])]
+        places = [tuple(place) for place in self.gather([platform.node(), backend.name])]
         for q, place in enumerate(places):
             if place in places[:q]:
                 self._agreed = ConfigError(
@@ -139,36 +184,12 @@ class MPI(Named):
     @property
     def local_rank(self) -> int:
         """The number of this process among those of the same machine."""
-        names = self._all(platform.node())
+        names = self.gather(platform.node())
         return names[: self.rank].count(names[self.rank])
-
-    def _swap(self, give: Sequence[HostArray], take: Sequence[HostArray]) -> None:
-        """Give ``give[q]`` to process q, and take what it gives into ``take[q]``."""
-        others = [q for q in range(self.size) if q != self.rank]
-        coming = {q: self._comm.Irecv(take[q], q) for q in others}
-        going = [self._comm.Isend(give[q], q) for q in others]
-        if take[self.rank] is not give[self.rank]:
-            take[self.rank][...] = give[self.rank]
-        latest = time.monotonic() + self.timeout
-        waiting = [*coming.values(), *going]
-        while waiting := [request for request in waiting if not request.Test()]:
-            if time.monotonic() > latest:
-                late = [q for q, request in coming.items() if not request.Test()]
-                self._abort(f"waited {self.timeout:g} s for process {', '.join(map(str, late)) or 'unknown'}")
-            time.sleep(0)  # there may be more processes than cores
-
-    def _all(self, value: Any) -> list[Any]:
-        """Return what each process gives, a JSON value."""
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        lengths = [np.zeros(1, np.int64) for _ in range(self.size)]
-        self._swap([np.asarray([text.size])] * self.size, lengths)
-        texts = [np.empty(int(n[0]), np.uint8) for n in lengths]
-        self._swap([text] * self.size, texts)
-        return [json.loads(t.tobytes()) for t in texts]
 
     def agree(self, what: str, facts: Mapping[str, Any]) -> None:
         """Raise `ConfigError` on all processes, naming what differs, if they do not all give the same facts."""
-        given = self._all(dict(facts))
+        given = self.gather(dict(facts))
         lines = []
         for name in dict.fromkeys(name for one in given for name in one):
             values = [one.get(name) for one in given]
@@ -181,10 +202,6 @@ class MPI(Named):
                 "the same program, data, seed and versions"
             )
             raise self._agreed
-
-    def decide(self, value: Any) -> Any:
-        """Return the value that process 0 gives."""
-        return self._all(value)[0]
 
     # ----------------------------------------------------------------------------------- how it ends
 
@@ -209,13 +226,14 @@ class MPI(Named):
 
         before = {number: signal.signal(number, hear) for number in heard}
         try:
+            self.cores = own_cores(self.gather([platform.node(), usable_cores()]), self.rank)
             yield
         except BaseException as error:
             if self.size > 1 and (error is self._agreed or isinstance(error, NonFiniteError)):  # all processes raise it
                 self.decide(None)  # process 0 may write for a while, and some launchers end all when one has ended
             elif self.size > 1:  # the others would wait
                 own = isinstance(error, XpnetError)  # which says all that there is to say
-                self._abort("".join(traceback.format_exception(error, limit=0 if own else None)))
+                self.abort("".join(traceback.format_exception(error, limit=0 if own else None)))
             raise
         finally:
             for number, handler in before.items():
@@ -223,15 +241,6 @@ class MPI(Named):
         if self._signal is not None:  # it came after the last step
             late, self._signal = self._signal, None
             signal.raise_signal(late)
-
-    def _abort(self, reason: str) -> NoReturn:
-        """Say why, and end all processes."""
-        where = f"process {self.rank} of {self.size} on {platform.node()}"
-        sys.stdout.flush()
-        print(f"xpnet: {where} ends the training on all: {reason}", file=sys.stderr, flush=True)
-        time.sleep(HEARD)
-        self._comm.Abort(1)
-        os._exit(1)  # Abort may return while the launcher is still about to end the others
 
 
 @contextmanager

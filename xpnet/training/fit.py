@@ -25,6 +25,7 @@ from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 from xpnet.training.samples import check_optimizer
 from xpnet.training.scores import Scores
+from xpnet.training.sharded import take_in_part
 from xpnet.training.slices import Workers
 from xpnet.training.state import stored_window, training_facts, training_numbers
 from xpnet.training.trainer import Trainer
@@ -53,12 +54,18 @@ def fit(
     if net._lock.locked():
         raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
     told = np.geterr()  # callbacks hear NumPy's warnings as they would anywhere else
-    with net.backend.active(), net._lock:  # the lock is released whatever happens: no interrupt comes in between
+    cores = None if workers is None else workers.cores
+    with (
+        net.backend.active(),
+        net.backend.using(cores),
+        net._lock,
+    ):  # the lock is released whatever happens: no interrupt comes in between
         with explained(net.backend, "checking the data"):
             if window is None and resume:
                 window = stored_window(checkpoint, check_size("batch_size", batch_size))
             plan = Plan(batch_size, epochs, shuffle, memory, window, scale)
-            data = take_in(net, objective, x, t, sample_weight, class_weight, validation_data, validation_split, plan)
+            take = partial(take_in_part, workers) if workers is not None and workers.sharded else take_in
+            data = take(net, objective, x, t, sample_weight, class_weight, validation_data, validation_split, plan)
             batch_size = data.batch_size
         if checkpoint is not None:
             # Last, so that it sees what the other callbacks did.

@@ -73,15 +73,10 @@ def take_in(
     validation_split: float, plan: Plan,
 ) -> Data:  # fmt: skip
     """Check what comes before anything changes; what is streamed is checked block by block, when it comes."""
-    check_flag("shuffle", plan.shuffle)
-    memory = None if plan.memory is None else bytes_of("memory", plan.memory)
-    if plan.scale is not None and not check_number("scale", plan.scale):
-        raise ConfigError("scale must not be 0, by which all inputs would be the same")
-    if plan.window is not None and check_size("window", plan.window) < 2 * check_size("batch_size", plan.batch_size):
-        raise ConfigError(f"window must be at least 2 * batch_size = {2 * plan.batch_size} rows, got {plan.window}")
+    memory = check_plan(plan)
     if t is None:
         return _of_batches(net, objective, x, (sample_weight, class_weight, plan.window), validation_data, plan, memory)
-    found = _beyond(net, x, t, memory, plan)
+    found = beyond(net, x, t, memory, plan)
     if found is not None:
         if validation_split:
             raise ConfigError(
@@ -89,18 +84,35 @@ def take_in(
                 "validation_data=(x[n:], t[n:]) and train on x[:n], t[:n]"
             )
         return _of_rows(net, objective, *found, t, (sample_weight, class_weight), validation_data, plan)
-    dtype = None if plan.scale is None or not hasattr(x, "dtype") else _storage(net, x, plan.scale)
-    rows = rows_of(x)
-    if rows is not None:
-        check_shape("x", rows.shape, net.input_shape)
-        check_numeric("x", rows)
-        x = rows.all(np.dtype(net.dtype if dtype is None else dtype))
+    x, dtype = here(net, x, plan)
     samples = check_samples(net, x, t, sample_weight, class_weight, dtype)
     samples, validation = set_aside(net, samples, validation_data, validation_split, plan.scale)
     size = fitting_batch(plan.batch_size, int(samples.x.shape[0]))
     make = partial(resident, net, objective, samples, size, plan.shuffle, plan.window, plan.scale)
     weight = np.ones(int(samples.x.shape[0])) if samples.weight is None else samples.weight
     return Data(size, make, validation, Validation(samples.x, samples.t, weight, plan.scale))
+
+
+def check_plan(plan: Plan) -> int | None:
+    """Check what was asked for, and return the bytes of memory that were, or None."""
+    check_flag("shuffle", plan.shuffle)
+    memory = None if plan.memory is None else bytes_of("memory", plan.memory)
+    if plan.scale is not None and not check_number("scale", plan.scale):
+        raise ConfigError("scale must not be 0, by which all inputs would be the same")
+    if plan.window is not None and check_size("window", plan.window) < 2 * check_size("batch_size", plan.batch_size):
+        raise ConfigError(f"window must be at least 2 * batch_size = {2 * plan.batch_size} rows, got {plan.window}")
+    return memory
+
+
+def here(net: Model, x: Any, plan: Plan) -> tuple[Any, str | None]:
+    """Return inputs that fit, read if they lie elsewhere, and the data type in which they travel if not the usual."""
+    dtype = None if plan.scale is None or not hasattr(x, "dtype") else _storage(net, x, plan.scale)
+    rows = rows_of(x)
+    if rows is not None:
+        check_shape("x", rows.shape, net.input_shape)
+        check_numeric("x", rows)
+        x = rows.all(np.dtype(net.dtype if dtype is None else dtype))
+    return x, dtype
 
 
 def _storage(net: Model, x: Any, scale: float | None) -> str:
@@ -117,7 +129,7 @@ def _bytes_of_row(net: Model, rows: Rows, t: Any, plan: Plan) -> int:
     return prod(rows.shape[1:]) * np.dtype(_storage(net, rows, plan.scale)).itemsize + target + number + ORDER
 
 
-def _beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple[Rows, float] | None:
+def beyond(net: Model, x: Any, t: Any, memory: int | None, plan: Plan) -> tuple[Rows, float] | None:
     """Return inputs that do not fit, as rows to be read, and how many bytes there are for them; None if they fit.
 
     What is there already fits: arrays of the device, and if that is the host, all that lies in its memory, unless a

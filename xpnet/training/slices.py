@@ -33,7 +33,7 @@ from xpnet.training.arrays import Arrays
 from xpnet.training.feed import Feed
 from xpnet.training.objective import Objective
 from xpnet.training.step import make_finish, pass_through
-from xpnet.typing import Array
+from xpnet.typing import Array, HostArray
 
 
 class Workers(Protocol):
@@ -45,11 +45,17 @@ class Workers(Protocol):
         The number of this process, from 0, and of all.
     slices : int
         S, a power of two, at least `size`.
+    sharded : bool
+        Whether each process has its own part of the samples, rather than all of them.
+    cores : int
+        How many of the cores that processes may use on this machine are this one's share.
     """
 
     rank: int
     size: int
     slices: int
+    sharded: bool
+    cores: int
 
     @property
     def asked(self) -> float:
@@ -63,6 +69,15 @@ class Workers(Protocol):
 
     def decide(self, value: Any) -> Any:
         """Return the value that process 0 gives."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what each process gives, a JSON value."""
+
+    def join(self, rows: HostArray) -> HostArray:
+        """Return the rows that all processes give, one process after another."""
+
+    def whole(self, samples: int) -> int:
+        """Return how many samples all processes have together; raise on all if they are not shared out evenly."""
 
     def leave(self, asked: float) -> BaseException:
         """Return what all processes raise after a step in which this sum was not zero."""

@@ -31,7 +31,7 @@ from xpnet.training.run import Run
 from xpnet.training.trainer import Trainer
 
 COUNTS = ("epoch", "position", "step")
-BEFORE = {"precision": None, "window": None, "scale": None, "slices": 1}
+BEFORE = {"precision": None, "window": None, "scale": None, "slices": 1, "sharded": False}
 """What holds for files that were written before there was a choice."""
 
 
@@ -50,6 +50,7 @@ def training_settings(trainer: Trainer, callbacks: Sequence[Callback]) -> dict[s
         "data": trainer.feed.fingerprint(trainer.arrays, trainer.net.backend),
         "callbacks": [type(item).__name__ for item in callbacks],
         "slices": 1 if trainer.workers is None else trainer.workers.slices,
+        "sharded": trainer.workers is not None and trainer.workers.sharded,
     }
 
 
