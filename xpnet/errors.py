@@ -52,6 +52,11 @@ class PromiseError(XpnetError, TypeError):
     """A layer, loss or optimizer of one's own does not do what its base class promises."""
 
 
+def missing_method(owner: object, signature: str) -> PromiseError:
+    """Return what is wrong with an object of one's own that does not override a method."""
+    return PromiseError(f"{type(owner).__name__} must have {signature}")
+
+
 class CheckpointError(XpnetError, ValueError):
     """A file that is not a checkpoint of the expected format, or does not fit the network."""
 

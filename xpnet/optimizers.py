@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from xpnet.errors import ConfigError, PromiseError
+from xpnet.errors import ConfigError, missing_method
 from xpnet.keywords import Named, public
 from xpnet.typing import Array, HostArray
 from xpnet.validation import BELOW_ONE, NOT_NEGATIVE, POSITIVE, check_fields, check_flag, check_rate, optional
@@ -93,7 +93,7 @@ class Optimizer(Named):
 
     def update(self, xp: Any, theta: Array, g: Array, *slots_and_scalars: Array) -> None:
         """Change theta and the slots in place, given theta, g, the slots and the scalars, in this order."""
-        raise PromiseError(f"{type(self).__name__} must have update(xp, theta, g, *slots, *scalars)")
+        raise missing_method(self, "update(xp, theta, g, *slots, *scalars)")
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def test_slots_are_named_as_in_the_formulas():
 def test_positional_arguments():
     assert xpnet.SGD(0.1, 0.9, True) == xpnet.SGD(learning_rate=0.1, momentum=0.9, nesterov=True)
     assert xpnet.Adam(0.1, 0.8, 0.7, 0.6) == xpnet.Adam(learning_rate=0.1, beta1=0.8, beta2=0.7, eps=0.6)
-    with pytest.raises(TypeError, match="positional"):
+    with pytest.raises(TypeError, match="by position"):
         xpnet.Adam(0.1, 0.8, 0.7, 0.6, 0.5)  # weight decay and clipping by name only
 
 

@@ -147,13 +147,13 @@ def test_the_estimators_trainer_counts_steps_for_them():
     pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     from xpnet.estimators.sampling import Samples
     from xpnet.estimators.solvers import SolverState
-    from xpnet.estimators.trainer import EpochTrainer
+    from xpnet.estimators.trainer import Call, EpochTrainer
 
     rng = np.random.default_rng(3)
     x, t = rng.normal(size=(20, *SHAPE[1:])).astype("float32"), rng.integers(0, 2, 20)
     net, other = network(), network()
     state = SolverState(xpnet.SGD(0.1), net)
-    EpochTrainer(net, state, Samples(x, t, None), 5, 0.0, False, np.random, 99).run(12)
+    EpochTrainer(Call(net, state, Samples(x, t, None), 5, 0.0, False, np.random, 99), False).run(12)
     xpnet.Trainer(other, xpnet.SGD(0.1), x, t, batch_size=5, shuffle=False).run(12)
     assert_array_equal(net.theta, other.theta)
 

@@ -14,6 +14,7 @@ from xpnet.backends import numpy as numpy_backend
 from xpnet.errors import ConfigError, DataError, NonFiniteError
 from xpnet.estimators import MLPClassifier
 from xpnet.parallel import MPI, mpi
+from xpnet.training.scores import Scores
 from xpnet.training.slices import tree_sum
 
 NUMPY = xpnet.backends.get("numpy")
@@ -259,7 +260,7 @@ def test_a_shared_estimator_uses_its_share_of_the_cores(monkeypatch):
     monkeypatch.setattr(numpy_backend, "usual_threads", lambda: 2)
 
     seen = []
-    monkeypatch.setattr(MLPClassifier, "_evaluate", lambda _, net, __: seen.append(net.backend.threads) or (0, 0))
+    monkeypatch.setattr(Scores, "__call__", lambda scores: seen.append(scores.net.backend.threads) or {})
 
     def work(workers):
         backend = numpy_backend.NumpyBackend()

@@ -140,12 +140,12 @@ def test_the_estimators_trainer_follows_it_too():
     pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
     from xpnet.estimators.sampling import Samples
     from xpnet.estimators.solvers import SolverState
-    from xpnet.estimators.trainer import EpochTrainer
+    from xpnet.estimators.trainer import Call, EpochTrainer
 
     for epochs in (2, 40):  # a few steps are done as written, many are recorded
         net = network()
         data = Samples(X, T, None)
-        made = EpochTrainer(net, SolverState(xpnet.SGD(RATE), net), data, 7, 0.0, False, np.random, epochs)
+        made = EpochTrainer(Call(net, SolverState(xpnet.SGD(RATE), net), data, 7, 0.0, False, np.random, epochs), False)
         made.advance(4)
         made.finish_epoch()
         made.advance(3)

@@ -82,6 +82,8 @@ class Backend:
         The device in the library's own terms; creation functions take it.
     asynchronous : bool
         Whether the device works behind the host's back, so that looking at a number stalls both.
+    replays : bool
+        Whether what was captured is replayed by the host, which saves its memory's allocation and may be compiled.
     at_once : int
         How many numbers a layer that works part by part takes at a time: on a CPU as many as its cache holds.
     """
@@ -90,6 +92,7 @@ class Backend:
     xp: Any
     device: Any
     asynchronous: bool = False
+    replays: bool = False
     at_once: int = 2**16
 
     def asarray(self, a: Any, dtype: str | None = None) -> Array:

@@ -68,6 +68,7 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     device = "cpu"
+    replays = True
 
     def __init__(self, threads: int | None = None) -> None:
         self._asked = threads
@@ -99,6 +100,12 @@ class NumpyBackend(Backend):
             yield
         finally:
             self.threads = before
+
+    def capture(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
+        try:
+            return Replay(record(step, self.xp, arrays), self.threads)
+        except Exception:  # memory may not suffice: as it is written it is right in any case
+            return super().capture(step, arrays, changes)
 
     def compile(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
         try:

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from xpnet.errors import ArgumentError, PromiseError
+from xpnet.errors import ArgumentError, missing_method
 from xpnet.keywords import Named
 from xpnet.typing import Array, HostArray, Params, Shape
 
@@ -152,10 +152,10 @@ class Layer(Named):
 
     def forward(self, xp: Any, params: Params, x: Array, context: Context = INFERENCE) -> Result:
         """Return the output y and a cache: everything that `backward` needs, and nothing else remembers."""
-        raise PromiseError(f"{type(self).__name__} must have forward(xp, params, x, context), which returns (y, cache)")
+        raise missing_method(self, "forward(xp, params, x, context), which returns (y, cache)")
 
     def backward(
         self, xp: Any, params: Params, cache: Any, dy: Array, context: Context = INFERENCE, need_dx: bool = True
     ) -> Gradient:
         """Return dL/dx (or None if `need_dx` is false) and dL/d(parameter) by name, given dy = dL/dy."""
-        raise PromiseError(f"{type(self).__name__} must have backward(xp, params, cache, dy, context, need_dx)")
+        raise missing_method(self, "backward(xp, params, cache, dy, context, need_dx)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from xpnet.errors import PromiseError
+from xpnet.errors import missing_method
 from xpnet.keywords import Named
 from xpnet.typing import Array
 
@@ -34,7 +34,7 @@ class Loss(Named):
 
     def __call__(self, xp: Any, y: Array, t: Array, weight: Array) -> tuple[Array, Array]:
         """Return the loss (a 0-d array) and the delta dL/dy (B, O)."""
-        raise PromiseError(f"{type(self).__name__} must have __call__(xp, y, t, weight), which returns (loss, dy)")
+        raise missing_method(self, "__call__(xp, y, t, weight), which returns (loss, dy)")
 
     def predict(self, xp: Any, y: Array) -> Array:
         """Return what the output `y` says about the target: probabilities, or the value to expect."""

@@ -23,6 +23,7 @@ from xpnet.model.casting import cast
 from xpnet.model.data import check_inputs, check_numeric, check_targets, on_host
 from xpnet.model.labels import check_labels
 from xpnet.model.memory import explained
+from xpnet.model.outputs import Outputs
 from xpnet.model.parameters import Layout, Parameters
 from xpnet.model.weights import check_sample_weight
 from xpnet.typing import Array, HostArray, LayerParams, Shape
@@ -43,7 +44,6 @@ class Model:
         Running statistics by names such as "1.mean".
     """
 
-    theta: Array
     _labels: HostArray | None = None
 
     def __init__(
@@ -87,7 +87,7 @@ class Model:
         self.backend = get_backend(backend)
         self.backend.check_dtype(self.dtype)
         self._keys = [build.layer_key(self.seed, k) for k in range(len(self.layers))]
-        self._lock = threading.Lock()
+        self._lock, self._outputs = threading.Lock(), Outputs()
 
     @property
     def given_shape(self) -> Shape | None:
@@ -234,7 +234,7 @@ class Model:
 
     def output(self, x: Array) -> Array:
         """Return the last layer's output for checked inputs on the device."""
-        return self.answer(self.backend.xp, self.theta, self.state, x)
+        return self._outputs(self, x)
 
     def answer(self, xp: Any, theta: Array, state: Mapping[str, Array], x: Array) -> Array:
         """Return the same as a function of all that it depends on."""
@@ -277,7 +277,7 @@ class Model:
         with explained(clone.backend, "copying the network"):
             clone.theta = asarray(to_numpy(self.theta).copy())
             clone.state = {name: asarray(to_numpy(value).copy()) for name, value in self.state.items()}
-        clone._lock = threading.Lock()
+        clone._lock, clone._outputs = threading.Lock(), Outputs()
         return clone
 
     def copy(self) -> Self:
@@ -286,11 +286,12 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         with explained(self.backend, "copying the network to the host"):
-            host = {k: self.backend.to_numpy(v) for k, v in self.state.items()}
-            return self.__dict__ | {"_lock": None, "theta": self.backend.to_numpy(self.theta), "state": host}
+            theta, *state = map(self.backend.to_numpy, (self.theta, *self.state.values()))
+            own = {"theta": theta, "state": dict(zip(self.state, state, strict=True))}
+            return self.__dict__ | own | {"_lock": None, "_outputs": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.Lock(), _outputs=Outputs())
         with explained(self.backend, "copying the network"):
             self.theta = self.backend.asarray(state["theta"])
             self.state = {k: self.backend.asarray(v) for k, v in state["state"].items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ def correct(net: Model, xp: Any, y: Array, t: Array) -> Array:
 
 
 def _totals(
-    net: Model, xp: Any, theta: Array, state: Mapping[str, Array], x: Array, t: Array, weight: Array, size: int,
+    net: Model, xp: Any, answer: Callable[[Array], Array], x: Array, t: Array, weight: Array, size: int,
     scale: float | None,
 ) -> list[Array]:  # fmt: skip
-    """Return for each `size` rows the weighted sum of their losses, and of those that are predicted right."""
+    """Return for each `size` rows the weighted sum of their losses, and of those that are predicted right.
+
+    `answer` gives the network's outputs for rows.
+    """
     found, start = [], 0
     for rows in slices_of(net, xp, x, size, scale):
-        y = net.answer(xp, theta, state, rows)
+        y = answer(rows)
         stop = start + y.shape[0]
         w, target = weight[start:stop], t[start:stop] if t.ndim == 1 else t[start:stop, ...]
         loss, _ = net.loss(xp, y, target, w)
@@ -67,7 +71,7 @@ def score(
         weights = backend.asarray(_scaled(weight).astype(net.dtype))
         for first, piece, targets in with_targets(net, x, t, size, scale):
             own = weights[first : first + piece.shape[0]]
-            totals += _totals(net, xp, net.theta, net.state, piece, targets, own, size, scale)
+            totals += _totals(net, xp, net.output, piece, targets, own, size, scale)
         return _means(net, xp.stack(totals), len(weight))
 
 
@@ -104,6 +108,7 @@ class Scorer:
 
         def step(xp: Any, a: Mapping[str, Array]) -> None:
             state = {name: a[f"state.{name}"] for name in net.state}
-            a["totals"][...] = xp.stack(_totals(net, xp, a["theta"], state, a["x"], a["t"], a["weight"], size, scale))
+            answer = partial(net.answer, xp, a["theta"], state)
+            a["totals"][...] = xp.stack(_totals(net, xp, answer, a["x"], a["t"], a["weight"], size, scale))
 
         self._arrays, self._program = arrays, net.backend.capture(step, arrays, [arrays["totals"]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import xpnet.backends.numpy  # noqa: F401  # now, so that reading a stranger's file imports nothing
 from xpnet.backends import Backend
 from xpnet.backends import get as get_backend
-from xpnet.errors import CheckpointError
+from xpnet.errors import CheckpointError, warn_user
 from xpnet.files.tensors import read_tensors, write_tensors
 from xpnet.layers import Layer
 from xpnet.layers.base import joined
@@ -71,11 +70,10 @@ def save(net: Model, path: str | os.PathLike[str], **more: dict[str, Any]) -> No
         tensors, description = network_content(net)
         bad = [name for name, value in tensors.items() if not np.isfinite(value).all()]
     if bad:
-        warnings.warn(
+        warn_user(
             f"{', '.join(bad)} have NaN or infinities and are saved with them; go back to an earlier file, or train "
             "again with a smaller learning rate",
             RuntimeWarning,
-            stacklevel=3,
         )
     write_tensors(path, tensors, {"network": description} | more)
 
