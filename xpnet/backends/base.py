@@ -93,7 +93,7 @@ class Backend:
     device: Any
     asynchronous: bool = False
     replays: bool = False
-    at_once: int = 2**16
+    at_once: int = 2**15
 
     def asarray(self, a: Any, dtype: str | None = None) -> Array:
         """Return `a` (an array of this backend, a NumPy array or anything NumPy accepts) on the device."""

@@ -51,7 +51,7 @@ class Context:
     state: Params = field(default_factory=dict)
     place: str = ""
     watch: Watch | None = None
-    at_once: int = 2**16
+    at_once: int = 2**15
     first: int = 0
 
     def show(self, name: str, array: Array) -> None:
