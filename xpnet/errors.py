@@ -53,7 +53,14 @@ class PromiseError(XpnetError, TypeError):
 
 
 def missing_method(owner: object, signature: str) -> PromiseError:
-    """Return what is wrong with an object of one's own that does not override a method."""
+    """Return what is wrong with an object of one's own that does not override a method.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> print(xpnet.errors.missing_method(xpnet.ReLU(), "forward(xp, params, x, context)"))
+    ReLU must have forward(xp, params, x, context)
+    """
     return PromiseError(f"{type(owner).__name__} must have {signature}")
 
 
