@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -58,7 +59,7 @@ def data_at_hand(gallery_conf: dict[str, Any], name: str, when: str) -> None:
     import xpnet
 
     folder = str(EXAMPLES / "data" / "mnist") if when == "before" else None
-    xpnet.datasets.mnist.__defaults__ = (folder,)
+    inspect.unwrap(xpnet.datasets.mnist).__defaults__ = (folder,)
 
 
 def scraper(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:

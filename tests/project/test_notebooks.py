@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import re
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_mnist_on_a_gpu_runs_without_one(monkeypatch: pytest.MonkeyPatch, capsys
     pyplot = pytest.importorskip("matplotlib.pyplot", reason="the extra plot is not installed")
     pyplot.switch_backend("agg")
     monkeypatch.setattr(pyplot, "show", lambda: None)
-    monkeypatch.setattr(xpnet.datasets.mnist.__wrapped__, "__defaults__", (ROOT / "examples" / "data" / "mnist",))
+    monkeypatch.setattr(inspect.unwrap(xpnet.datasets.mnist), "__defaults__", (ROOT / "examples" / "data" / "mnist",))
     program = "\n".join(cells("mnist_on_a_gpu", "code")[1:])
     for large, small in (("epochs = 7", "epochs = 1"), ("samples = 60_000", "samples = 6_000")):
         assert large in program
