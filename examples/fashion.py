@@ -34,10 +34,10 @@ else:
 plain = [
     xpnet.Linear(784, 512),
     xpnet.ReLU(),
-    xpnet.Dropout(0.3),
+    xpnet.Dropout(0.2),
     xpnet.Linear(512, 512),
     xpnet.ReLU(),
-    xpnet.Dropout(0.3),
+    xpnet.Dropout(0.2),
     xpnet.Linear(512, 10),
 ]
 
