@@ -49,7 +49,8 @@ def test_they_are_those_of_the_forward_pass_to_the_bit_recorded_or_compiled() ->
     repeat(net, 3)
     assert recorded(net)
     program: Any = net._outputs._program
-    program.compile(program._tape) if program._tape is not None else None
+    if program._tape is not None:  # the extra fast is installed, and it is not compiled yet
+        program.compile(program._tape)
     repeat(net, 3, X[::-1].copy())
 
 
@@ -79,7 +80,7 @@ def test_batches_of_other_sizes_in_between_change_nothing() -> None:
     net = network()
     repeat(net)
     program = net._outputs._program
-    for _ in range(FIRST):
+    for _ in range(FIRST + 1):
         repeat(net, 1)
         repeat(net, 1, X[:7])
     assert net._outputs._program is program
@@ -118,7 +119,7 @@ def test_layers_of_a_users_own_are_asked_each_time(layer: xpnet.Layer) -> None:
     for _ in range(2 * FIRST):
         net.forward(X)
     assert not recorded(net)
-    assert Counting.calls[0] - before in (0, 2 * FIRST)
+    assert Counting.calls[0] - before == (0 if isinstance(layer, xpnet.Activation) else 2 * FIRST)
 
 
 def test_copies_and_files_have_no_recording() -> None:

@@ -15,12 +15,12 @@ from xpnet.layers.shapes import every_layer
 from xpnet.typing import Array, Shape
 
 FIRST = 8
-"""Batches of one size before the next is recorded, which takes as long as one or two of them."""
+"""Batches of one size before the next is recorded, which takes as long as three or four of them."""
 LEAST = 1 << 20
-"""Numbers of the widest layer's outputs for a batch, from which recording is worth it."""
+"""Numbers of the widest layer's outputs for a batch, from which it is recorded; networks of images have more."""
 
 
-class Answering(Protocol):
+class Asked(Protocol):
     """What is needed of a model."""
 
     backend: Backend
@@ -49,7 +49,7 @@ class Outputs:
         self._program: Program | None = None
         self._widest: int | None = None
 
-    def __call__(self, net: Answering, x: Array) -> Array:
+    def __call__(self, net: Asked, x: Array) -> Array:
         if not net.backend.replays or x.shape[0] * self._width(net) < LEAST or not self._lock.acquire(blocking=False):
             return net.answer(net.backend.xp, net.theta, net.state, x)
         try:
@@ -57,7 +57,7 @@ class Outputs:
         finally:
             self._lock.release()
 
-    def _width(self, net: Answering) -> int:
+    def _width(self, net: Asked) -> int:
         """Return how many numbers the widest layer has for a sample; 0 if the layers are not all of this library."""
         if self._widest is None:
             found = [*every_layer(net.layers, net.input_shape)]
@@ -66,7 +66,7 @@ class Outputs:
             self._widest = max(prod(item.after) for item in found) if known else 0
         return self._widest
 
-    def _again(self, net: Answering, x: Array) -> Array:
+    def _again(self, net: Asked, x: Array) -> Array:
         size = int(x.shape[0])
         self._times[size] = self._times.get(size, 0) + 1
         given = {"theta": net.theta} | {f"state.{name}": value for name, value in net.state.items()}
@@ -80,7 +80,7 @@ class Outputs:
         self._program(1)
         return net.backend.xp.asarray(self._arrays["y"], copy=True)
 
-    def _record(self, net: Answering, given: dict[str, Array], x: Array) -> None:
+    def _record(self, net: Asked, given: dict[str, Array], x: Array) -> None:
         shapes = {"x": x.shape, "y": (x.shape[0], *net.output_shape)}
         own = {name: net.backend.asarray(np.zeros(shape, net.dtype)) for name, shape in shapes.items()}
 

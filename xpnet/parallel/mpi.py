@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends import Backend
+from xpnet.backends.cpu.threads import usable_cores
 from xpnet.errors import ConfigError, NonFiniteError, XpnetError, warn_user
 from xpnet.keywords import Named
 from xpnet.parallel.exchange import Exchange
@@ -38,11 +38,6 @@ def all_processes() -> Any:
             "mpiexec -n 4 python train.py"
         ) from None
     return module.COMM_WORLD
-
-
-def usable_cores() -> list[int]:
-    """Return the numbers of the cores that this process may use."""
-    return [*os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
 
 
 def own_cores(places: Sequence[tuple[str, list[int]]], rank: int) -> int:

@@ -55,11 +55,8 @@ def fit(
         raise AlreadyTrainingError("this Network is already being trained by another thread; train a copy: net.copy()")
     told = np.geterr()  # callbacks hear NumPy's warnings as they would anywhere else
     cores = None if workers is None else workers.cores
-    with (
-        net.backend.active(),
-        net.backend.using(cores),
-        net._lock,
-    ):  # the lock is released whatever happens: no interrupt comes in between
+    # The lock is released whatever happens: no interrupt comes in between.
+    with net.backend.active(), net.backend.using(cores), net._lock:
         with explained(net.backend, "checking the data"):
             if window is None and resume:
                 window = stored_window(checkpoint, check_size("batch_size", batch_size))

@@ -15,11 +15,14 @@ from xpnet.backends.cpu.denormals import setting
 Work = Callable[[], object]
 
 
+def usable_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    return [*os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
 def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores these are."""
+    return len(usable_cores())
 
 
 class Helpers:
