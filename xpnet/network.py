@@ -162,7 +162,7 @@ class Network(Model, Whole):
             )  # fmt: skip
 
     def predict(
-        self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False, out: Any = None,
+        self, x: Any, *, batch_size: int | None = None, allow_nonfinite: bool = False, out: Any = None,
         scale: float | None = None,
     ) -> HostArray:  # fmt: skip
         """Return class labels (B,) under a classification loss, else values (B, O), as a NumPy array.
@@ -173,8 +173,8 @@ class Network(Model, Whole):
         Parameters
         ----------
         x : array (B, I), or anything with a shape, a dtype and slices of rows, which are read some at a time
-        batch_size : int
-            Rows computed at a time; it limits memory only.
+        batch_size : int, optional
+            Rows computed at a time; it limits memory only. By default as many as suit the network and the backend.
         allow_nonfinite : bool
             Whether rows with NaN or infinities may come in. They give NaN values, and the label -1.
         out : array, optional
@@ -185,7 +185,7 @@ class Network(Model, Whole):
         return predict(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
     def predict_proba(
-        self, x: Any, *, batch_size: int = 512, allow_nonfinite: bool = False, out: Any = None,
+        self, x: Any, *, batch_size: int | None = None, allow_nonfinite: bool = False, out: Any = None,
         scale: float | None = None,
     ) -> HostArray:  # fmt: skip
         """Return class probabilities (B, O), whose rows sum to 1, as a NumPy array.
@@ -196,7 +196,7 @@ class Network(Model, Whole):
         return predict_proba(self, x, batch_size=batch_size, allow_nonfinite=allow_nonfinite, out=out, scale=scale)
 
     def evaluate(
-        self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int = 512, scale: float | None = None,
+        self, x: Any, t: Any, sample_weight: Any = None, *, batch_size: int | None = None, scale: float | None = None,
         metrics: Any = (),
     ) -> dict[str, float]:  # fmt: skip
         """Return {"loss": ...} without penalties, "accuracy" under a classification loss, and `metrics` as for `fit`.

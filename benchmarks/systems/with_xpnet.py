@@ -53,7 +53,7 @@ class Xpnet(System):
         super().__init__(threads, tf32)
         if plain:
             sys.modules["llvmlite"] = None  # type: ignore[assignment]  # as if the `fast` extra were not installed
-        reason = xpnet.backends.available()[backend]
+        reason = xpnet.backends.missing(backend)
         if reason is not None:
             raise NotMeasured(reason)
         self._backend = xpnet.backends.get(backend, tf32=tf32)

@@ -16,7 +16,7 @@ from xpnet.backends.tape import record as tape
 
 pytest.importorskip("llvmlite", reason="the extra fast is not installed")
 
-from xpnet.backends.cpu import borrowed, chain, trial
+from xpnet.backends.cpu import borrowed, chain, products, trial
 from xpnet.backends.cpu.chain import Chain, Piece, Task
 from xpnet.backends.cpu.driver import PLAN, SLOTS, THREADS, TOTAL, TURNS
 
@@ -88,6 +88,45 @@ def test_products_call_the_library_as_numpy_does(
         return
     run(made)
     assert bits(out) == bits(a @ b)
+
+
+CUT = {  # by shape and how the left factor lies: of how many products the parts are
+    (3000, 48, 16, "rows"): [1, 1, 1],
+    (3000, 16, 48, "rows"): [1, 1],
+    (700, 160, 32, "rows"): [1, 1, 1, 1],
+    (48, 2000, 16, "columns"): [16],
+    (48, 2000, 16, "rows"): [1],
+    (96, 512, 64, "columns"): [4, 4, 4],
+    (100, 784, 300, "columns"): [1, 1, 1, 1],
+    (1, 90_000, 32, "rows"): [1],
+    (30, 128, 20, "columns"): [1],
+}
+
+
+@pytest.mark.parametrize("product", CUT, ids=label)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_few_columns_are_small_ones_in_every_path(product: tuple[int, int, int, str], dtype: str) -> None:
+    rows, inner, columns, how = product
+    a, b = laid_out((rows, inner), dtype, how), laid_out((inner, columns), dtype, "rows")
+    out = np.full((rows, columns), np.nan, dtype)
+    made = borrowed.build_parts("matmul", np.matmul, ("tiles",), [a, b], out, 1)
+    assert made is not None
+    assert [len(part) for part in made] == CUT[product]
+    for part in made:
+        run(part)
+    np.testing.assert_allclose(out, a @ b, rtol=0, atol=2e3 * np.finfo(dtype).eps)
+    assert bits(out) == bits(products.matmul(a, b))
+
+
+@pytest.mark.parametrize("inner", [65, 127, 128])
+def test_a_product_that_is_added_at_once_is_not_cut_along_what_it_adds_up(inner: int) -> None:
+    """It would be added run by run, which is not what the step says."""
+    a, b = laid_out((100, inner), "float32", "rows"), laid_out((inner, 100), "float32", "rows")
+    out = laid_out((100, 100), "float32", "rows")
+    expected = out + products.matmul(a, b)
+    for part in borrowed.build_parts("adding", np.matmul, ("tiles",), [a, b, out], out, 1) or []:
+        run(part)
+    assert bits(out) == bits(expected)
 
 
 def test_products_that_numpy_does_in_another_way_are_left_to_it() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ from xpnet.backends.cpu.replay import Replay
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.backends.tape import surroundings
 from xpnet.backends.tape.hollow import Hollow
-from xpnet.backends.tape.record import CannotRecord, NotRepeated, Tape, record
+from xpnet.backends.tape.plan import Memory
+from xpnet.backends.tape.record import Buffer, CannotRecord, NotRepeated, Tape, record
 from xpnet.errors import NotRecordedWarning
 
 XP = NumpyBackend().xp
@@ -74,6 +77,42 @@ def test_recording_takes_no_memory_and_computes_nothing(array_type: type) -> Non
     assert all(isinstance(a.array, Hollow) for a in results.values())
     ends = sorted((a.buffer.array.ctypes.data, a.buffer.array.nbytes) for a in results.values())
     assert all(start + size <= after for (start, size), (after, _) in itertools.pairwise(ends)), "each has its place"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells a process's size")
+def test_zeros_of_a_recording_take_no_memory_and_lie_as_numpys_do() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+    def step(xp: Any, a: Any) -> None:
+        for k in range(64):
+            z = xp.zeros((1024, k + 1000), dtype=a["x"].dtype)
+            z[:, 1:] += z[:, :-1]
+            a["x"][...] += xp.sum(z + xp.zeros_like(z.T).T)
+
+    before = resident()
+    tape = record(step, XP, {"x": np.zeros(1, np.float32)})
+    assert resident() < before + 8 * MIB
+    zeros = [op.reads[1].buffer.array for op in tape.operations if op.kind == "elementwise" and op.target.size > 1][
+        1::2
+    ]
+    assert {(a.shape, a.strides) for a in zeros} == {((k, 1024), (4, 4 * k)) for k in range(1000, 1064)}
+    assert not np.may_share_memory(*zeros[:2])
+    assert not zeros[0].any()
+
+
+def test_the_plan_that_replaces_another_takes_its_memory() -> None:
+    buffers = [Buffer(np.empty(n, np.uint8)) for n in (100, 300, 200, 150, 400)]
+    first = Memory()
+    for buffer in buffers[:3]:
+        first.place(buffer)
+    second = Memory(before=first)
+    for buffer in buffers[3:]:
+        second.place(buffer)
+    shared = [
+        [np.may_share_memory(first.arrays[id(a)], second.arrays[id(b)]) for a in buffers[:3]] for b in buffers[3:]
+    ]
+    assert shared == [[False, False, True], [False, False, False]]
 
 
 def test_a_replay_keeps_no_more_than_it_needs() -> None:

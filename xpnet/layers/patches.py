@@ -15,7 +15,7 @@ Index = tuple[int | slice, ...]
 FEW = 9
 """So many numbers in a row of a window, or fewer, make a slow product: then a patch is the whole window."""
 
-BLOCKS = 64
+BLOCKS = 32
 """Parts of a batch at most: what is done for each of them is recorded, and compiled, one by one."""
 
 
@@ -134,6 +134,11 @@ class Patches(NamedTuple):
     def matrices(self, xp: Any, W: Array) -> Array:
         """Return the weights of windows as one matrix for each part."""
         return xp.reshape(W, (self.down.size // self.together, -1, W.shape[-1]))
+
+    def turned(self, xp: Any, W: Array) -> Array:
+        """Return each of these matrices transposed, its rows in one piece, which makes products faster."""
+        turned = xp.permute_dims(W, (0, 2, 1))
+        return xp.reshape(xp.reshape(turned, (-1,)), turned.shape)
 
     def images(self, xp: Any, Y: Array, rows: int) -> Array:
         """Return the outputs of windows, which lie as patches do, as images."""

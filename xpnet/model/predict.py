@@ -27,18 +27,26 @@ from xpnet.model.sources import in_memory, rows_of
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size
 
+FEW = 16
+"""Rows that are computed at a time on a host at least, and of which they are a multiple."""
+WIDE = 1 << 21
+"""Numbers of the widest layer that these rows have at most."""
+
 
 def rows_at_once(net: Model, batch_size: int | None) -> int:
-    """Return how many rows are computed at a time if not `batch_size`: 512 on a host, whose cache then holds them.
+    """Return how many rows are computed at a time if not `batch_size`: on a host 512, or fewer of wide layers.
 
-    A device that works ahead of the host is given as many as 64 MiB hold of the widest layer's numbers.
+    So its caches may hold them. A device that works ahead of the host is given as many as 64 MiB hold of the widest
+    layer's numbers, and not fewer than 512.
     """
-    if batch_size is not None or not net.backend.asynchronous:
-        return 512 if batch_size is None else check_size("batch_size", batch_size)
+    if batch_size is not None:
+        return check_size("batch_size", batch_size)
     widest = max(
         prod(shape) for item in every_layer(net.layers, net.input_shape) for shape in (item.before, item.after)
     )
-    return max(512, (64 << 20) // (widest * np.dtype(net.dtype).itemsize))
+    if net.backend.asynchronous:
+        return max(512, (64 << 20) // (widest * np.dtype(net.dtype).itemsize))
+    return min(512, max(FEW, WIDE // widest // FEW * FEW))
 
 
 def _pieces(

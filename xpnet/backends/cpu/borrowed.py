@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.cpu import openblas
+from xpnet.backends.cpu import openblas, products
 from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
 from xpnet.backends.cpu.loops import kernels
 from xpnet.backends.cpu.parts import parts
+from xpnet.backends.cpu.products import cut, runs
 from xpnet.backends.tape.hollow import same_view
 from xpnet.backends.tape.layout import layout
 from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged
@@ -146,10 +147,6 @@ def rows_by_index(a: HostArray, indices: HostArray, axis: int, out: HostArray) -
     return [Piece(code, table("ppp", address(out), address(a), address(indices)), (a, indices, out))]
 
 
-ONE_BLOCK = 128
-"""Products of an inner size up to this are summed up before they are added to what is there, in every OpenBLAS."""
-
-
 def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> list[Piece | None]:
     """Return what NumPy would do for a product (or to add one to `out`): a call of OpenBLAS, or plain loops."""
     if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype and a.dtype in KIND):
@@ -159,7 +156,7 @@ def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> li
     if not (a.flags.aligned and b.flags.aligned) or 0 in (*a.shape, *b.shape) or address(a) == address(b):
         return [None]
     (rows, inner), columns, kind = a.shape, b.shape[1], KIND[a.dtype]
-    if add and (rows == 1 or columns == 1 or not 1 < inner <= ONE_BLOCK):
+    if add and (rows == 1 or columns == 1 or not 1 < inner <= products.LONG):
         return [None]
     if rows == columns == 1:
         return [None]  # NumPy takes a scalar product, which adds up in another way
@@ -208,7 +205,8 @@ def build(kind: str, function: Any, options: Any, operands: list[Any], out: Host
     elif kind == "reduce":
         made = reduction(function, operands[0], options[0], out)
     elif kind in ("matmul", "adding"):
-        made = product(operands[0], operands[1], out, kind == "adding")
+        factors = runs(*operands[:2]) if "tiles" in options and cut(*operands[:2]) else [operands[:2]]
+        made = [p for k, (a, b) in enumerate(factors) for p in product(a, b, out, k > 0 or kind == "adding")]
     elif kind == "take":
         made = rows_by_index(operands[0], operands[1], options[0], out)
     return None if None in made else made  # type: ignore[return-value]

@@ -84,10 +84,10 @@ def _add_product(make: Call, product: HostArray, out: HostArray) -> None:
     np.add(out, product, out=out)
 
 
-def calls(tape: Tape, threads: int = 1) -> list[Call]:
+def calls(tape: Tape, threads: int = 1, memory: Memory | None = None) -> list[Call]:
     """Return the calls that replay a tape: one for each operation, or for several over the same numbers."""
     operations, places = write_in_place(without_dead(tape.operations))
-    memory = assign([[op] for op in operations], places, set())
+    memory = assign([[op] for op in operations], places, set(), memory)
     made: list[Call] = []
     for unit in group(operations, places, lambda op: op.kind in ("elementwise", "copy")):
         functions = [_copy if op.kind == "copy" else op.function for op in unit]

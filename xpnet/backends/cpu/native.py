@@ -25,15 +25,18 @@ MANY = 32
 """Loops of their own sizes; in a step of more different ones loops share their code, and have sizes in tables."""
 
 
-def native(tape: Tape, threads: int = 1) -> Generator[None, None, list[Call]]:
-    """Return the calls that replay a tape, most of them chains of machine code; yield between parts of the work."""
+def native(tape: Tape, threads: int = 1, before: Memory | None = None) -> Generator[None, None, list[Call]]:
+    """Return the calls that replay a tape, most of them chains of machine code; yield between parts of the work.
+
+    The calls of another plan, which they replace, leave them the memory that is theirs `before`.
+    """
     operations, places = write_in_place(without_dead(tape.operations))
     operations = adding(operations, places, lambda a, b, y: None not in product(a, b, y, add=True))
     units = group(operations, places, known)
     inner = within(units, places)
     order = blocks(units, places, inner) if threads > 1 else alone(units)
     yield
-    memory = assign(order.units, places, inner, Memory(order.own), until=order.until)
+    memory = assign(order.units, places, inner, Memory(order.own, before), until=order.until)
     lanes = [memory, *(memory.of_another_thread() for _ in range(threads - 1))]
     loops: dict[int, Maker] = {}
     for k, unit in enumerate(order.units):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ SHARED = 1 << 25
 """Multiplications from which tiles are shared out to threads by Python, which takes some 30 microseconds."""
 ALONE = 1 << 13
 """Multiplications up to which OpenBLAS takes one thread in any case."""
+
+SMALL = 10**6
+"""Multiplications up to which OpenBLAS's kernels for AVX-512 read factors where they lie, and need not copy them."""
+LONG = 128
+"""Numbers that are summed up before they are added to what is there, in every OpenBLAS."""
+WORTH = 64
+"""Rows, or numbers to sum up, from which a small product is as fast as a large one where kernels copy factors."""
+NARROW = 8
+"""Rows and columns of a result from which it is cut into small products."""
 
 Tile = tuple[Any, Any, Any]
 
@@ -44,10 +54,33 @@ def cut(a: Any, b: Any) -> bool:
 def tiles(a: Any, b: Any, out: Any) -> list[Tile]:
     """Return the products that together are the product of two matrices: parts of them, and of the result."""
     (rows, columns), inner = out.shape, a.shape[1]
+    step = _step(rows, inner, columns)
+    if step < rows and columns <= 2 * inner and b.flags.c_contiguous:
+        return [(a[k : k + step], b, out[k : k + step]) for k in range(0, rows, step)]
     count = max(1, min(TILES, rows * inner * columns // LEAST))
     if rows >= columns:
         return [(a[part], b, out[part]) for part in edges(rows, count, EDGE)]
     return [(a, b[:, part], out[:, part]) for part in edges(columns, count, EDGE)]
+
+
+def runs(a: Any, b: Any) -> list[tuple[Any, Any]]:
+    """Return the factors of products that, added up in this order, are the product of two matrices.
+
+    They are several where a gradient of few weights is the sum over many places: of what lies in other ways the parts
+    lie far apart, and small products of them are slower.
+    """
+    inner = a.shape[1]
+    step = _step(inner, len(a), b.shape[1])
+    if inner <= LONG or step == inner or a.strides[0] != a.itemsize or not b.flags.c_contiguous:
+        return [(a, b)]
+    step = min(step, LONG)
+    return [(a[:, k : k + step], b[k : k + step]) for k in range(0, inner, step)]
+
+
+def _step(size: int, *others: int) -> int:
+    """Return after how many of its places an axis is cut, so that products are small; its size if that does not pay."""
+    step = SMALL // max(prod(others), 1) // EDGE * EDGE
+    return step if WORTH <= step < size and min(others) >= NARROW else size
 
 
 def work(a: Any, b: Any) -> int:
@@ -57,7 +90,7 @@ def work(a: Any, b: Any) -> int:
 
 def product(a: Any, b: Any, out: Any, threads: int = 1) -> Callable[[], None]:
     """Return a call that writes the product of two matrices to `out`; it is made where OpenBLAS has one thread."""
-    parts = [partial(np.matmul, x, y, out=z) for x, y, z in tiles(a, b, out)]
+    parts = [_tile(*tile) for tile in tiles(a, b, out)]
     if len(parts) == 1:
         return parts[0]
     if threads > 1 and work(a, b) >= SHARED:
@@ -68,6 +101,21 @@ def product(a: Any, b: Any, out: Any, threads: int = 1) -> Callable[[], None]:
             part()
 
     return in_turn
+
+
+def _tile(a: Any, b: Any, out: Any) -> Callable[[], None]:
+    """Return a call that writes the product of two matrices to `out` as the sum of its runs."""
+    first, *others = runs(a, b)
+    if not others:
+        return partial(np.matmul, a, b, out=out)
+    one = np.empty_like(out)
+
+    def summed() -> None:
+        np.matmul(*first, out=out)
+        for factors in others:
+            np.add(out, np.matmul(*factors, out=one), out=out)
+
+    return summed
 
 
 def matmul(a: Any, b: Any, threads: int = 1) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from xpnet.backends.cpu.calls import Call, calls
+from xpnet.backends.tape.plan import Memory
 from xpnet.backends.tape.record import Tape
 
 MOST = 4096
@@ -40,7 +41,7 @@ def _need(size: int) -> None:
         raise CannotCompile(f"there are no {size >> 20} MiB of memory left for LLVM") from None
 
 
-def _load() -> Callable[[Tape, int], Generator[None, None, list[Call]]]:
+def _load() -> Callable[[Tape, int, Memory | None], Generator[None, None, list[Call]]]:
     """Load LLVM, and return what compiles a tape, in parts."""
     if "llvmlite.binding" not in sys.modules:
         _need(ROOM_TO_LOAD)
@@ -76,7 +77,8 @@ class Replay:
     """The same on several threads, which begin and end together."""
 
     def __init__(self, tape: Tape, threads: int = 1) -> None:
-        self._calls, self._threads = calls(tape, threads), threads
+        self._memory: Memory | None = Memory()
+        self._calls, self._threads = calls(tape, threads, self._memory), threads
         if threads > 1:
             self.at_once = self.at_once_shared
         self._tape = tape if importlib.util.find_spec("llvmlite") else None
@@ -116,7 +118,7 @@ class Replay:
         """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""
         end = time.perf_counter() + most
         try:
-            self._parts = self._parts or _load()(tape, self._threads)
+            self._parts = self._parts or _load()(tape, self._threads, self._memory)
             while True:
                 _need(ROOM)
                 next(self._parts)
@@ -131,7 +133,7 @@ class Replay:
 
     def _finish(self, made: list[Call] | None, seconds: float) -> None:
         """Take the compiled calls, or, if there are none, stay with NumPy's."""
-        self._tape = self._parts = None
+        self._tape = self._parts = self._memory = None
         if made is None:
             return
         # Results that outlast a step are in the caller's arrays: the change of plan is not noticed.

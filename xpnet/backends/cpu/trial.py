@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.cpu.borrowed import ONE_BLOCK, build_parts
+from xpnet.backends.cpu import products
+from xpnet.backends.cpu.borrowed import build_parts
 from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Chain, Task
+from xpnet.backends.cpu.parts import parts
+from xpnet.backends.cpu.products import cut, runs
 from xpnet.backends.tape.layout import layout
 from xpnet.backends.tape.plan import Memory
 from xpnet.backends.tape.record import Operation
@@ -22,7 +25,13 @@ def agree(op: Operation, memory: Memory, threads: int) -> bool:
     operands, out = resolved(op, memory)
     lie = [(a.dtype.char, a.shape, a.strides) for a in (*operands, out)]
     if op.kind in ("matmul", "adding"):  # for larger ones, which lie in the same way, the call is the same
-        most = ONE_BLOCK if op.kind == "adding" else 8 if operands[0].shape[1] > 1 else 2
+        if "tiles" in op.options and cut(*operands[:2]) and op.kind == "matmul":
+            made = parts(op.kind, op.options, operands, out, threads)
+            if any(len(runs(*factors)) > 1 for factors, _ in made):
+                whole = Operation("adding", op.function, [*op.operands, op.target], op.target, op.options)
+                if not agree(whole, memory, threads):
+                    return False
+        most = products.LONG if op.kind == "adding" else 8 if operands[0].shape[1] > 1 else 2
         lie = [(a.dtype.char, *_cut(a, most)) for a in (*operands, out)]
     return op.kind == "take" or _agree(op.kind, op.function, op.options, tuple(lie), threads)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from xpnet.backends.host import host
 from xpnet.backends.tape.functions import OTHERS, RECORDERS, flat, mapped, other
+from xpnet.backends.tape.hollow import small
 from xpnet.backends.tape.operators import is_elementwise
 from xpnet.backends.tape.traced import EMPTY, Tape, Traced
 
@@ -17,6 +18,8 @@ QUESTIONS = ("result_type", "can_cast", "finfo", "iinfo", "isdtype")
 """What is answered by data types alone."""
 FILLED = ("zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like")
 """What makes arrays of one number; what an empty array consists of is nobody's business."""
+ZEROS = ("zeros", "empty", "zeros_like", "empty_like")
+"""Those of them that are often large, and take no memory on a tape."""
 
 
 class TraceNamespace:
@@ -52,6 +55,8 @@ class TraceNamespace:
         ufunc = getattr(np, name, original)
         if options and any(isinstance(v, (Traced, *tape.array_types)) for v in flat(options.values())):
             tape.refuse(f"xp.{name} is handed an array by keyword")
+        if name in ZEROS and args:
+            return self._zeros(name, original, *args, **options)
         if not any(type(a) is Traced for a in flat(args)):
             return mapped(partial(self._made, name), original(*args, **options))
         if is_elementwise(ufunc) and not options and len(args) == ufunc.nin:
@@ -72,6 +77,14 @@ class TraceNamespace:
     def _owned(self, item: Any) -> Any:
         """Return a stand-in for an array of NumPy's or of the device, and anything else as it is."""
         return self._tape.owned(item) if isinstance(item, self._tape.array_types) else item
+
+    def _zeros(self, name: str, original: Any, like: Any, *args: Any, **options: Any) -> Any:
+        """Return a constant for new zeros of the shape of `like`, an array, or of the shape `like`."""
+        array = like.array if type(like) is Traced else like
+        if isinstance(array, np.ndarray):
+            return self._made(name, self._tape.zeros(array.shape, original(small(array), *args, **options)))
+        shape = (like,) if isinstance(like, int | np.integer) else tuple(like)
+        return self._made(name, self._tape.zeros(shape, original((), *args, **options)))
 
     def _made(self, name: str, result: Any) -> Any:
         """Return a constant for an array that the function `name` made of no other."""

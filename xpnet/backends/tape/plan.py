@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 from typing import Any
@@ -102,11 +103,14 @@ def outermost_first(a: HostArray) -> list[int]:
 class Memory:
     """Gives buffers their arrays, and takes the memory of those that are no longer read.
 
-    Results that are a thread's `own` get memory that no others get.
+    Results that are a thread's `own` get memory that no others get. The plan `before`, of the same step, which this one
+    is going to replace, leaves its memory to it.
     """
 
-    def __init__(self, own: Set[int] = frozenset()) -> None:
+    def __init__(self, own: Set[int] = frozenset(), before: Memory | None = None) -> None:
         self.own = own
+        self._left = [] if before is None else sorted(before._taken, key=len)
+        self._taken: list[HostArray] = []
         self._free: dict[tuple[bool, int], list[HostArray]] = {}
         self._owner: dict[int, HostArray] = {}
         self._of_thread: dict[int, HostArray] = {}
@@ -117,7 +121,7 @@ class Memory:
         like = buffer.array
         size = max(like.nbytes, 1)
         free = self._free.get((id(buffer) in self.own, size))
-        raw = free.pop() if free else np.zeros(size, dtype=np.uint8)
+        raw = free.pop() if free else self._take(size)
         self._owner[id(buffer)] = raw
         if id(buffer) in self.own:
             self._of_thread[id(buffer)] = raw
@@ -125,6 +129,12 @@ class Memory:
         order = outermost_first(like)
         flat = raw[: like.nbytes].view(like.dtype).reshape([like.shape[axis] for axis in order])
         self.arrays[id(buffer)] = flat.transpose(np.argsort(order)) if order else flat
+
+    def _take(self, size: int) -> HostArray:
+        """Return memory that is left from the plan before, or new."""
+        found = bisect_left(self._left, size, key=len)
+        self._taken.append(self._left.pop(found)[:size] if found < len(self._left) else np.zeros(size, dtype=np.uint8))
+        return self._taken[-1]
 
     def release(self, buffer: Buffer) -> None:
         """Let others have the memory of `buffer`."""

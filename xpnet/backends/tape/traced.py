@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,6 +16,8 @@ from xpnet.backends.tape.operators import CannotRecord, NotRepeated, Operators, 
 from xpnet.typing import HostArray, Shape
 
 EMPTY = object()
+UNREAD = 1 << 26
+"""Bytes of zeros that are asked for at a time: so many the system makes one by one, when they are read."""
 
 
 @dataclass(eq=False, repr=False)
@@ -103,6 +106,7 @@ class Tape:
         self._before = before
         self._owned: dict[Any, tuple[Traced, bytes]] = {}
         self._buffers = self._size = 0
+        self._unread: HostArray = np.zeros(0, np.uint8)
 
     def refuse(self, reason: str, kind: type[CannotRecord] = CannotRecord) -> NoReturn:
         """Give up for good: a step may catch what is raised here, but it is remembered."""
@@ -125,6 +129,16 @@ class Tape:
     def constant(self, array: Any, fill: Any = None) -> Traced:
         """Return a stand-in for an array that never changes."""
         return self._new(np.asarray(array), "constant", isinstance(array, np.generic), fill)
+
+    def zeros(self, shape: Shape, like: Any) -> HostArray:
+        """Return zeros of `shape`, of the data type and layout of `like`, in memory that is taken when it is read."""
+        size = prod(shape) * like.itemsize
+        if self._unread.size < size:
+            self._unread = np.zeros(max(size, UNREAD), np.uint8)
+        strides = strides_like(like, shape) if like.ndim else None
+        array: HostArray = np.ndarray(shape, like.dtype, self._unread.data, 0, strides)
+        self._unread = self._unread[(size // 64 + 1) * 64 :]
+        return array
 
     def owned(self, array: Any) -> Traced:
         """Return a stand-in for an array that a layer has of its own, which each step is going to read anew."""
