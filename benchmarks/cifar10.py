@@ -4,10 +4,10 @@ In the two files images lie as CLASS/NUMBER.jpg or .png, in any folder, and tar 
 To decode them Pillow is needed. From JPEG files an accuracy is a little lower than from the published pixels, so that
 a result is called "CIFAR-10 (JPEG)".
 
-The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498 (2024), at half
-its widths, and thereby a quarter of its work: a first convolution that whitens 2 x 2 patches and stays as it is, six
-convolutions with BatchNorm and GELU, label smoothing, Nesterov's momentum with 64 times the learning rate for beta,
-flips, shifts, and an average of the parameters. ``--widths 64 256 256 --epochs 40`` is its full size.
+The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498 (2024), in
+seven epochs instead of ten: a first convolution that whitens 2 x 2 patches and stays as it is, six convolutions with
+BatchNorm and GELU, label smoothing, Nesterov's momentum with 64 times the learning rate for beta, flips, shifts, an
+average of the parameters, and predictions that are means over six views of an image. ``--epochs 40`` takes its time.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 BATCH, MOMENTUM, SMOOTHING = 128, 0.85, 0.2
 RATE = 1.5 * BATCH / 1024  # published for batches of 1024
 DECAY = 0.0133 / 1.5  # what each step takes off the weights, in parts of the learning rate
+NOISE = 0.01  # variance that is not whitened; published as 0.0005, but JPEG's losses are larger
 HEAD = 1 / 9  # the factor on the logits, put into the last layer's weights
 
 
@@ -73,7 +74,7 @@ def whitening(x: Array) -> Array:
     """Return filters (2, 2, 3, 24): outputs on patches of x are uncorrelated and of variance 1; and their opposites."""
     patches = np.concatenate([x[:, i : i + 31, j : j + 31] for i in (0, 1) for j in (0, 1)], axis=-1).reshape(-1, 12)
     values, vectors = np.linalg.eigh(patches.T.astype(np.float64) @ patches / len(patches))
-    filters = (vectors / np.sqrt(values + 5e-4)).reshape(2, 2, 3, 12)
+    filters = (vectors / np.sqrt(values + NOISE)).reshape(2, 2, 3, 12)
     return np.concatenate([filters, -filters], axis=-1)
 
 
@@ -129,12 +130,25 @@ def optimizer(net: xpnet.Network, steps: int) -> xpnet.SGD:
     )
 
 
+def probabilities(net: xpnet.Network, x: Array) -> Array:
+    """Return what the network makes of images: half of it as they are, half moved by a pixel, and all also mirrored."""
+    around = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    views = {0.5: [x], 0.25: [around[:, :-2, :-2], around[:, 2:, 2:]]}
+    total: Array = sum(
+        share / 2 * net.predict_proba(np.ascontiguousarray(seen))
+        for share, several in views.items()
+        for view in several
+        for seen in (view, view[:, :, ::-1])
+    )
+    return total
+
+
 def main() -> None:
     """Read, train, measure once on what was held back, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--widths", type=int, nargs=3, default=[32, 128, 128], metavar="C")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--widths", type=int, nargs=3, default=[64, 256, 256], metavar="C")
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--validation", action="store_true", help="hold back 5,000 training images, leave the test be")
@@ -159,7 +173,8 @@ def main() -> None:
     result = {
         "data": "CIFAR-10 (JPEG)",
         "measured on": "5,000 training images held back" if o.validation else "the test images",
-        "accuracy": net.evaluate(x_test, t_test)["accuracy"],
+        "accuracy": float((probabilities(net, x_test).argmax(axis=1) == t_test).mean()),
+        "accuracy of single views": net.evaluate(x_test, t_test)["accuracy"],
         "seconds of training": round(wall, 1),
         "processor seconds of training": round(processor, 1),
         "processor milliseconds a step": round(1000 * processor / steps, 1),

@@ -14,7 +14,7 @@ from typing import Any
 from machine import Intruders
 from pool import Failed, Unavailable, Worker, import_seconds, why_unavailable
 from systems import SYSTEMS
-from workloads import PREDICT, STEPS, Grid, Workload, mnist_workload
+from workloads import PREDICTIONS, STEPS, Grid, Workload, mnist_workload
 
 Samples = dict[str, list[float]]  # system -> one figure a round
 
@@ -141,14 +141,15 @@ def steps(bench: Bench, workload: Workload) -> Result:
     return result
 
 
-def predict(bench: Bench, rows: int) -> Result:
-    """Seconds for one forward pass over `rows` resident rows, each system at its best number of rows at a time."""
-    result, chunks, passes, active = Result("predict", "s/pass"), {}, {}, []
+def predict(bench: Bench, name: str, part: int) -> Result:
+    """Seconds for one forward pass over resident rows, each system at its best number of rows at a time."""
+    asked, result = name, Result(name, "s/pass")
+    rows, chunks, passes, active = PREDICTIONS[name].rows // part, {}, {}, []
     for name in bench.systems:
 
         def prepare(name: str = name) -> None:
             time.sleep(bench.pause)
-            ready = bench.worker(name).ask("load_predict", workload=PREDICT.to_json(), rows=rows)
+            ready = bench.worker(name).ask("load_predict", prediction=asked, rows=rows)
             chunks[name], passes[name] = ready["chunk"], max(1, round(bench.seconds / ready["pass"]))
 
         if bench.attempt(result, name, prepare):
@@ -209,10 +210,10 @@ def accuracy(bench: Bench, grid: Grid) -> Result:
     return result
 
 
-def memory(bench: Bench, rows: int) -> Result:
-    """Peak resident memory, in bytes, of one epoch of the MNIST workload and a test, each in a process of its own."""
+def memory(bench: Bench, name: str, point: Workload) -> Result:
+    """Peak resident memory, in bytes, of one epoch of a workload and a test, each in a process of its own."""
     bench.close()
-    result, point = Result("memory", "bytes"), mnist_workload(240, 1e-3, rows)
+    result = Result(name, "bytes")
     for name in bench.systems:
 
         def act(name: str = name) -> None:
@@ -247,18 +248,20 @@ def _import(bench: Bench, name: str) -> float:
     return import_seconds(name, bench.threads)
 
 
-def all_results(bench: Bench, workloads: Iterable[str], rows: int, grid: Grid) -> list[Result]:
-    """Measure the named workloads."""
+def all_results(bench: Bench, workloads: Iterable[str], part: int, grid: Grid) -> list[Result]:
+    """Measure the named workloads, and predict one part of so many of the rows."""
     results = []
     for name in workloads:
         say(f"{name} ...")
         if name in STEPS:
             results.append(steps(bench, STEPS[name]))
-        elif name == "predict":
-            results.append(predict(bench, rows))
+        elif name in PREDICTIONS:
+            results.append(predict(bench, name, part))
         elif name == "mnist":
             results.append(accuracy(bench, grid))
         elif name == "memory":
-            results.append(memory(bench, grid.rows))
+            results.append(memory(bench, name, mnist_workload(240, 1e-3, grid.rows)))
             results.append(imports(bench))
+        elif name.startswith("memory-"):
+            results.append(memory(bench, name, STEPS[name.removeprefix("memory-")]))
     return results

@@ -14,17 +14,18 @@ import report
 from measure import Bench, all_results, say
 from pool import HERE, Failed, Unavailable, cuda_devices
 from systems import SYSTEMS
-from workloads import MNIST, PREDICT_ROWS, STEPS, Grid
+from workloads import MNIST, PREDICTIONS, SEEING, STEPS, Grid
 
-WORKLOADS = (*STEPS, "predict", "mnist", "memory")
+WORKLOADS = (*STEPS, *PREDICTIONS, "mnist", "memory", *(f"memory-{name}" for name in SEEING))
 QUICK_WORKLOADS = ("tutorial", "tiny", "predict")
 
 
 def choice(known: tuple[str, ...]) -> Any:
-    """An argument type: a comma-separated selection of `known`, where a name may be the beginning of several."""
+    """An argument type: a comma-separated selection of `known`; what is no name may be the beginning of several."""
 
     def parse(text: str) -> tuple[str, ...]:
-        found = tuple(name for name in known if any(name.startswith(part) for part in text.split(",")))
+        parts = text.split(",")
+        found = tuple(n for n in known if any(n == p if p in known else n.startswith(p) for p in parts))
         unknown = [part for part in text.split(",") if not any(name.startswith(part) for name in known)]
         if unknown:
             raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
@@ -108,7 +109,7 @@ def main(given: list[str] | None = None) -> int:
     grid = quick if options.quick else Grid()
     neighbour = machine.neighbour() if options.neighbour else None
     try:
-        results = all_results(bench, workloads, PREDICT_ROWS // (20 if options.quick else 1), grid)
+        results = all_results(bench, workloads, 20 if options.quick else 1, grid)
     finally:
         bench.close()
         if neighbour is not None:

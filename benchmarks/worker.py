@@ -95,14 +95,15 @@ class Session:
         self.system.run(steps)
         return {"seconds": time.perf_counter() - start}
 
-    def load_predict(self, workload: dict[str, Any], rows: int) -> dict[str, Any]:
+    def load_predict(self, prediction: str, rows: int) -> dict[str, Any]:
         """Make `rows` rows resident and find the system's best number of rows at a time."""
-        wanted, note = self.system.adapt(replace(Workload.from_json(workload), batches=1))
+        asked = workloads.PREDICTIONS[prediction]
+        wanted, note = self.system.adapt(replace(workloads.STEPS[asked.step], batches=1))
         x, t = workloads.training_data(wanted)
         self.system.load(wanted, x, t, workloads.initial_weights(wanted), 0)
-        self._rows = self.system.put(workloads.mnist("train", rows)[0])
+        self._rows = self.system.put(asked.data(rows))
         paces = {}
-        for chunk in (c for c in workloads.PREDICT_CHUNKS if c <= rows):
+        for chunk in (c for c in asked.chunks if c <= rows):
             self.system.predict(self._rows, chunk)
             paces[chunk] = min(self.predict(chunk)["seconds"] for _ in range(2))
         best = min(paces, key=paces.__getitem__)
@@ -147,9 +148,12 @@ class Session:
         self.system.load(wanted, x, t, workloads.initial_weights(wanted), 0)
         del x, t
         self.system.run(wanted.batches)
-        images, labels = workloads.mnist("t10k")
         try:
-            self.system.accuracy(self.system.put(images), labels)
+            if wanted.shape:
+                self.system.predict(self.system.put(workloads.training_data(wanted)[0]), wanted.batch)
+            else:
+                images, labels = workloads.mnist("t10k")
+                self.system.accuracy(self.system.put(images), labels)
         except NotMeasured:
             note = "products only"
         return {"note": note, "peak": peak_memory()}

@@ -13,9 +13,6 @@ import numpy as np
 from networks import Array, Layer, Weights
 
 MNIST = Path(__file__).resolve().parent.parent / "examples" / "data" / "mnist"
-PREDICT_ROWS = 60_000
-# Every chunk size divides the 60,000 rows, so that systems which compile for a shape compile once.
-PREDICT_CHUNKS = (500, 4_000, 60_000)
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,31 @@ STEPS = {
 }
 # Which rows a step takes can be read off this one's weights, see check.py.
 PICKS = Workload("picks", (64, 2), "relu", "identity", 8, "sgd", 0.05, "squared_error", 8)
-PREDICT = STEPS["mlp"]
+SEEING = tuple(name for name, workload in STEPS.items() if workload.shape)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Forward passes of a step's network over resident rows, in chunks of which each size divides their number.
+
+    So systems which compile for a shape compile once.
+    """
+
+    step: str
+    rows: int
+    chunks: tuple[int, ...]
+
+    def data(self, rows: int) -> Array:
+        """Return so many of the rows."""
+        shape = STEPS[self.step].shape
+        return (
+            np.random.default_rng(2).standard_normal((rows, *shape), np.float32) if shape else mnist("train", rows)[0]
+        )
+
+
+PREDICTIONS = {"predict": Prediction("mlp", 60_000, (500, 4_000, 60_000))} | {
+    f"predict-{name}": Prediction(name, 1_280, (64, 128, 256)) for name in SEEING
+}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,12 @@ def build(layers: list[Layer], rank: int, place: str = "") -> tuple[list[xpnet.L
     return built, names
 
 
+def _compile(program: Any) -> None:
+    """Compile a recording now, and not when it has run for a while."""
+    if isinstance(program, Replay) and program._tape is not None:
+        program.compile(program._tape)
+
+
 class Xpnet(System):
     """The trainer holds the data on the device, which picks the batch; the host sends one permutation an epoch."""
 
@@ -87,9 +93,7 @@ class Xpnet(System):
             optimizer = xpnet.SGD(schedule, momentum=0.9 if workload.optimizer == "momentum" else 0.0)
         self._trainer = xpnet.Trainer(self._net, optimizer, x, t, batch_size=workload.batch)
         self._start = self._trainer.export()
-        program = self._trainer._program(workload.batch)
-        if isinstance(program, Replay) and program._tape is not None:
-            program.compile(program._tape)  # now, and not when it has run for a while
+        _compile(self._trainer._program(workload.batch))
         self.set_weights(weights)
 
     def set_weights(self, weights: Weights) -> None:
@@ -119,6 +123,11 @@ class Xpnet(System):
 
     def forward(self, x: Any) -> Any:
         return self._net.forward(x)
+
+    def predict(self, x: Any, chunk: int) -> list[Any]:
+        outputs = super().predict(x, chunk)
+        _compile(self._net._outputs._program)
+        return outputs
 
     def outputs(self, x: Array) -> Array:
         return np.asarray(self._backend.to_numpy(self.forward(self.put(x))))

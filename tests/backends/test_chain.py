@@ -95,10 +95,14 @@ CUT = {  # by shape and how the left factor lies: of how many products the parts
     (3000, 16, 48, "rows"): [1, 1],
     (700, 160, 32, "rows"): [1, 1, 1, 1],
     (48, 2000, 16, "columns"): [16],
+    (48, 2001, 16, "columns"): [16],
+    (48, 2049, 16, "columns"): [17],
     (48, 2000, 16, "rows"): [1],
-    (96, 512, 64, "columns"): [4, 4, 4],
+    (210, 512, 64, "columns"): [4, 4, 1],
+    (96, 500, 128, "columns"): [8],
     (100, 784, 300, "columns"): [1, 1, 1, 1],
     (1, 90_000, 32, "rows"): [1],
+    (4, 90_000, 32, "columns"): [1],
     (30, 128, 20, "columns"): [1],
 }
 

@@ -52,22 +52,23 @@ def run(*arguments, **options):
 
 
 def test_a_quick_run_measures_in_turns_and_writes_what_it_printed(tmp_path):
-    workloads = "tiny,huge,predict,mnist,memory"
+    workloads = "tiny,huge,predict,predict-conv1d,mnist,memory,memory-conv1d"
     done = run("--quick", *SYSTEMS, "--workloads", workloads, "--seconds", "0.01", "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "out.json").read_text())
     results = {result["workload"]: result for result in content["results"]}
-    assert list(results) == ["tiny", "huge", "predict", "mnist", "memory", "import"]
+    assert list(results) == [*workloads.split(",")[:-1], "import", "memory-conv1d"]
     for name, result in results.items():
         assert result["failed"] == {}
         both = {"xpnet-numpy"} if name == "mnist" else set() if name == "huge" else {"floor", "xpnet-numpy"}
         assert both <= set(result["samples"])
-        expected = 1 if name == "memory" else 2
+        expected = 1 if name.startswith("memory") else 2
         assert all(len(values) == expected and min(values) > 0 for values in result["samples"].values())
     assert results["huge"]["not_measured"]["floor"] == "this workload is for GPUs"
     epochs = results["mnist"]["details"]["runs"]["xpnet-numpy"]["mnist, batch 240, learning rate 0.002"]
     assert all(run["accuracy"][-1] >= 0.85 for run in epochs)
     assert results["memory"]["samples"]["xpnet-numpy"][0] > 12_000 * 784 * 4  # the data set alone
+    assert results["predict-conv1d"]["details"]["rows"] == 64
     assert content["options"]["threads"] == 1
     assert {"xpnet", "numpy", "python"} <= set(content["versions"])
     table = (tmp_path / "out.md").read_text()

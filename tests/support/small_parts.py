@@ -17,7 +17,7 @@ def cut_everything(change: Callable[[Any, str, int], None] = setattr) -> None:
     """Lower the sizes from which something is cut, by `change`, which a test's own may undo."""
     for name, size in (("LEAST", 1 << 6), ("EDGE", 2), ("SHARED", 0), ("ALONE", 0)):
         change(products, name, size)
-    for name, size in (("SMALL", 1 << 8), ("LONG", 6), ("WORTH", 4), ("NARROW", 2)):
+    for name, size in (("SMALL", 1 << 8), ("LONG", 6), ("WORTH", 4), ("NARROW", 2), ("HIGH", 4), ("BROAD", 16)):
         change(products, name, size)
     change(calls, "SMALL", 0)  # whose products are never cut
     for name, size in (("LEAST", 1 << 5), ("TOGETHER", 16)):

@@ -35,7 +35,7 @@ KIND = {np.dtype(np.float32): "f", np.dtype(np.float64): "d"}
 LETTER = {"f": "s", "d": "d"}
 ROW_MAJOR, COLUMN_MAJOR, AS_IT_IS = 101, 102, 111  # of CBLAS
 TRANSPOSED = AS_IT_IS + 1
-LARGE = 1 << 18
+LARGE = 1 << 22
 """Entries from which on the way through Python costs nothing beside the work."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,14 @@ ALONE = 1 << 13
 
 SMALL = 10**6
 """Multiplications up to which OpenBLAS's kernels for AVX-512 read factors where they lie, and need not copy them."""
-LONG = 128
-"""Numbers that are summed up before they are added to what is there, in every OpenBLAS."""
 WORTH = 64
 """Rows, or numbers to sum up, from which a small product is as fast as a large one where kernels copy factors."""
-NARROW = 8
-"""Rows and columns of a result from which it is cut into small products."""
+NARROW, BROAD = 8, 128
+"""The fewest and most columns of a result for which sums are cut into small products."""
+HIGH = 96
+"""The most rows of the same."""
+LONG = 128
+"""Numbers that are summed up before they are added to what is there, in every OpenBLAS."""
 
 Tile = tuple[Any, Any, Any]
 
@@ -54,8 +55,8 @@ def cut(a: Any, b: Any) -> bool:
 def tiles(a: Any, b: Any, out: Any) -> list[Tile]:
     """Return the products that together are the product of two matrices: parts of them, and of the result."""
     (rows, columns), inner = out.shape, a.shape[1]
-    step = _step(rows, inner, columns)
-    if step < rows and columns <= 2 * inner and b.flags.c_contiguous:
+    step = _high(a, b)
+    if step:
         return [(a[k : k + step], b, out[k : k + step]) for k in range(0, rows, step)]
     count = max(1, min(TILES, rows * inner * columns // LEAST))
     if rows >= columns:
@@ -63,24 +64,41 @@ def tiles(a: Any, b: Any, out: Any) -> list[Tile]:
     return [(a, b[:, part], out[:, part]) for part in edges(columns, count, EDGE)]
 
 
+def _high(a: Any, b: Any) -> int:
+    """Return how many rows of a product of few columns make a small one; 0 if it is not cut into such."""
+    inner, columns = b.shape
+    if not _is_large(a, b):
+        return 0
+    if _is_sum(a) and columns <= BROAD:
+        return HIGH
+    step = SMALL // (inner * columns) // EDGE * EDGE
+    return step if step >= WORTH and columns <= 2 * inner else 0
+
+
+def _is_large(a: Any, b: Any) -> bool:
+    """Say whether a product is too large for a small one, and of a matrix that lies in one piece."""
+    (rows, inner), columns = a.shape, b.shape[1]
+    return bool(rows * inner * columns > SMALL and min(rows, columns) >= NARROW and b.flags.c_contiguous)
+
+
+def _is_sum(a: Any) -> bool:
+    """Say whether a product is that of a layer's inputs and deltas, which is a sum over samples or places."""
+    return bool(a.strides[0] == a.itemsize and a.shape[1] > LONG)
+
+
 def runs(a: Any, b: Any) -> list[tuple[Any, Any]]:
     """Return the factors of products that, added up in this order, are the product of two matrices.
 
-    They are several where a gradient of few weights is the sum over many places: of what lies in other ways the parts
-    lie far apart, and small products of them are slower.
+    They are several where a gradient of few weights is the sum over many places. Of factors that lie in other ways the
+    parts would lie far apart, and small products of them are slower.
     """
-    inner = a.shape[1]
-    step = _step(inner, len(a), b.shape[1])
-    if inner <= LONG or step == inner or a.strides[0] != a.itemsize or not b.flags.c_contiguous:
+    (rows, inner), columns = a.shape, b.shape[1]
+    step = min(SMALL // max(rows * columns, 1) // EDGE * EDGE, LONG)
+    if step < WORTH or not (_is_large(a, b) and _is_sum(a)):
         return [(a, b)]
-    step = min(step, LONG)
-    return [(a[:, k : k + step], b[k : k + step]) for k in range(0, inner, step)]
-
-
-def _step(size: int, *others: int) -> int:
-    """Return after how many of its places an axis is cut, so that products are small; its size if that does not pay."""
-    step = SMALL // max(prod(others), 1) // EDGE * EDGE
-    return step if WORTH <= step < size and min(others) >= NARROW else size
+    starts = [*range(0, inner, step)]
+    starts[-1] -= EDGE // 2 if inner - starts[-1] == 1 else 0  # a product of one column and one row is added otherwise
+    return [(a[:, k:end], b[k:end]) for k, end in zip(starts, (*starts[1:], inner), strict=True)]
 
 
 def work(a: Any, b: Any) -> int:
