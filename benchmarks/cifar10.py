@@ -7,7 +7,7 @@ a result is called "CIFAR-10 (JPEG)".
 The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498 (2024), in
 seven epochs instead of ten: a first convolution that whitens 2 x 2 patches and stays as it is, six convolutions with
 BatchNorm and GELU, label smoothing, Nesterov's momentum with 64 times the learning rate for beta, flips, shifts, an
-average of the parameters, and predictions that are means over six views of an image. ``--epochs 40`` takes its time.
+average of the parameters, and predictions that are means over six views of an image.
 """
 
 from __future__ import annotations

@@ -141,15 +141,15 @@ def steps(bench: Bench, workload: Workload) -> Result:
     return result
 
 
-def predict(bench: Bench, name: str, part: int) -> Result:
+def predict(bench: Bench, workload: str, part: int) -> Result:
     """Seconds for one forward pass over resident rows, each system at its best number of rows at a time."""
-    asked, result = name, Result(name, "s/pass")
-    rows, chunks, passes, active = PREDICTIONS[name].rows // part, {}, {}, []
+    result, rows = Result(workload, "s/pass"), PREDICTIONS[workload].rows // part
+    chunks, passes, active = {}, {}, []
     for name in bench.systems:
 
         def prepare(name: str = name) -> None:
             time.sleep(bench.pause)
-            ready = bench.worker(name).ask("load_predict", prediction=asked, rows=rows)
+            ready = bench.worker(name).ask("load_predict", prediction=workload, rows=rows)
             chunks[name], passes[name] = ready["chunk"], max(1, round(bench.seconds / ready["pass"]))
 
         if bench.attempt(result, name, prepare):

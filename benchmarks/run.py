@@ -26,7 +26,7 @@ def choice(known: tuple[str, ...]) -> Any:
     def parse(text: str) -> tuple[str, ...]:
         parts = text.split(",")
         found = tuple(n for n in known if any(n == p if p in known else n.startswith(p) for p in parts))
-        unknown = [part for part in text.split(",") if not any(name.startswith(part) for name in known)]
+        unknown = [part for part in parts if not any(name.startswith(part) for name in known)]
         if unknown:
             raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
         return found

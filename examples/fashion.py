@@ -21,7 +21,7 @@ NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "
 FEW = Path(__file__).with_name("data") / "fashion_mnist_2000"
 
 args = common.arguments(
-    __doc__, {"network": ["plain", "convolutions", "augmented"], "images": ["all", "few"]}, epochs=20, seed=1
+    __doc__, {"network": ["plain", "convolutions", "augmented"], "images": ["all", "few"]}, epochs=12, seed=1
 )
 
 if args.images == "all":
@@ -33,9 +33,11 @@ else:
 
 plain = [
     xpnet.Linear(784, 512),
+    xpnet.BatchNorm(512),
     xpnet.ReLU(),
     xpnet.Dropout(0.2),
     xpnet.Linear(512, 512),
+    xpnet.BatchNorm(512),
     xpnet.ReLU(),
     xpnet.Dropout(0.2),
     xpnet.Linear(512, 10),

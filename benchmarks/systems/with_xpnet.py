@@ -13,6 +13,7 @@ from workloads import Workload
 import xpnet
 from systems.base import NotMeasured, System
 from xpnet.backends.cpu.replay import Replay
+from xpnet.model.outputs import Outputs
 
 SIMPLE = {"relu": xpnet.ReLU, "leaky_relu": lambda: xpnet.LeakyReLU(0.01), "sigmoid": xpnet.Sigmoid}
 
@@ -63,6 +64,7 @@ class Xpnet(System):
         if reason is not None:
             raise NotMeasured(reason)
         self._backend = xpnet.backends.get(backend, tf32=tf32)
+        self._chunk = 0
 
     def versions(self) -> dict[str, str]:
         found = {"xpnet": xpnet.__version__, "numpy": np.__version__}
@@ -125,6 +127,8 @@ class Xpnet(System):
         return self._net.forward(x)
 
     def predict(self, x: Any, chunk: int) -> list[Any]:
+        if chunk != self._chunk:
+            self._net._outputs, self._chunk = Outputs(), chunk  # of another size, which is recorded as soon
         outputs = super().predict(x, chunk)
         _compile(self._net._outputs._program)
         return outputs

@@ -177,6 +177,17 @@ def codes(*widths: int) -> set[Any]:
     return {piece.code for call in program._calls for piece in call.pieces}  # type: ignore[attr-defined]
 
 
+def test_a_compiled_step_takes_the_memory_of_the_calls_that_it_replaces() -> None:
+    made = trainer(40)
+    program = Replay(record(made.make_step(16), made.net.backend.xp, made.arrays))
+    assert program._memory is not None
+    before = program._memory._taken
+    program.compile(program._tape)  # type: ignore[arg-type]
+    arrays = [a for call in program._calls for piece in call.pieces for a in piece.keep]  # type: ignore[attr-defined]
+    assert any(np.may_share_memory(a, b) for a in arrays if isinstance(a, np.ndarray) for b in before)
+    assert program._memory is None
+
+
 def test_layers_of_all_widths_share_their_code() -> None:
     """Where there are many: few layers have code of their own sizes, which is a little faster."""
     few, many = codes(*range(8, 11)), codes(*range(8, 48))

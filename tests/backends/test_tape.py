@@ -101,6 +101,18 @@ def test_zeros_of_a_recording_take_no_memory_and_lie_as_numpys_do() -> None:
     assert not zeros[0].any()
 
 
+def test_zeros_have_the_shape_of_an_array_or_the_shape_itself() -> None:
+    shapes: list[Any] = []
+
+    def step(xp: Any, a: Any) -> None:
+        made = (xp.zeros(3), xp.empty((2, 1)), xp.zeros([4]), xp.zeros(np.int64(5)), xp.zeros_like(np.float32(1)))
+        shapes[:] = [z.shape for z in (*made, xp.empty_like(a["x"][:, None]), xp.zeros((0, 2)), xp.zeros(()))]
+        a["x"][...] += xp.zeros(1, dtype=xp.float32)
+
+    record(step, XP, {"x": np.zeros(6, np.float32)})
+    assert shapes == [(3,), (2, 1), (4,), (5,), (), (6, 1), (0, 2), ()]
+
+
 def test_the_plan_that_replaces_another_takes_its_memory() -> None:
     buffers = [Buffer(np.empty(n, np.uint8)) for n in (100, 300, 200, 150, 400)]
     first = Memory()

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import xpnet
 from xpnet.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from xpnet.model.predict import rows_at_once
 
 
 def identity(outputs, loss, backend="numpy", dtype="float64"):
@@ -33,6 +34,19 @@ def test_labels_and_probabilities_of_classes(training_backend):
     y = net.forward(LOGITS)
     assert net.backend.owns(y)
     assert_array_equal(net.backend.to_numpy(y), LOGITS)
+
+
+def test_as_many_rows_are_computed_at_a_time_as_suit_the_network(monkeypatch):
+    seeing = [xpnet.Conv2D(1, 32, padding="valid"), xpnet.Flatten(), xpnet.Linear(576 * 32, 2)]
+    images = xpnet.Network(seeing, "cross_entropy", input_shape=(26, 26, 1))
+    networks = {512: xpnet.mlp([9000, 40, 2]), 112: images, 64: xpnet.mlp([2, 100_000, 2])}
+    assert [rows_at_once(net, None) for net in networks.values()] == [*networks]
+    assert rows_at_once(images, 7) == 7
+    sizes = []
+    monkeypatch.setattr(xpnet.Network, "output", lambda net, x: sizes.append(len(x)) or np.zeros((len(x), 2)))
+    images.predict(np.zeros((200, 26, 26, 1)))
+    images.predict(np.zeros((200, 26, 26, 1)), batch_size=150)
+    assert sizes == [112, 88, 150, 50]
 
 
 def test_one_yes_or_no(training_backend):

@@ -109,7 +109,7 @@ class _Convolution(Layer):
         """
         x, patches = cache, self.patches(cache.shape[1:])
         W = patches.matrices(xp, params["W"])
-        turned = patches.turned(xp, W)
+        W_T = patches.transposed(xp, W)
         dW, images_of = xp.zeros_like(W), (x.shape[0], patches.down.inputs, patches.across.inputs, self.inputs)
         dx = xp.empty(images_of, dtype=x.dtype, device=x.device) if need_dx else None
         dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))
@@ -122,7 +122,7 @@ class _Convolution(Layer):
             if dx is not None:
                 dP = xp.zeros(P.shape, dtype=x.dtype, device=x.device)
                 for i in range(W.shape[0]):
-                    dP[patches.part(i, n), :] += xp.matmul(dY, turned[i, ...])
+                    dP[patches.part(i, n), :] += xp.matmul(dY, W_T[i, ...])
                 dx[block, ...] = patches.add(xp, dP, n)
         grads = {"W": xp.reshape(dW, params["W"].shape)}
         if self.bias:

@@ -135,10 +135,10 @@ class Patches(NamedTuple):
         """Return the weights of windows as one matrix for each part."""
         return xp.reshape(W, (self.down.size // self.together, -1, W.shape[-1]))
 
-    def turned(self, xp: Any, W: Array) -> Array:
-        """Return each of these matrices transposed, its rows in one piece, which makes products faster."""
-        turned = xp.permute_dims(W, (0, 2, 1))
-        return xp.reshape(xp.reshape(turned, (-1,)), turned.shape)
+    def transposed(self, xp: Any, W: Array) -> Array:
+        """Return each of these matrices transposed, its rows side by side in memory, which makes products faster."""
+        W_T = xp.permute_dims(W, (0, 2, 1))
+        return xp.reshape(xp.reshape(W_T, (-1,)), W_T.shape)
 
     def images(self, xp: Any, Y: Array, rows: int) -> Array:
         """Return the outputs of windows, which lie as patches do, as images."""

@@ -47,24 +47,25 @@ class Outputs:
         self._times: dict[int, int] = {}
         self._arrays: dict[str, Array] = {}
         self._program: Program | None = None
-        self._widest: int | None = None
+        self._width: tuple[int, bool] | None = None
 
     def __call__(self, net: Asked, x: Array) -> Array:
-        if not net.backend.replays or x.shape[0] * self._width(net) < LEAST or not self._lock.acquire(blocking=False):
+        large = net.backend.replays and x.shape[0] * self.width(net)[0] >= LEAST and self.width(net)[1]
+        if not large or not self._lock.acquire(blocking=False):
             return net.answer(net.backend.xp, net.theta, net.state, x)
         try:
             return self._again(net, x)
         finally:
             self._lock.release()
 
-    def _width(self, net: Asked) -> int:
-        """Return how many numbers the widest layer has for a sample; 0 if the layers are not all of this library."""
-        if self._widest is None:
+    def width(self, net: Asked) -> tuple[int, bool]:
+        """Return how many numbers the widest layer gives for a sample, and whether all layers are of this library."""
+        if self._width is None:
             found = [*every_layer(net.layers, net.input_shape)]
             known = all(type(item.layer).__module__.startswith("xpnet.") for item in found)
             known = known and not any(isinstance(item.layer, Activation) for item in found)
-            self._widest = max(prod(item.after) for item in found) if known else 0
-        return self._widest
+            self._width = max(prod(item.after) for item in found), known
+        return self._width
 
     def _again(self, net: Asked, x: Array) -> Array:
         size = int(x.shape[0])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from xpnet.errors import ConfigError, DataError, DTypeError, NonFiniteError, ShapeError
-from xpnet.layers.shapes import every_layer
 from xpnet.model.core import Model
 from xpnet.model.data import (
     check_inputs,
@@ -27,26 +26,24 @@ from xpnet.model.sources import in_memory, rows_of
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size
 
-FEW = 16
-"""Rows that are computed at a time on a host at least, and of which they are a multiple."""
+FEW = 64
+"""Rows that are computed at a time on a host at least: fewer would read the weights too often."""
 WIDE = 1 << 21
-"""Numbers of the widest layer that these rows have at most."""
+"""Numbers that the widest layer gives for more of them at most."""
 
 
 def rows_at_once(net: Model, batch_size: int | None) -> int:
     """Return how many rows are computed at a time if not `batch_size`: on a host 512, or fewer of wide layers.
 
-    So its caches may hold them. A device that works ahead of the host is given as many as 64 MiB hold of the widest
-    layer's numbers, and not fewer than 512.
+    So its caches may hold them. A device that works ahead of the host is given as many as 64 MiB hold of what the
+    network takes or its widest layer gives, and not fewer than 512.
     """
     if batch_size is not None:
         return check_size("batch_size", batch_size)
-    widest = max(
-        prod(shape) for item in every_layer(net.layers, net.input_shape) for shape in (item.before, item.after)
-    )
+    widest = net._outputs.width(net)[0]
     if net.backend.asynchronous:
-        return max(512, (64 << 20) // (widest * np.dtype(net.dtype).itemsize))
-    return min(512, max(FEW, WIDE // widest // FEW * FEW))
+        return max(512, (64 << 20) // (max(widest, prod(net.input_shape)) * np.dtype(net.dtype).itemsize))
+    return min(512, max(FEW, WIDE // widest // 16 * 16))
 
 
 def _pieces(

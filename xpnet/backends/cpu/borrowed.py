@@ -22,7 +22,6 @@ from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
 from xpnet.backends.cpu.loops import kernels
 from xpnet.backends.cpu.parts import parts
-from xpnet.backends.cpu.products import cut, runs
 from xpnet.backends.tape.hollow import same_view
 from xpnet.backends.tape.layout import layout
 from xpnet.backends.tape.loop import Loop, Number, Place, Step, merged
@@ -205,7 +204,8 @@ def build(kind: str, function: Any, options: Any, operands: list[Any], out: Host
     elif kind == "reduce":
         made = reduction(function, operands[0], options[0], out)
     elif kind in ("matmul", "adding"):
-        factors = runs(*operands[:2]) if "tiles" in options and cut(*operands[:2]) else [operands[:2]]
+        cut = "tiles" in options and products.cut(*operands[:2])
+        factors = products.runs(*operands[:2]) if cut else [operands[:2]]
         made = [p for k, (a, b) in enumerate(factors) for p in product(a, b, out, k > 0 or kind == "adding")]
     elif kind == "take":
         made = rows_by_index(operands[0], operands[1], options[0], out)

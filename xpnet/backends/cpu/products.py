@@ -1,8 +1,8 @@
-"""Matrix products in tiles: which part of a result is one call of OpenBLAS is known by the shape alone.
+"""Matrix products in tiles: what is one call of OpenBLAS is known by how large the factors are and how they lie.
 
 OpenBLAS adds up in an order that depends on the size of the result and on its number of threads. Therefore everyone
-cuts a product in the same way, into products of which each is done by one thread: whichever thread that is, and however
-many there are, the numbers are the same to the bit.
+cuts a product in the same way, into tiles of which each is done by one thread, as one product or as a sum of several:
+whichever thread that is, and however many there are, the numbers are the same to the bit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from xpnet.backends.cpu.openblas import single
 from xpnet.backends.cpu.threads import helpers
 
 LEAST = 1 << 20
-"""Multiplications of a tile at least: a smaller product is done before another thread has heard of it."""
+"""Multiplications of a tile of many columns at least: less is done before another thread has heard of it."""
 TILES = 4
+"""Such tiles at most."""
 EDGE = 32
 """Tiles begin at multiples of this, which is one of the sizes of blocks in every OpenBLAS."""
 SHARED = 1 << 25
@@ -30,10 +31,10 @@ SMALL = 10**6
 """Multiplications up to which OpenBLAS's kernels for AVX-512 read factors where they lie, and need not copy them."""
 WORTH = 64
 """Rows, or numbers to sum up, from which a small product is as fast as a large one where kernels copy factors."""
-NARROW, BROAD = 8, 128
-"""The fewest and most columns of a result for which sums are cut into small products."""
-HIGH = 96
-"""The most rows of the same."""
+NARROW = 8
+"""Rows and columns of a result from which it is cut into small products."""
+HIGH, BROAD = 96, 128
+"""The most rows of a tile, and the most columns of a result, that are the sum of several products."""
 LONG = 128
 """Numbers that are summed up before they are added to what is there, in every OpenBLAS."""
 
@@ -53,11 +54,15 @@ def cut(a: Any, b: Any) -> bool:
 
 
 def tiles(a: Any, b: Any, out: Any) -> list[Tile]:
-    """Return the products that together are the product of two matrices: parts of them, and of the result."""
+    """Return the products that together are the product of two matrices: parts of them, and of the result.
+
+    A tile may be a sum of several products, see `runs`.
+    """
     (rows, columns), inner = out.shape, a.shape[1]
     step = _high(a, b)
     if step:
-        return [(a[k : k + step], b, out[k : k + step]) for k in range(0, rows, step)]
+        starts = range(0, max(rows - 1, 1), step)  # one row more is no tile of its own, but belongs to the last
+        return [(a[k:end], b, out[k:end]) for k, end in zip(starts, (*starts[1:], rows), strict=True)]
     count = max(1, min(TILES, rows * inner * columns // LEAST))
     if rows >= columns:
         return [(a[part], b, out[part]) for part in edges(rows, count, EDGE)]
@@ -69,21 +74,21 @@ def _high(a: Any, b: Any) -> int:
     inner, columns = b.shape
     if not _is_large(a, b):
         return 0
-    if _is_sum(a) and columns <= BROAD:
+    if _is_sum(a, b):
         return HIGH
     step = SMALL // (inner * columns) // EDGE * EDGE
     return step if step >= WORTH and columns <= 2 * inner else 0
 
 
 def _is_large(a: Any, b: Any) -> bool:
-    """Say whether a product is too large for a small one, and of a matrix that lies in one piece."""
+    """Say whether a product is larger than a small one, of enough rows and columns, and of a matrix in one piece."""
     (rows, inner), columns = a.shape, b.shape[1]
     return bool(rows * inner * columns > SMALL and min(rows, columns) >= NARROW and b.flags.c_contiguous)
 
 
-def _is_sum(a: Any) -> bool:
-    """Say whether a product is that of a layer's inputs and deltas, which is a sum over samples or places."""
-    return bool(a.strides[0] == a.itemsize and a.shape[1] > LONG)
+def _is_sum(a: Any, b: Any) -> bool:
+    """Say whether a product is like that of a layer's inputs, transposed, and few deltas: a sum over many places."""
+    return bool(a.strides[0] == a.itemsize and a.shape[1] > LONG and b.shape[1] <= BROAD)
 
 
 def runs(a: Any, b: Any) -> list[tuple[Any, Any]]:
@@ -94,7 +99,7 @@ def runs(a: Any, b: Any) -> list[tuple[Any, Any]]:
     """
     (rows, inner), columns = a.shape, b.shape[1]
     step = min(SMALL // max(rows * columns, 1) // EDGE * EDGE, LONG)
-    if step < WORTH or not (_is_large(a, b) and _is_sum(a)):
+    if step < WORTH or not (_is_large(a, b) and _is_sum(a, b)):
         return [(a, b)]
     starts = [*range(0, inner, step)]
     starts[-1] -= EDGE // 2 if inner - starts[-1] == 1 else 0  # a product of one column and one row is added otherwise
@@ -126,12 +131,11 @@ def _tile(a: Any, b: Any, out: Any) -> Callable[[], None]:
     first, *others = runs(a, b)
     if not others:
         return partial(np.matmul, a, b, out=out)
-    one = np.empty_like(out)
 
     def summed() -> None:
         np.matmul(*first, out=out)
         for factors in others:
-            np.add(out, np.matmul(*factors, out=one), out=out)
+            np.add(out, np.matmul(*factors), out=out)
 
     return summed
 

@@ -77,11 +77,13 @@ class Replay:
     """The same on several threads, which begin and end together."""
 
     def __init__(self, tape: Tape, threads: int = 1) -> None:
-        self._memory: Memory | None = Memory()
-        self._calls, self._threads = calls(tape, threads, self._memory), threads
+        memory = Memory()
+        self._calls, self._threads = calls(tape, threads, memory), threads
         if threads > 1:
             self.at_once = self.at_once_shared
-        self._tape = tape if importlib.util.find_spec("llvmlite") else None
+        compiles = importlib.util.find_spec("llvmlite")
+        self._tape: Tape | None = tape if compiles else None
+        self._memory: Memory | None = memory if compiles else None
         self._parts: Generator[None, None, list[Call]] | None = None
         self._whole: Callable[..., Any] | None = None
         self._seconds, self._fastest = 0.0, math.inf

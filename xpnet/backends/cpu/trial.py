@@ -13,7 +13,6 @@ from xpnet.backends.cpu.borrowed import build_parts
 from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Chain, Task
 from xpnet.backends.cpu.parts import parts
-from xpnet.backends.cpu.products import cut, runs
 from xpnet.backends.tape.layout import layout
 from xpnet.backends.tape.plan import Memory
 from xpnet.backends.tape.record import Operation
@@ -25,15 +24,21 @@ def agree(op: Operation, memory: Memory, threads: int) -> bool:
     operands, out = resolved(op, memory)
     lie = [(a.dtype.char, a.shape, a.strides) for a in (*operands, out)]
     if op.kind in ("matmul", "adding"):  # for larger ones, which lie in the same way, the call is the same
-        if "tiles" in op.options and cut(*operands[:2]) and op.kind == "matmul":
-            made = parts(op.kind, op.options, operands, out, threads)
-            if any(len(runs(*factors)) > 1 for factors, _ in made):
-                whole = Operation("adding", op.function, [*op.operands, op.target], op.target, op.options)
-                if not agree(whole, memory, threads):
-                    return False
         most = products.LONG if op.kind == "adding" else 8 if operands[0].shape[1] > 1 else 2
         lie = [(a.dtype.char, *_cut(a, most)) for a in (*operands, out)]
+    if op.kind == "matmul" and "tiles" in op.options and products.cut(*operands) and not _runs_agree(op, operands, out):
+        return False
     return op.kind == "take" or _agree(op.kind, op.function, op.options, tuple(lie), threads)
+
+
+def _runs_agree(op: Operation, operands: list[HostArray], out: HostArray) -> bool:
+    """Say whether what is added to the first product of a tile gives NumPy's bits, if a tile is a sum of several."""
+    for factors, target in parts(op.kind, op.options, operands, out, 1):
+        for added in products.runs(*factors)[1:]:
+            lie = tuple((a.dtype.char, a.shape, a.strides) for a in (*added, target, target))
+            if not _agree("adding", op.function, op.options, lie):
+                return False
+    return True
 
 
 def _cut(a: HostArray, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -71,7 +76,8 @@ def _agree(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, An
             if kind == "reduce":
                 function.reduce(operands[0], options[0], None, expected, options[2])
             elif kind == "adding":
-                expected += np.matmul(*operands[:2])
+                a, b = operands[:2]
+                expected += products.matmul(a, b) if "tiles" in options else np.matmul(a, b)
             else:
                 function(*operands, out=expected)
         if found.tobytes() != expected.tobytes():

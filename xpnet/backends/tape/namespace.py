@@ -80,8 +80,8 @@ class TraceNamespace:
 
     def _zeros(self, name: str, original: Any, like: Any, *args: Any, **options: Any) -> Any:
         """Return a constant for new zeros of the shape of `like`, an array, or of the shape `like`."""
-        array = like.array if type(like) is Traced else like
-        if isinstance(array, np.ndarray):
+        if name.endswith("_like"):
+            array = like.array if type(like) is Traced else np.asarray(like)
             return self._made(name, self._tape.zeros(array.shape, original(small(array), *args, **options)))
         shape = (like,) if isinstance(like, int | np.integer) else tuple(like)
         return self._made(name, self._tape.zeros(shape, original((), *args, **options)))

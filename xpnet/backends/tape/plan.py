@@ -198,6 +198,7 @@ def assign(
         for buffer in (*ending.values(), *targets.values()):
             if last[id(buffer)] == i and id(buffer) not in early:
                 memory.release(buffer)
+    memory._left = []  # of the plan before, what this one does not need
     return memory
 
 

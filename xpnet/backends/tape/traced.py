@@ -17,7 +17,7 @@ from xpnet.typing import HostArray, Shape
 
 EMPTY = object()
 UNREAD = 1 << 26
-"""Bytes of zeros that are asked for at a time: so many the system makes one by one, when they are read."""
+"""Bytes of zeros that are asked for at a time: of so large a piece there are only those pages that are used."""
 
 
 @dataclass(eq=False, repr=False)
@@ -134,7 +134,10 @@ class Tape:
         """Return zeros of `shape`, of the data type and layout of `like`, in memory that is taken when it is read."""
         size = prod(shape) * like.itemsize
         if self._unread.size < size:
-            self._unread = np.zeros(max(size, UNREAD), np.uint8)
+            try:
+                self._unread = np.zeros(max(size, UNREAD), np.uint8)
+            except MemoryError:  # the process may not have so many addresses
+                self._unread = np.zeros(size, np.uint8)
         strides = strides_like(like, shape) if like.ndim else None
         array: HostArray = np.ndarray(shape, like.dtype, self._unread.data, 0, strides)
         self._unread = self._unread[(size // 64 + 1) * 64 :]
