@@ -26,6 +26,13 @@ from xpnet.backends.cuda import products as cublas
 from xpnet.backends.cuda.program import REDUCTIONS
 from xpnet.backends.cuda.units import FEW, MOST_LANES, TURNS
 from xpnet.backends.cupy import CupyBackend, namespace
+from xpnet.backends.tape import surroundings
+
+surroundings.OURS += (
+    "cublas_host",
+    "cuda_c",
+    "cuda_host",
+)  # which are no more a user's than CuPy is, whose part they play
 
 
 class Timeline:
