@@ -107,6 +107,7 @@ class Session:
             self.system.predict(self._rows, chunk)
             paces[chunk] = min(self.predict(chunk)["seconds"] for _ in range(2))
         best = min(paces, key=paces.__getitem__)
+        self.system.predict(self._rows, best)  # again, for those that compile for the last size only
         return {"note": note, "chunk": best, "pass": paces[best]}
 
     def predict(self, chunk: int, passes: int = 1) -> dict[str, Any]:

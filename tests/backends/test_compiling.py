@@ -239,6 +239,25 @@ def test_code_of_networks_that_are_gone_is_given_back() -> None:
     assert again(100) < warm + 3  # it was 8 when the managers of LLVM's passes were not given back
 
 
+IN_CYCLES = """
+import gc
+from xpnet.backends.cpu.compiler import compiled
+from xpnet.backends.cpu.functions import Call
+
+gc.disable()
+for _ in range(20):
+    made = compiled._compile([Call("l")], True)
+    made.append(made)
+del made
+gc.collect()
+"""
+
+
+def test_code_that_the_garbage_collector_finds_is_given_back_in_order() -> None:
+    """It took LLVM's context before what lies in it, which ended the process."""
+    subprocess.run([sys.executable, "-c", IN_CYCLES], check=True, timeout=60)
+
+
 def test_the_same_network_again_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     codes(33, 32)
     gc.collect()

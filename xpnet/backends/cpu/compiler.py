@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -17,12 +17,27 @@ from llvmlite import ir
 from xpnet.backends.cpu.functions import Code, Table
 
 
+class Engine:
+    """What the code of functions that were compiled together lives in: it is given back when none of them is left.
+
+    LLVM's own objects have to go in order. Where they are part of a cycle the garbage collector takes any order.
+    """
+
+    def __init__(self, engine: Any, context: Any) -> None:
+        finalize(self, _give_back, engine, context).atexit = False  # threads that help may still be inside
+
+
+def _give_back(engine: Any, context: Any) -> None:
+    engine.close()
+    context.close()
+
+
 @dataclass(frozen=True)
 class Function:
     """The address of a compiled function, and what its code lives in."""
 
     address: int
-    engine: Any
+    engine: Engine
 
 
 class Compiler:
@@ -64,7 +79,8 @@ class Compiler:
             table = Table(written, name)
             code.write(table, table.builder)
             table.builder.ret_void()
-        module = llvm.parse_assembly(str(written), llvm.create_context())
+        context = llvm.create_context()
+        module = llvm.parse_assembly(str(written), context)
         machine = llvm.Target.from_default_triple().create_target_machine(**self._processor, opt=2)
         options = llvm.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization, options.loop_unrolling, options.slp_vectorization = wide, False, False
@@ -76,7 +92,8 @@ class Compiler:
             manager.detach()
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
-        return [Function(engine.get_function_address(name), engine) for name in names]
+        owner = Engine(engine, context)
+        return [Function(engine.get_function_address(name), owner) for name in names]
 
 
 compiled = Compiler()

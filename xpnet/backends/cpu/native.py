@@ -57,23 +57,22 @@ def native(tape: Tape, threads: int = 1, before: Memory | None = None) -> Genera
     calls: list[Call] = []
     run: list[Work] = []
 
-    def add(work: Work | None, job: range) -> None:
-        if work and step.agrees(job):
-            run.append(work)
-        elif len(job) > 1:
-            for k in job:
-                add(step.work(range(k, k + 1)), range(k, k + 1))
-        else:
-            end()
-            calls.append(call(order.units[job[0]][0], memory, threads))
-
     def end() -> None:
         if run:
             calls.append(Chain(tasks(run, threads), threads))
             run.clear()
 
     for job, work in zip(order.jobs, works, strict=True):
-        add(work, job)
+        if work and step.agrees(job):
+            run.append(work)
+        else:  # one by one; a job of one is asked again, which is answered at once
+            for k in job:
+                single = step.work(range(k, k + 1))
+                if single and step.agrees(range(k, k + 1)):
+                    run.append(single)
+                else:
+                    end()
+                    calls.append(call(order.units[k][0], memory, threads))
         yield
     end()
     return calls
