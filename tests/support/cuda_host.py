@@ -28,11 +28,8 @@ from xpnet.backends.cuda.units import FEW, MOST_LANES, TURNS
 from xpnet.backends.cupy import CupyBackend, namespace
 from xpnet.backends.tape import surroundings
 
-surroundings.OURS += (
-    "cublas_host",
-    "cuda_c",
-    "cuda_host",
-)  # which are no more a user's than CuPy is, whose part they play
+# They are no more a user's than CuPy is, whose part they play.
+surroundings.OURS += ("cublas_host", "cuda_c", "cuda_host")
 
 
 class Timeline:

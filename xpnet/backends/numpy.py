@@ -23,7 +23,7 @@ def usual_threads() -> int:
     """Return the number of cores that this process may use, or of the threads that NumPy's products have, if fewer.
 
     So whoever has told these to be modest, as programs do that start a process for each core, need not tell twice. They
-    are as many at most as a layer's products have tiles.
+    are eight at most, twice as many as a product of many columns has tiles.
     """
     return max(1, min(cores(), openblas.single.usual() or 1, 2 * TILES))
 

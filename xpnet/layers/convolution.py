@@ -109,7 +109,7 @@ class _Convolution(Layer):
         """
         x, patches = cache, self.patches(cache.shape[1:])
         W = patches.matrices(xp, params["W"])
-        W_T = patches.transposed(xp, W)
+        W_T = patches.transposed(xp, W) if need_dx else W
         dW, images_of = xp.zeros_like(W), (x.shape[0], patches.down.inputs, patches.across.inputs, self.inputs)
         dx = xp.empty(images_of, dtype=x.dtype, device=x.device) if need_dx else None
         dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))

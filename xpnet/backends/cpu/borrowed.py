@@ -35,7 +35,7 @@ LETTER = {"f": "s", "d": "d"}
 ROW_MAJOR, COLUMN_MAJOR, AS_IT_IS = 101, 102, 111  # of CBLAS
 TRANSPOSED = AS_IT_IS + 1
 LARGE = 1 << 22
-"""Entries from which on the way through Python costs nothing beside the work."""
+"""Entries of a part from which on it goes through Python, which costs nothing beside so much work."""
 
 
 class Ufunc(ctypes.Structure):
