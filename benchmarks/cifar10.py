@@ -71,7 +71,7 @@ def indices(names: list[str], classes: list[str]) -> Array:
 
 
 def whitening(x: Array) -> Array:
-    """Return filters (2, 2, 3, 24) with uncorrelated outputs on patches of x, of variance up to 1, and their opposites."""
+    """Return filters (2, 2, 3, 24) with uncorrelated outputs on patches of x, and their opposites."""
     patches = np.concatenate([x[:, i : i + 31, j : j + 31] for i in (0, 1) for j in (0, 1)], axis=-1).reshape(-1, 12)
     values, vectors = np.linalg.eigh(patches.T.astype(np.float64) @ patches / len(patches))
     filters = (vectors / np.sqrt(values + NOISE)).reshape(2, 2, 3, 12)
