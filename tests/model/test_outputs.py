@@ -54,6 +54,22 @@ def test_they_are_those_of_the_forward_pass_to_the_bit_recorded_or_compiled() ->
     repeat(net, 3, X[::-1].copy())
 
 
+def test_of_a_large_batch_a_few_samples_at_a_time_go_through_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "NEAR", 1)
+    net, seen, own = network(), [], xpnet.Network.answer
+    few = net.parameter_count // 256  # the convolution gives 256 numbers for a sample
+    wanted = np.concatenate([answer(net, X[k : k + few]) for k in range(0, 40, few)])
+    monkeypatch.setattr(xpnet.Network, "answer", lambda net, *a: seen.append(len(a[3])) or own(net, *a))
+    for times in range(FIRST + 2):
+        if times == FIRST + 1:
+            program: Any = net._outputs._program
+            if program._tape is not None:
+                program.compile(program._tape)
+        assert net.forward(X).tobytes() == wanted.tobytes()
+    assert 1 < few < 10
+    assert set(seen) == {few, 40 % few}
+
+
 def test_they_are_of_the_parameters_and_statistics_as_they_are_now() -> None:
     net = network()
     repeat(net)

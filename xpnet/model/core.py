@@ -150,18 +150,18 @@ class Model:
 
     def contexts(
         self, training: bool = False, step: Array | None = None, state: Mapping[str, Array] | None = None,
-        watch: Watch | None = None, first: int = 0,
+        watch: Watch | None = None, first: int = 0, at_once: int | None = None,
     ) -> list[Context]:  # fmt: skip
         """Return what each layer is told besides its parameters and input; `watch` is shown what passes through it.
 
-        `first` is the place in its batch of the first sample.
+        `first` is the place in its batch of the first sample; `at_once` is the backend's, if it is not given.
         """
         state = self.state if state is None else state
         own: list[dict[str, Array]] = [{} for _ in self.layers]
         for name, value in state.items():
             k, _, short = name.partition(".")
             own[int(k)][short] = value
-        at_once = self.backend.at_once
+        at_once = self.backend.at_once if at_once is None else at_once
         return [Context(training, key, step, own[k], str(k), watch, at_once, first) for k, key in enumerate(self._keys)]
 
     def objective(
@@ -236,9 +236,10 @@ class Model:
         """Return the last layer's output for checked inputs on the device."""
         return self._outputs(self, x)
 
-    def answer(self, xp: Any, theta: Array, state: Mapping[str, Array], x: Array) -> Array:
-        """Return the same as a function of all that it depends on."""
-        return forward_pass(xp, self.layers, self.layout.split(xp, theta), x, self.contexts(state=state))[0]
+    def answer(self, xp: Any, theta: Array, state: Mapping[str, Array], x: Array, at_once: int | None = None) -> Array:
+        """Return the same as a function of all that it depends on; `at_once` is for the layers."""
+        contexts = self.contexts(state=state, at_once=at_once)
+        return forward_pass(xp, self.layers, self.layout.split(xp, theta), x, contexts)[0]
 
     def gradients(
         self, x: Any, t: Any, sample_weight: Any = None, *, training: bool = False, step: int = 0

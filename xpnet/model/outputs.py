@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping
 from math import prod
@@ -15,9 +16,13 @@ from xpnet.layers.shapes import every_layer
 from xpnet.typing import Array, Shape
 
 FIRST = 8
-"""Batches of one size before the next is recorded, which takes as long as three or four of them."""
+"""Batches of one size before the next is recorded, which takes about as long as these."""
 LEAST = 1 << 20
 """Numbers of the widest layer's outputs for a batch, from which it is recorded; networks of images have more."""
+NEAR = 1 << 16
+"""Numbers of the widest layer's outputs for the samples that go through the network together: near to a processor."""
+PARTS = 4
+"""Parts of a batch at least, if it is cut at all: for several threads."""
 
 
 class Asked(Protocol):
@@ -31,15 +36,17 @@ class Asked(Protocol):
     theta: Array
     state: dict[str, Array]
 
-    def answer(self, xp: Any, theta: Array, state: Mapping[str, Array], x: Array) -> Array:
+    def answer(self, xp: Any, theta: Array, state: Mapping[str, Array], x: Array, at_once: int | None = None) -> Array:
         """Return the outputs as a function of all that they depend on."""
 
 
 class Outputs:
-    """Outputs for inputs on the device, as `Model.answer` gives them, to the bit.
+    """Outputs for inputs on the device, as `Model.answer` gives them.
 
-    A backend that replays recordings, and may compile them, does so with large batches of one size. It keeps the memory
-    that these take. Layers of a user's own may do more than compute, and are called each time.
+    Of a large batch a few samples at a time go through all layers, so that what one layer writes is at hand when the
+    next one reads it. A backend that replays recordings, and may compile them, does so with batches of one size: the
+    same bits. It keeps the memory that these take. Layers of a user's own may do more than compute, and are called once
+    for each batch.
     """
 
     def __init__(self) -> None:
@@ -51,8 +58,10 @@ class Outputs:
 
     def __call__(self, net: Asked, x: Array) -> Array:
         large = net.backend.replays and x.shape[0] * self.width(net)[0] >= LEAST and self.width(net)[1]
-        if not large or not self._lock.acquire(blocking=False):
+        if not large:
             return net.answer(net.backend.xp, net.theta, net.state, x)
+        if not self._lock.acquire(blocking=False):
+            return self._once(net, x)
         try:
             return self._again(net, x)
         finally:
@@ -67,6 +76,20 @@ class Outputs:
             self._width = max(prod(item.after) for item in found), known
         return self._width
 
+    def _once(self, net: Asked, x: Array) -> Array:
+        y = net.backend.xp.empty((x.shape[0], *net.output_shape), dtype=x.dtype)
+        self._write(net, net.backend.xp, net.theta, net.state, x, y)
+        return y
+
+    def _write(self, net: Asked, xp: Any, theta: Array, state: Mapping[str, Array], x: Array, y: Array) -> None:
+        """Write the outputs to `y`, of as many samples at a time as the widest layer gives numbers for parameters."""
+        rows, at_once = max(max(int(theta.size), NEAR) // self.width(net)[0], 1), sys.maxsize
+        if rows * PARTS > x.shape[0]:
+            rows, at_once = x.shape[0], net.backend.at_once
+        for start in range(0, x.shape[0], rows):
+            few = slice(start, min(start + rows, x.shape[0]))
+            y[few, ...] = net.answer(xp, theta, state, x[few, ...], at_once)
+
     def _again(self, net: Asked, x: Array) -> Array:
         size = int(x.shape[0])
         self._times[size] = self._times.get(size, 0) + 1
@@ -74,7 +97,7 @@ class Outputs:
         kept = self._program is not None and all(self._arrays.get(name) is array for name, array in given.items())
         if not kept or self._arrays["x"].shape[0] != size:
             if self._times[size] <= max(FIRST, max(self._times.values()) // 2):
-                return net.answer(net.backend.xp, net.theta, net.state, x)
+                return self._once(net, x)
             self._record(net, given, x)
         assert self._program is not None
         self._arrays["x"][...] = x
@@ -87,7 +110,7 @@ class Outputs:
 
         def step(xp: Any, a: Mapping[str, Array]) -> None:
             state = {name: a[f"state.{name}"] for name in net.state}
-            a["y"][...] = net.answer(xp, a["theta"], state, a["x"])
+            self._write(net, xp, a["theta"], state, a["x"], a["y"])
 
         self._program = None  # whose memory is given back first
         self._arrays = given | own
