@@ -201,7 +201,8 @@ class Network(Model, Whole):
     ) -> dict[str, float]:  # fmt: skip
         """Return {"loss": ...} without penalties, "accuracy" under a classification loss, and `metrics` as for `fit`.
 
-        With several yes-or-no outputs a sample is right if all its outputs are. Data are as for `fit`.
+        With several yes-or-no outputs a sample is right if all its outputs are. Data are as for `fit`. Where an output
+        is not a number, there is no accuracy either: a NonFiniteError.
         """
         return evaluate(self, x, t, sample_weight, batch_size=batch_size, metrics=metrics, scale=scale)
 

@@ -186,6 +186,8 @@ def test_parameters_that_are_not_finite_are_noticed():
             NonFiniteError, match=r"output for row 0 is not finite though the input is.*net\.parameters"
         ):
             call(LOGITS)
+    with pytest.raises(NonFiniteError, match=r"the network's output is not finite though the input is.*net\.state"):
+        net.evaluate(LOGITS, np.zeros(len(LOGITS), int))
 
 
 # -------------------------------------------------------------------------------------------- extreme numbers

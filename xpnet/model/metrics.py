@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 from typing import Any
 
 import numpy as np
 
-from xpnet.errors import ConfigError, closest, needs
+from xpnet.errors import ConfigError, NonFiniteError, closest, needs
 from xpnet.model.core import Model
 from xpnet.model.memory import explained
-from xpnet.model.predict import checked, in_batches, rows_at_once, with_targets
+from xpnet.model.predict import NOT_FINITE, checked, in_batches, rows_at_once, with_targets
 from xpnet.model.scoring import score
 from xpnet.model.sources import in_memory
 from xpnet.model.weights import check_sample_weight
@@ -113,4 +114,6 @@ def evaluate(
         if sample_weight is not None:
             weight = check_sample_weight(in_memory(sample_weight), x.shape[0], net.backend)
         found = score(net, x, t, weight, batch_size, scale)
+        if isnan(found["loss"]):
+            raise NonFiniteError(f"the network's output {NOT_FINITE}")
         return found | measure(net, asked, x, t, weight, batch_size, scale)

@@ -31,6 +31,11 @@ FEW = 64
 WIDE = 1 << 21
 """Numbers that the widest layer gives for more of them at most."""
 
+NOT_FINITE = (
+    "is not finite though the input is; its parameters or running statistics are not finite, or the input is far "
+    "outside the range of the training data. Check net.parameters and net.state, and scale the input."
+)
+
 
 def rows_at_once(net: Model, batch_size: int | None) -> int:
     """Return how many rows are computed at a time if not `batch_size`: on a host 512, or fewer of wide layers.
@@ -115,11 +120,7 @@ def outputs(
         result = in_batches(net, piece, size, scale, proba)
         if not allow_nonfinite and not np.isfinite(result).all():
             row = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0]) + first
-            raise NonFiniteError(
-                f"the network's output for row {row} is not finite though the input is; its parameters or running "
-                "statistics are not finite, or the input is far outside the range of the training data. Check "
-                "net.parameters and net.state, and scale the input."
-            )
+            raise NonFiniteError(f"the network's output for row {row} {NOT_FINITE}")
         answers.append(answer(result))
         if out is not None:
             if first == 0:
