@@ -88,7 +88,7 @@ class _Convolution(Layer):
         patches = self.patches(x.shape[1:])
         W = patches.matrices(xp, params["W"])
         y = xp.empty((x.shape[0], *patches.windows, self.outputs), dtype=x.dtype, device=x.device)
-        for block, images in patches.blocks(xp, x, max(context.at_once, 2 * W.size)):
+        for block, images in patches.blocks(xp, x, W, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             Y = xp.matmul(P[patches.part(0, n), :], W[0, ...])
             for i in range(1, W.shape[0]):
@@ -113,8 +113,7 @@ class _Convolution(Layer):
         dW, images_of = xp.zeros_like(W), (x.shape[0], patches.down.inputs, patches.across.inputs, self.inputs)
         dx = xp.empty(images_of, dtype=x.dtype, device=x.device) if need_dx else None
         dy = xp.reshape(dy, (x.shape[0], *patches.windows, self.outputs))
-        # What a block adds to dW, all of W's size, is to be little beside its patches.
-        for block, images in patches.blocks(xp, x, max(context.at_once, 2 * W.size)):
+        for block, images in patches.blocks(xp, x, W, context.at_once):
             P, n = patches.cut(xp, images), images.shape[0]
             dY = xp.reshape(rows_first(xp, dy[block, ...]), (-1, self.outputs))
             for i in range(W.shape[0]):

@@ -60,8 +60,12 @@ class Patches(NamedTuple):
         lines = (min(stride, apart), self.down.windows + (apart - 1) // stride)
         return *lines, rows, self.across.windows, self.together, self.across.size, self.channels
 
-    def blocks(self, xp: Any, x: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
-        """Yield samples whose patches are about so many numbers: all, or one of 4 n equal blocks, BLOCKS at most."""
+    def blocks(self, xp: Any, x: Array, W: Array, at_once: int) -> Iterator[tuple[slice, Array]]:
+        """Yield samples whose patches are about so many numbers: all, or one of 4 n equal blocks, BLOCKS at most.
+
+        What a block adds to dW, which is as large as W, is to be little beside its patches.
+        """
+        at_once = max(at_once, 2 * W.size)
         numbers = x.shape[0] * prod(self.grid(1))
         count = min(-(-numbers // (4 * at_once)) * 4, BLOCKS) if numbers > at_once else 1
         step = max(-(-x.shape[0] // count), 1)
