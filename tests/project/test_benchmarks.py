@@ -38,8 +38,10 @@ def bench():
     """Return the harness's modules; they are scripts beside each other, not a package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        patch.setattr(sys, "modules", dict(sys.modules))
         yield SimpleNamespace(**{name.rpartition(".")[2]: importlib.import_module(name) for name in MODULES})
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(BENCHMARKS)):
+            del sys.modules[name]
 
 
 def run(*arguments, **options):
