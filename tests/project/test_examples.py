@@ -164,7 +164,7 @@ def test_the_beautiful_network_sees_70_batches_of_512() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "first"), [("convolutions", "Conv2D"), ("augmented", "RandomFlip RandomShift Conv2D")]
+    ("network", "first"), [("convolutions", "Conv2D"), ("augmented", "RandomFlip RandomCutout Conv2D")]
 )
 def test_fashion_with_convolutions(network: str, first: str) -> None:
     out = run("fashion", "--network", network, *SIZES["fashion"], before=INSTEAD_OF_TRAINING).stdout
