@@ -4,10 +4,12 @@ In the two files images lie as CLASS/NUMBER.jpg or .png, in any folder, and tar 
 To decode them Pillow is needed. From JPEG files an accuracy is a little lower than from the published pixels, so that
 a result is called "CIFAR-10 (JPEG)".
 
-The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498 (2024), in
-seven epochs instead of ten: a first convolution that whitens 2 x 2 patches and stays as it is, six convolutions with
-BatchNorm and GELU, label smoothing, Nesterov's momentum with 64 times the learning rate for beta, flips, shifts, an
-average of the parameters, and predictions that are means over six views of an image.
+The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498 (2024), for a
+CPU: three quarters of the channels, fifteen epochs instead of ten, smaller batches. A first convolution whitens 2 x 2
+patches and stays as it is; six convolutions follow, with BatchNorm and GELU. There is label smoothing, Nesterov's
+momentum with 64 times the learning rate for beta, flips, shifts, an average of the parameters; predictions are means
+over six views of an image. With more time, or on a GPU, `--widths 64 256 256 --epochs 20 --backend cupy`: the paper's
+network, which reached 94 % of the published pixels in ten epochs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ Array = np.ndarray[Any, Any]
 HERE = Path(__file__).resolve().parent
 
 BATCH, MOMENTUM, SMOOTHING = 128, 0.85, 0.2
-RATE = 1.5 * BATCH / 1024  # published for batches of 1024
+RATE = 2.4 * BATCH / 1024  # published is 1.5 for batches of 1024; on images held back 2.4 was better, 3.8 was not
 DECAY = 0.0133 / 1.5  # what each step takes off the weights, in parts of the learning rate
 NOISE = 0.01  # variance that is not whitened; the published 0.0005 was a little worse on images held back
 HEAD = 1 / 9  # the factor on the logits, put into the last layer's weights
@@ -147,8 +149,8 @@ def main() -> None:
     """Read, train, measure once on what was held back, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--widths", type=int, nargs=3, default=[64, 256, 256], metavar="C")
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--widths", type=int, nargs=3, default=[48, 192, 192], metavar="C")
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--validation", action="store_true", help="hold back 5,000 training images, leave the test be")
