@@ -115,5 +115,5 @@ def evaluate(
             weight = check_sample_weight(in_memory(sample_weight), x.shape[0], net.backend)
         found = score(net, x, t, weight, batch_size, scale)
         if isnan(found["loss"]):
-            raise NonFiniteError(f"the network's output {NOT_FINITE}")
+            raise NonFiniteError(f"the mean loss is not a number: the network's output {NOT_FINITE}")
         return found | measure(net, asked, x, t, weight, batch_size, scale)
