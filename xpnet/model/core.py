@@ -156,9 +156,8 @@ class Model:
 
         `first` is the place in its batch of the first sample; `at_once` is the backend's, if it is not given.
         """
-        state = self.state if state is None else state
         own: list[dict[str, Array]] = [{} for _ in self.layers]
-        for name, value in state.items():
+        for name, value in (self.state if state is None else state).items():
             k, _, short = name.partition(".")
             own[int(k)][short] = value
         at_once = self.backend.at_once if at_once is None else at_once
