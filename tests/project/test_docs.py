@@ -32,6 +32,7 @@ def test_the_programs_of_a_page_run(page: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, object] = {"__name__": "__main__"}
     words = [re.match(r":alt: (.+)", content) for language, content in fences(NAMES[page]) if language == "{run}"]
+    pyplot.close("all")  # what other tests left open is not counted
     try:
         for k, program in enumerate(run_blocks(NAMES[page])):
             films = len(list(tmp_path.glob("*.gif")))
