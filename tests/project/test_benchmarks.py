@@ -292,14 +292,43 @@ def test_cifar10_from_tar_files(colours):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads((colours / "result.json").read_text())
-    assert result["data"] == "CIFAR-10 (JPEG)"
+    assert result["data"] == "CIFAR-10"
     assert result["measured on"] == "the test images"
     assert len(result["loss"]) == 20
     assert result["accuracy"] > 0.7
     assert {"cpu", "processors"} <= set(result["machine"])
     missing = subprocess.run([*command[:2], str(BENCHMARKS)], capture_output=True, text=True, timeout=60, check=False)
     assert missing.returncode == 1
-    assert missing.stderr.endswith("give the folder with the two tar files of images\n")
+    assert missing.stderr.endswith("give the folder of images\n")
+
+
+def test_cifar10_as_published_is_read_as_from_tar_files(bench, colours, tmp_path):
+    """A record is a byte for the class and the pixels, a colour at a time; five files are for training."""
+    cifar10 = importlib.import_module("cifar10")
+    (x, t), (x_test, t_test), called = cifar10.load(colours)
+    published = tmp_path / "cifar-10-batches-bin"
+    published.mkdir()
+    for part in ("train", "test"):
+        images, names, _ = cifar10.read_images(colours, part)
+        classes = np.asarray([["airplane", "cat"].index(name) for name in names], np.uint8)
+        records = np.concatenate([classes[:, None], images.transpose(0, 3, 1, 2).reshape(len(images), -1)], axis=1)
+        files = [f"data_batch_{k}.bin" for k in range(1, 6)] if part == "train" else ["test_batch.bin"]
+        for name, batch in zip(files, np.array_split(records, len(files)), strict=True):
+            batch.tofile(published / name)
+    again = cifar10.load(published)
+    for ours, theirs in zip(((x, t), (x_test, t_test)), again, strict=False):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    assert called == again[2] == "CIFAR-10"
+
+
+def test_images_from_jpeg_files_are_called_so(bench, tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    cifar10 = importlib.import_module("cifar10")
+    image.new("RGB", (32, 32)).save(tmp_path / "0.jpg")
+    with tarfile.open(tmp_path / "train.tar", "w") as tar:
+        tar.add(tmp_path / "0.jpg", "train/cat/0.jpg")
+    assert cifar10.read_images(tmp_path, "train")[1:] == (["cat"], "CIFAR-10 (JPEG)")
 
 
 def test_whitened_patches_are_uncorrelated(bench, monkeypatch):

@@ -86,7 +86,7 @@ def fit(
                 shown = verbose if run.leads else False
                 with Progress(shown, epochs, trainer.steps_per_epoch, trainer.step) as progress:
                     if resume and not run.step:
-                        progress.say(f"there is nothing in {checkpoint!r} to resume: the training begins anew")
+                        progress.say(f"there is nothing in {str(checkpoint)!r} to resume: the training begins anew")
                     while run.epoch < epochs and not run.stopped:
                         _one_epoch(run, items, told, scores, progress)
                         if workers is not None:
