@@ -21,6 +21,7 @@ from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
 from xpnet.backends.cpu.loops import kernels
+from xpnet.backends.cpu.narrow import Product, narrow
 from xpnet.backends.cpu.parts import parts
 from xpnet.backends.tape.hollow import same_view
 from xpnet.backends.tape.layout import layout
@@ -167,10 +168,15 @@ def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> li
     n = "l" if blas.size is ctypes.c_int64 else "i"
     first, second, target = map(address, (a, b, out))
     if rows > 1 and columns > 1:
+        steps = left[1], right[1], out.strides[0] // out.itemsize
+        wanted = Product(kind, rows, inner, columns, bool(left[0]), steps, add)
+        own = None if right[0] else narrow(wanted, a, b, out)
+        if own:
+            return [own]
         kinds, name = f"iii{n}{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemm"
         arguments: tuple[Any, ...] = (
             ROW_MAJOR, AS_IT_IS + left[0], AS_IT_IS + right[0], rows, columns, inner, 1.0, first, left[1], second,
-            right[1], float(add), target, out.strides[0] // out.itemsize,
+            right[1], float(add), target, steps[2],
         )  # fmt: skip
     else:  # a vector times the columns of b, or the rows of a times a vector
         matrix, (turned, leading), vector = (second, right, first) if rows == 1 else (first, left, second)
