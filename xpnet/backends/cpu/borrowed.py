@@ -20,8 +20,8 @@ from xpnet.backends.cpu import openblas, products
 from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
+from xpnet.backends.cpu.gemm import Product, gemm
 from xpnet.backends.cpu.loops import kernels
-from xpnet.backends.cpu.narrow import Product, narrow
 from xpnet.backends.cpu.parts import parts
 from xpnet.backends.tape.hollow import same_view
 from xpnet.backends.tape.layout import layout
@@ -169,8 +169,7 @@ def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> li
     first, second, target = map(address, (a, b, out))
     if rows > 1 and columns > 1:
         steps = left[1], right[1], out.strides[0] // out.itemsize
-        wanted = Product(kind, rows, inner, columns, bool(left[0]), steps, add)
-        own = None if right[0] else narrow(wanted, a, b, out)
+        own = gemm(Product(kind, rows, inner, columns, (left[0] > 0, right[0] > 0), steps, add), a, b, out)
         if own:
             return [own]
         kinds, name = f"iii{n}{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemm"

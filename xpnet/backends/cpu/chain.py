@@ -7,7 +7,7 @@ import functools
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xpnet.backends.cpu.compiler import Function, compiled
@@ -19,6 +19,8 @@ from xpnet.backends.cpu.threads import helpers
 
 OF_KIND = {"i": "i4x", "l": "q", "f": "f4x", "d": "d", "p": "q"}
 """How C arguments lie in a table's slots of eight bytes."""
+LINE = 64
+"""Bytes of a line of memory, at whose beginning a room begins."""
 WORTH = 1 << 24
 """Multiplications for which help is asked, which takes some ten microseconds."""
 
@@ -30,6 +32,16 @@ class Piece:
     code: Code
     table: Any
     keep: tuple[Any, ...]
+    room: int = 0
+    """Bytes of a room of its thread, whose address is to be in the table's first slot."""
+
+    def within(self, room: int) -> Piece:
+        """Return the piece that works in the room at this address."""
+        if not self.room:
+            return self
+        placed = ctypes.create_string_buffer(self.table.raw, len(self.table))
+        struct.pack_into("q", placed, 0, room)
+        return replace(self, table=placed)
 
 
 Lanes = list[list[Piece]]
@@ -62,10 +74,22 @@ def driver() -> Function:
     return compiled([Driver()])[0]
 
 
+def _settled(lanes: Lanes, rooms: list[Any]) -> Lanes:
+    """Return the pieces with a room for each thread, where they want one."""
+    if len(lanes) == 1 and any(piece.room for piece in lanes[0]):
+        lanes = lanes * len(rooms)
+    starts = [-(-ctypes.addressof(room) // LINE) * LINE for room in rooms]
+    return [[piece.within(start) for piece in lane] for lane, start in zip(lanes, starts, strict=False)]
+
+
 class Chain:
     """Tasks that are done as often as one asks for, by up to so many threads; `pieces` keeps their tables alive."""
 
     def __init__(self, tasks: Sequence[Task], threads: int = 1) -> None:
+        room = max((piece.room for task in tasks for lane in task.lanes for piece in lane), default=0)
+        several = max(threads, *(len(task.lanes) for task in tasks), 1)
+        rooms = [ctypes.create_string_buffer(room + LINE) for _ in range(several)]
+        tasks = [task._replace(lanes=_settled(task.lanes, rooms)) for task in tasks]
         self.pieces = [piece for task in tasks for lane in task.lanes for piece in lane]
         functions = compiled([piece.code for piece in self.pieces])
         addresses = {piece.code: function.address for piece, function in zip(self.pieces, functions, strict=True)}
@@ -81,7 +105,7 @@ class Chain:
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(driver().address)
         self._tasks, self._weight, self._threads = len(tasks), sum(task.weight for task in tasks), threads
         self._pace = Pace()
-        self._keep = functions, lists
+        self._keep = functions, lists, rooms
 
     def __call__(self, steps: int = 1) -> None:
         """Do all tasks `steps` times."""
