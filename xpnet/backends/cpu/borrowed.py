@@ -171,7 +171,7 @@ def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> li
         steps = left[1], right[1], out.strides[0] // out.itemsize
         own = gemm(Product(kind, rows, inner, columns, (left[0] > 0, right[0] > 0), steps, add), a, b, out)
         if own:
-            return [own]
+            return [*own]
         kinds, name = f"iii{n}{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemm"
         arguments: tuple[Any, ...] = (
             ROW_MAJOR, AS_IT_IS + left[0], AS_IT_IS + right[0], rows, columns, inner, 1.0, first, left[1], second,

@@ -1,10 +1,10 @@
-"""Matrix products in code of our own, where OpenBLAS's kernels leave a good part of a processor unused.
+"""Matrix products in code of our own, where OpenBLAS's kernels for AVX-512 leave a part of a processor unused.
 
-That is where the result has few columns, or few rows, so that what OpenBLAS does beforehand takes long: it copies both
-factors. Here the first one is read where it lies, number by number, and of the second one as many columns are copied as
-go through the registers together.
+OpenBLAS copies both factors before it begins, or, of small ones, reads the second again and again. Here the first one
+is read where it lies, number by number, and only the second one is copied, if at all: panels of as many columns as go
+through the registers together.
 
-The bits are those of OpenBLAS's kernels for AVX-512. These add up one number after another, each with one rounding for
+The bits are those of these kernels. They add up one number after another, each with one rounding for
 product and sum (fused), so many at a time; then they add what they have to the result. Whether the bits are the same
 is tried for each size when it is first wanted; where they are not, OpenBLAS is called.
 
@@ -37,10 +37,10 @@ LONGEST = {"f": 448, "d": 384}
 """Numbers that OpenBLAS adds up before it adds the sum to a result that is not small."""
 NEAREST = 40 << 10
 """Bytes of a second factor that a processor's nearest cache keeps beside others: OpenBLAS reads it again and again."""
-NEAR = 5 << 15
-"""Numbers of the first factor that are near while all columns go by: with more, OpenBLAS is as fast."""
-DEEP = 256
-"""Rows from which a first factor that lies transposed has more pages of memory than a processor has at hand."""
+ROOM = 1 << 20
+"""Bytes of columns that are copied together: they stay near while all rows go by."""
+DEEP = 192
+"""Rows of a first factor that lies transposed: more of them are more pages of memory than a processor has at hand."""
 LOW = 4
 """Rows from which it is worth while to copy columns."""
 FAR = 1 << 12
@@ -49,12 +49,11 @@ FAR = 1 << 12
 
 @dataclass(frozen=True)
 class Gemm(Code):
-    """The product of two matrices, or a sum with it.
+    """One run of the product of two matrices, or what it adds to a result.
 
-    The table: the address of room for a copy; those of both matrices and of the result; the numbers from one
-    row to the next of each, as it lies in memory; how often `high` rows are done, before the `rest` is; how often
-    `vectors` registers of columns are done; in how many runs numbers are added up; and for each run where it begins,
-    and how long it is.
+    The table: the address of room for a copy; those of both matrices and of the result; the numbers from one row to the
+    next of each, as it lies in memory; how often `high` rows are done, before the `rest` is; how often `vectors`
+    registers of columns are done; how many numbers are added up; and whether that is added to what is there.
     """
 
     kind: str
@@ -64,12 +63,11 @@ class Gemm(Code):
     apart: int
     """Numbers from one row of the first matrix to the next, or 0 if it lies transposed: then the table tells."""
     turned: bool
-    """Whether the second matrix lies transposed; then it is copied."""
+    """Whether the second matrix lies transposed."""
     copied: bool
     """Whether the second matrix is copied, a panel of columns at a time."""
     small: bool
     """Whether OpenBLAS writes the result at once, instead of adding to zeros."""
-    add: bool
 
     @property
     def size(self) -> int:
@@ -81,32 +79,28 @@ class Gemm(Code):
         """Numbers of a register."""
         return REGISTER // self.size
 
-    @property
-    def room(self) -> int:
-        """Bytes for a copy."""
-        return LONGEST[self.kind] * self.vectors * REGISTER if self.copied else 0
-
     def write(self, table: Table, b: Any) -> None:
-        room, first, second, target, a, w, y, blocks, panels, runs = table.load("pppp" + "l" * 6)
+        room, first, second, target, a, w, y, blocks, panels, length, add = table.load("pppp" + "l" * 7)
         size, width = WORD(self.size), WORD(REGISTER * self.vectors)
         a, w, y = (b.mul(step, size) for step in (a, w, y))
-        with counted(b, runs) as run:
-            slot = further(b, table.at(10), b.mul(run, WORD(16)))
-            start, length = (b.load(further(b, slot, WORD(8 * k)), typ=WORD) for k in (0, 1))
-            left = further(b, first, b.mul(start, size if self.apart else a))
-            right = further(b, second, b.mul(start, size if self.turned else w))
-            kept = None if self.small or self.add else b.icmp_unsigned("!=", run, WORD(0))
+        panel_size = b.mul(length, width) if self.copied else width
+        if self.copied:
             with counted(b, panels) as panel:
-                across = b.mul(panel, width)
-                columns = further(b, right, b.mul(across, b.udiv(w, size)) if self.turned else across)
-                if self.copied:
-                    (self._turn if self.turned else self._copy)(b, columns, w, room, length)
-                sums = Sums(self, table.module, b, (a, width if self.copied else w, y), length, kept)
-                where = left, room if self.copied else columns, further(b, target, across)
-                with counted(b, blocks) as block:
-                    sums.write(self.high, block, *where)
-                if self.rest:
-                    sums.write(self.rest, blocks, *where)
+                columns = b.mul(panel, b.mul(w, WORD(self.lanes * self.vectors)) if self.turned else width)
+                to = further(b, room, b.mul(panel, panel_size))
+                (self._turn if self.turned else self._copy)(b, further(b, second, columns), w, to, length)
+            second, w = room, width
+        sums = Sums(self, table.module, b, (a, w, y), length, b.icmp_unsigned("!=", add, WORD(0)))
+
+        def rows(high: int, block: Any) -> None:
+            with counted(b, panels) as panel:
+                columns = further(b, second, b.mul(panel, panel_size))
+                sums.write(high, block, first, columns, further(b, target, b.mul(panel, width)))
+
+        with counted(b, blocks) as block:
+            rows(self.high, block)
+        if self.rest:
+            rows(self.rest, blocks)
 
     def _copy(self, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
         """Copy columns, row by row."""
@@ -148,8 +142,8 @@ def transposed(b: Any, lines: list[Any]) -> list[Any]:
 class Sums:
     """Writes the sums of some rows and of a panel of columns for one run."""
 
-    def __init__(self, code: Gemm, module: Any, b: Any, steps: tuple[Any, ...], length: Any, kept: Any) -> None:
-        self._code, self._b, self._steps, self._length, self._kept = code, b, steps, length, kept
+    def __init__(self, code: Gemm, module: Any, b: Any, steps: tuple[Any, ...], length: Any, add: Any) -> None:
+        self._code, self._b, self._steps, self._length, self._add = code, b, steps, length, add
         self.vector = ir.VectorType(TYPES[code.kind], code.lanes)
         self._fused = self.fused(module)
 
@@ -163,22 +157,19 @@ class Sums:
         code, b, vector, (a, w, y) = self._code, self._b, self.vector, self._steps
         start, size = b.mul(block, WORD(code.high)), WORD(code.size)
         left = further(b, left, b.mul(start, a if code.apart else size))
-        target, before = further(b, target, b.mul(start, y)), b.block
+        target = further(b, target, b.mul(start, y))
         nothing, lane = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(INT, code.lanes), [0] * code.lanes)
         zero, places = ir.Constant(vector, [0.0] * code.lanes), [*itertools.product(range(high), range(code.vectors))]
+        before = b.block
         with counted(b, self._length) as k:
             sums = {place: b.phi(vector) for place in places}
             at, made = further(b, right, b.mul(k, w)), {}
-            factors = [
-                b.load(further(b, at, WORD(REGISTER * v)), typ=vector, align=code.size) for v in range(code.vectors)
-            ]
+            across = [further(b, at, WORD(REGISTER * v)) for v in range(code.vectors)]
+            factors = [b.load(place, typ=vector, align=code.size) for place in across]
             at = further(b, left, b.mul(k, size if code.apart else a))
             for row in range(high):
-                one = b.load(
-                    further(b, at, WORD(code.size * row * (code.apart or 1))),
-                    typ=TYPES[code.kind],
-                    align=code.size,
-                )
+                down = further(b, at, WORD(code.size * row * (code.apart or 1)))
+                one = b.load(down, typ=TYPES[code.kind], align=code.size)
                 every = b.shuffle_vector(b.insert_element(nothing, one, INT(0)), nothing, lane)
                 for v, factor in enumerate(factors):
                     made[row, v] = b.call(self._fused, [every, factor, sums[row, v]])
@@ -187,9 +178,11 @@ class Sums:
                 value.add_incoming(made[place], b.block)
         for row, v in places:
             at, value = further(b, target, b.mul(y, WORD(row)), WORD(REGISTER * v)), made[row, v]
-            if not code.small or code.add:
-                there = b.load(at, typ=vector, align=code.size)
-                value = b.fadd(there if self._kept is None else b.select(self._kept, there, zero), value)
+            there = b.load(at, typ=vector, align=code.size)
+            if code.small:
+                value = b.select(self._add, b.fadd(there, value), value)
+            else:
+                value = b.fadd(b.select(self._add, there, zero), value)
             b.store(value, at, align=code.size)
 
 
@@ -223,9 +216,8 @@ class Product(NamedTuple):
         if self.columns * size % REGISTER or self.columns == 0 or max(self.steps) > FAR:
             return False
         if not self.small:
-            near = self.rows * min(self.inner, LONGEST[self.kind]) <= NEAR
-            near = near and (not self.turned[0] or self.inner < DEEP)
-            return near and self.rows >= LOW and self.inner * size >= REGISTER
+            long = self.turned[0] and self.inner > DEEP
+            return self.rows >= LOW and self.inner * size >= REGISTER and not long
         # OpenBLAS takes columns by pairs of registers: of a single one it makes slow work.
         slow = self.vectors % 2 == 1 or self.inner * self.columns * size > NEAREST
         return slow and not self.turned[1] and self.vectors <= VECTORS
@@ -241,27 +233,34 @@ class Product(NamedTuple):
             start += length
         return made
 
-    def piece(self, a: HostArray, b: HostArray, out: HostArray) -> Piece:
+    def pieces(self, a: HostArray, b: HostArray, out: HostArray) -> list[Piece]:
         """Return the product of arrays that are like this."""
+        size, (turned, across), (left, right, onward) = b.itemsize, self.turned, self.steps
         vectors = self.vectors if self.small else next(n for n in range(VECTORS, 0, -1) if self.vectors % n == 0)
-        runs, (turned, across), most = self.runs(), self.turned, min(SUMS // vectors, HIGH, self.rows)
+        panel, runs = vectors * REGISTER // size, self.runs()
+        copied = not self.small and (across or right != panel)
+        count = -(-self.columns * runs[0][1] * size // ROOM) if copied else 1
+        columns = products.edges(self.columns, count, panel)
+        most = min(SUMS // vectors, HIGH, self.rows)
         # A few less are as fast, and where they leave no rest there is half as much to compile.
         high = next((n for n in range(most, most - most // 3 - 1, -1) if self.rows % n == 0), most)
-        copied = not self.small and (across or self.steps[1] * b.itemsize != vectors * REGISTER)
-        apart = 0 if turned else self.steps[0]
-        code = Gemm(self.kind, vectors, high, self.rows % high, apart, across, copied, self.small, self.add)
-        numbers = *self.steps, self.rows // high, self.vectors // vectors, len(runs), *itertools.chain(*runs)
-        addresses = (array.ctypes.data for array in (a, b, out))
-        made = table("pppp" + "l" * len(numbers), 0, *addresses, *numbers)
-        return Piece(code, made, (a, b, out), code.room)
+        code = Gemm(self.kind, vectors, high, self.rows % high, 0 if turned else left, across, copied, self.small)
+        made = []
+        for here, (start, length) in itertools.product(columns, runs):
+            width = here.stop - here.start
+            addresses = [array.ctypes.data for array in (a[:, start:], b[start:, here], out[:, here])]
+            numbers = left, right, onward, self.rows // high, width // panel, length, self.add or start > 0
+            slots = table("pppp" + "l" * len(numbers), 0, *addresses, *numbers)
+            made.append(Piece(code, slots, (a, b, out), copied * width * length * size))
+        return made
 
 
-def gemm(wanted: Product, a: HostArray, b: HostArray, out: HostArray) -> Piece | None:
+def gemm(wanted: Product, a: HostArray, b: HostArray, out: HostArray) -> list[Piece] | None:
     """Return a product, or None where OpenBLAS is faster, or adds up in another way."""
     blas = openblas.of_numpy()
     if blas is None or blas.kernels not in openblas.WIDE or not wanted.worth:
         return None
-    return wanted.piece(a, b, out) if agrees(wanted) else None
+    return [*wanted.pieces(a, b, out)] if agrees(wanted) else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -271,7 +270,7 @@ def agrees(wanted: Product) -> bool:
 
     def matrix(height: int, width: int, step: int, turned: bool) -> HostArray:
         shape = (width, max(step, height)) if turned else (height, max(step, width))
-        lying: HostArray = rng.normal(size=shape).astype(kind)
+        lying: HostArray = rng.standard_normal(shape, np.float32 if kind == "f" else np.float64)
         return lying[:, :height].T if turned else lying[:, :width]
 
     a, b = matrix(rows, inner, steps[0], turned[0]), matrix(inner, columns, steps[1], turned[1])
@@ -279,5 +278,5 @@ def agrees(wanted: Product) -> bool:
     a[0] = -0.0
     with openblas.single():
         expected = found + a @ b if add else a @ b
-    Chain([Task([[wanted.piece(a, b, found)]])])()
+    Chain([Task([wanted.pieces(a, b, found)])])()
     return found.tobytes() == expected.tobytes()
