@@ -19,6 +19,8 @@ Result: TypeAlias = tuple[Array, Any]
 """The output y of a forward pass, and its cache."""
 Gradient: TypeAlias = tuple[Array | None, dict[str, Array]]
 """dL/dx, or None where nobody asks for it, and dL/d(parameter) by name."""
+ALL_AT_ONCE = 2**62
+"""The numbers to take at a time if no layer is to work part by part."""
 
 
 @dataclass(frozen=True)

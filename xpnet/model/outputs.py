@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Mapping
 from math import prod
@@ -12,6 +11,7 @@ import numpy as np
 
 from xpnet.backends.base import Backend, Program
 from xpnet.layers import Activation, Layer
+from xpnet.layers.base import ALL_AT_ONCE
 from xpnet.layers.shapes import every_layer
 from xpnet.typing import Array, Shape
 
@@ -83,7 +83,7 @@ class Outputs:
 
     def _write(self, net: Asked, xp: Any, theta: Array, state: Mapping[str, Array], x: Array, y: Array) -> None:
         """Write the outputs to `y`, of as many samples at a time as the widest layer gives numbers for parameters."""
-        rows, at_once = max(max(int(theta.size), NEAR) // self.width(net)[0], 1), sys.maxsize
+        rows, at_once = max(max(int(theta.size), NEAR) // self.width(net)[0], 1), ALL_AT_ONCE
         if -(-x.shape[0] // rows) not in PARTS:
             rows, at_once = x.shape[0], net.backend.at_once
         for start in range(0, x.shape[0], rows):

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.backends.tape.record import CannotRecord
 from xpnet.errors import DTypeError, ExportError
 from xpnet.layers import Context, Layer
-from xpnet.layers.base import joined, under
+from xpnet.layers.base import ALL_AT_ONCE, joined, under
 from xpnet.losses import BinaryCrossEntropy, CrossEntropy, Loss
 from xpnet.model.build import DTYPES
 from xpnet.model.core import Model
@@ -93,7 +93,7 @@ def write_layer(site: Site, found: Operator | None) -> Site:
     named |= joined({"parameters": dict(site.parameters), "state": dict(site.state)})
 
     def forward(xp: Any, a: Mapping[str, Any]) -> Any:
-        context = Context(state=under("state", a), place=site.place, at_once=2**62)
+        context = Context(state=under("state", a), place=site.place, at_once=ALL_AT_ONCE)
         return layer.forward(xp, under("parameters", a), a["x"], context)[0]
 
     try:
