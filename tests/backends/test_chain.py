@@ -115,7 +115,7 @@ CUT = {  # by shape and how the left factor lies: of how many products the parts
 def test_products_of_few_columns_are_small_ones_in_every_path(
     monkeypatch: pytest.MonkeyPatch, product: tuple[int, int, int, str], dtype: str
 ) -> None:
-    monkeypatch.setattr(borrowed, "gemm", lambda *_: None)
+    monkeypatch.setattr(borrowed, "own", lambda *_: None)
     rows, inner, columns, how = product
     a, b = laid_out((rows, inner), dtype, how), laid_out((inner, columns), dtype, "rows")
     out = np.full((rows, columns), np.nan, dtype)

@@ -20,8 +20,8 @@ from xpnet.backends.cpu import openblas, products
 from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Piece, table
 from xpnet.backends.cpu.functions import Call, Rows, Sweep
-from xpnet.backends.cpu.gemm import Product, gemm
 from xpnet.backends.cpu.loops import kernels
+from xpnet.backends.cpu.own import Product, own
 from xpnet.backends.cpu.parts import parts
 from xpnet.backends.tape.hollow import same_view
 from xpnet.backends.tape.layout import layout
@@ -169,9 +169,9 @@ def product(a: HostArray, b: HostArray, out: HostArray, add: bool = False) -> li
     first, second, target = map(address, (a, b, out))
     if rows > 1 and columns > 1:
         steps = left[1], right[1], out.strides[0] // out.itemsize
-        own = gemm(Product(kind, rows, inner, columns, (left[0] > 0, right[0] > 0), steps, add), a, b, out)
-        if own:
-            return [*own]
+        found = own(Product(kind, rows, inner, columns, (left[0] > 0, right[0] > 0), steps, add), a, b, out)
+        if found:
+            return [*found]
         kinds, name = f"iii{n}{n}{n}{kind}p{n}p{n}{kind}p{n}", f"cblas_{LETTER[kind]}gemm"
         arguments: tuple[Any, ...] = (
             ROW_MAJOR, AS_IT_IS + left[0], AS_IT_IS + right[0], rows, columns, inner, 1.0, first, left[1], second,

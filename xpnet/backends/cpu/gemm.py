@@ -1,31 +1,21 @@
-"""Matrix products in code of our own, where OpenBLAS's kernels for AVX-512 leave a part of a processor unused.
+"""A matrix product in machine code, for processors with AVX-512.
 
-OpenBLAS copies both factors before it begins, or, of small ones, reads the second again and again. Here the first one
-is read where it lies, number by number, and only the second one is copied, if at all: panels of as many columns as go
-through the registers together.
-
-The bits are those of these kernels. They add up one number after another, each with one rounding for
-product and sum (fused), so many at a time; then they add what they have to the result. Whether the bits are the same
-is tried for each size when it is first wanted; where they are not, OpenBLAS is called.
-
-How a result's rows and columns are held in registers: Goto and van de Geijn, "Anatomy of high-performance matrix
+Some rows and columns of sums are in registers, and all that is multiplied for them goes by once. The first factor is
+read where it lies, number by number; the second one is copied, if it does not lie well already: panels of as many
+columns as go through the registers together. See Goto and van de Geijn, "Anatomy of high-performance matrix
 multiplication", ACM Transactions on Mathematical Software 34 (2008), 12.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from xpnet.backends.cpu import openblas, products
-from xpnet.backends.cpu.chain import Chain, Piece, Task, table
-from xpnet.backends.cpu.functions import INT, TYPES, WORD, Code, Table, counted, further
-from xpnet.typing import HostArray
+from xpnet.backends.cpu.functions import BIT, INT, NOTHING, POINTER, TYPES, WORD, Code, Table, counted, further
 
 REGISTER = 64
 """Bytes of a register."""
@@ -33,18 +23,6 @@ SUMS, HIGH = 24, 16
 """Registers for sums, of 32, and rows of sums at most."""
 VECTORS = 4
 """Registers for a row of sums at most."""
-LONGEST = {"f": 448, "d": 384}
-"""Numbers that OpenBLAS adds up before it adds the sum to a result that is not small."""
-NEAREST = 40 << 10
-"""Bytes of a second factor that a processor's nearest cache keeps beside others: OpenBLAS reads it again and again."""
-ROOM = 1 << 20
-"""Bytes of columns that are copied together: they stay near while all rows go by."""
-DEEP = 192
-"""Rows of a first factor that lies transposed: more of them are more pages of memory than a processor has at hand."""
-LOW = 4
-"""Rows from which it is worth while to copy columns."""
-FAR = 1 << 12
-"""Numbers from one row of a factor to the next at most: for more, an example would be large."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +44,8 @@ class Gemm(Code):
     """Whether the second matrix lies transposed."""
     copied: bool
     """Whether the second matrix is copied, a panel of columns at a time."""
+    last: int
+    """Numbers in the last register of a row: all, or a few, of which nothing behind is read or written."""
     small: bool
     """Whether OpenBLAS writes the result at once, instead of adding to zeros."""
 
@@ -88,7 +68,7 @@ class Gemm(Code):
             with counted(b, panels) as panel:
                 columns = b.mul(panel, b.mul(w, WORD(self.lanes * self.vectors)) if self.turned else width)
                 to = further(b, room, b.mul(panel, panel_size))
-                (self._turn if self.turned else self._copy)(b, further(b, second, columns), w, to, length)
+                (self._turn if self.turned else self._copy)(table.module, b, further(b, second, columns), w, to, length)
             second, w = room, width
         sums = Sums(self, table.module, b, (a, w, y), length, b.icmp_unsigned("!=", add, WORD(0)))
 
@@ -102,16 +82,16 @@ class Gemm(Code):
         if self.rest:
             rows(self.rest, blocks)
 
-    def _copy(self, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
+    def _copy(self, module: Any, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
         """Copy columns, row by row."""
-        vector, width = ir.VectorType(TYPES[self.kind], self.lanes), WORD(REGISTER * self.vectors)
+        registers = Registers(self, module, b)
         with counted(b, length) as k:
-            here, there = further(b, source, b.mul(k, w)), further(b, to, b.mul(k, width))
-            with counted(b, WORD(self.vectors)) as v:
-                at = b.mul(v, WORD(REGISTER))
-                b.store(b.load(further(b, here, at), typ=vector, align=self.size), further(b, there, at))
+            here, there = further(b, source, b.mul(k, w)), further(b, to, b.mul(k, WORD(REGISTER * self.vectors)))
+            for v in range(self.vectors):
+                at = WORD(REGISTER * v)
+                b.store(registers.load(further(b, here, at), v), further(b, there, at))
 
-    def _turn(self, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
+    def _turn(self, module: Any, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
         """Copy columns that lie as rows: by squares, of which the last ends where the run does."""
         vector, last = ir.VectorType(TYPES[self.kind], self.lanes), b.sub(length, WORD(self.lanes))
         squares = b.udiv(b.add(length, WORD(self.lanes - 1)), WORD(self.lanes))
@@ -120,10 +100,13 @@ class Gemm(Code):
             k = b.select(b.icmp_unsigned("<", k, last), k, last)
             down = further(b, to, b.mul(k, WORD(REGISTER * self.vectors)))
             with counted(b, WORD(self.vectors)) as v:
-                first = further(b, source, b.mul(v, b.mul(w, WORD(self.lanes))), b.mul(k, WORD(self.size)))
-                lines = [further(b, first, b.mul(w, WORD(j))) for j in range(self.lanes)]
-                lines = transposed(b, [b.load(line, typ=vector, align=self.size) for line in lines])
-                for j, line in enumerate(lines):
+                here = further(b, source, b.mul(k, WORD(self.size)))
+                # Where there are no more columns, the last one stands in for them.
+                behind = WORD(self.lanes * (self.vectors - 1) + self.last - 1)
+                lines = [b.add(b.mul(v, WORD(self.lanes)), WORD(j)) for j in range(self.lanes)]
+                lines = [b.select(b.icmp_unsigned("<", line, behind), line, behind) for line in lines]
+                loaded = [b.load(further(b, here, b.mul(w, line)), typ=vector, align=self.size) for line in lines]
+                for j, line in enumerate(transposed(b, loaded)):
                     b.store(line, further(b, down, b.mul(v, WORD(REGISTER)), WORD(REGISTER * self.vectors * j)))
 
 
@@ -139,18 +122,49 @@ def transposed(b: Any, lines: list[Any]) -> list[Any]:
     return lines
 
 
-class Sums:
+class Registers:
+    """Loads and stores the registers of a row, of which the last one may not be full."""
+
+    def __init__(self, code: Gemm, module: Any, b: Any) -> None:
+        self._code, self._module, self._b = code, module, b
+        self.vector = ir.VectorType(TYPES[code.kind], code.lanes)
+        self._mask = ir.Constant(ir.VectorType(BIT, code.lanes), [int(k < code.last) for k in range(code.lanes)])
+        self._nothing = ir.Constant(self.vector, [0.0] * code.lanes)
+
+    def load(self, address: Any, v: int) -> Any:
+        """Return the register numbered `v`."""
+        if self._whole(v):
+            return self._b.load(address, typ=self.vector, align=self._code.size)
+        load = self.intrinsic("masked.load", self.vector, POINTER, INT, self._mask.type, self.vector, ending=".p0")
+        return self._b.call(load, [address, INT(self._code.size), self._mask, self._nothing])
+
+    def store(self, value: Any, address: Any, v: int) -> None:
+        """Write the register numbered `v`."""
+        if self._whole(v):
+            self._b.store(value, address, align=self._code.size)
+            return
+        store = self.intrinsic("masked.store", NOTHING, self.vector, POINTER, INT, self._mask.type, ending=".p0")
+        self._b.call(store, [value, address, INT(self._code.size), self._mask])
+
+    def _whole(self, v: int) -> bool:
+        return v < self._code.vectors - 1 or self._code.last == self._code.lanes
+
+    def intrinsic(self, name: str, result: Any, *kinds: Any, ending: str = "") -> Any:
+        """Return a function of LLVM's, which llvmlite does not declare for vectors."""
+        name = f"llvm.{name}.v{self._code.lanes}f{8 * self._code.size}{ending}"
+        return self._module.globals.get(name) or ir.Function(self._module, ir.FunctionType(result, kinds), name)
+
+
+class Sums(Registers):
     """Writes the sums of some rows and of a panel of columns for one run."""
 
     def __init__(self, code: Gemm, module: Any, b: Any, steps: tuple[Any, ...], length: Any, add: Any) -> None:
-        self._code, self._b, self._steps, self._length, self._add = code, b, steps, length, add
-        self.vector = ir.VectorType(TYPES[code.kind], code.lanes)
-        self._fused = self.fused(module)
+        super().__init__(code, module, b)
+        self._steps, self._length, self._add, self._fused = steps, length, add, self.fused()
 
-    def fused(self, module: Any) -> Any:
-        """Return x y + z with one rounding, which llvmlite does not declare for vectors."""
-        name = f"llvm.fma.v{self._code.lanes}f{8 * self._code.size}"
-        return module.globals.get(name) or ir.Function(module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+    def fused(self) -> Any:
+        """Return x y + z with one rounding."""
+        return self.intrinsic("fma", self.vector, *[self.vector] * 3)
 
     def write(self, high: int, block: Any, left: Any, right: Any, target: Any) -> None:
         """Write so many rows, after so many blocks of them; all is given for the first row."""
@@ -165,7 +179,7 @@ class Sums:
             sums = {place: b.phi(vector) for place in places}
             at, made = further(b, right, b.mul(k, w)), {}
             across = [further(b, at, WORD(REGISTER * v)) for v in range(code.vectors)]
-            factors = [b.load(place, typ=vector, align=code.size) for place in across]
+            factors = [b.load(x, typ=vector) if code.copied else self.load(x, v) for v, x in enumerate(across)]
             at = further(b, left, b.mul(k, size if code.apart else a))
             for row in range(high):
                 down = further(b, at, WORD(code.size * row * (code.apart or 1)))
@@ -178,105 +192,9 @@ class Sums:
                 value.add_incoming(made[place], b.block)
         for row, v in places:
             at, value = further(b, target, b.mul(y, WORD(row)), WORD(REGISTER * v)), made[row, v]
-            there = b.load(at, typ=vector, align=code.size)
+            there = self.load(at, v)
             if code.small:
                 value = b.select(self._add, b.fadd(there, value), value)
             else:
                 value = b.fadd(b.select(self._add, there, zero), value)
-            b.store(value, at, align=code.size)
-
-
-class Product(NamedTuple):
-    """How large the factors of a product are, and how they and the result lie in memory."""
-
-    kind: str
-    rows: int
-    inner: int
-    columns: int
-    turned: tuple[bool, bool]
-    """Which of the factors lie transposed."""
-    steps: tuple[int, int, int]
-    """Numbers from one row to the next in memory, of the factors and of the result."""
-    add: bool
-
-    @property
-    def small(self) -> bool:
-        """Whether OpenBLAS reads factors where they lie."""
-        return self.rows * self.inner * self.columns <= products.SMALL
-
-    @property
-    def vectors(self) -> int:
-        """Registers for a row of the result."""
-        return self.columns * np.dtype(self.kind).itemsize // REGISTER
-
-    @property
-    def worth(self) -> bool:
-        """Whether OpenBLAS is slower."""
-        size = np.dtype(self.kind).itemsize
-        if self.columns * size % REGISTER or self.columns == 0 or max(self.steps) > FAR:
-            return False
-        if not self.small:
-            long = self.turned[0] and self.inner > DEEP
-            return self.rows >= LOW and self.inner * size >= REGISTER and not long
-        # OpenBLAS takes columns by pairs of registers: of a single one it makes slow work.
-        slow = self.vectors % 2 == 1 or self.inner * self.columns * size > NEAREST
-        return slow and not self.turned[1] and self.vectors <= VECTORS
-
-    def runs(self) -> list[tuple[int, int]]:
-        """Return where runs of numbers begin that OpenBLAS adds up, and how long they are."""
-        made, start, longest = [], 0, self.inner if self.small else LONGEST[self.kind]
-        while start < self.inner:
-            rest = self.inner - start
-            half = (rest // 2 + 15) // 16 * 16
-            length = longest if rest >= 2 * longest else half if rest > longest else rest
-            made.append((start, length))
-            start += length
-        return made
-
-    def pieces(self, a: HostArray, b: HostArray, out: HostArray) -> list[Piece]:
-        """Return the product of arrays that are like this."""
-        size, (turned, across), (left, right, onward) = b.itemsize, self.turned, self.steps
-        vectors = self.vectors if self.small else next(n for n in range(VECTORS, 0, -1) if self.vectors % n == 0)
-        panel, runs = vectors * REGISTER // size, self.runs()
-        copied = not self.small and (across or right != panel)
-        count = -(-self.columns * runs[0][1] * size // ROOM) if copied else 1
-        columns = products.edges(self.columns, count, panel)
-        most = min(SUMS // vectors, HIGH, self.rows)
-        # A few less are as fast, and where they leave no rest there is half as much to compile.
-        high = next((n for n in range(most, most - most // 3 - 1, -1) if self.rows % n == 0), most)
-        code = Gemm(self.kind, vectors, high, self.rows % high, 0 if turned else left, across, copied, self.small)
-        made = []
-        for here, (start, length) in itertools.product(columns, runs):
-            width = here.stop - here.start
-            addresses = [array.ctypes.data for array in (a[:, start:], b[start:, here], out[:, here])]
-            numbers = left, right, onward, self.rows // high, width // panel, length, self.add or start > 0
-            slots = table("pppp" + "l" * len(numbers), 0, *addresses, *numbers)
-            made.append(Piece(code, slots, (a, b, out), copied * width * length * size))
-        return made
-
-
-def gemm(wanted: Product, a: HostArray, b: HostArray, out: HostArray) -> list[Piece] | None:
-    """Return a product, or None where OpenBLAS is faster, or adds up in another way."""
-    blas = openblas.of_numpy()
-    if blas is None or blas.kernels not in openblas.WIDE or not wanted.worth:
-        return None
-    return [*wanted.pieces(a, b, out)] if agrees(wanted) else None
-
-
-@functools.lru_cache(maxsize=4096)
-def agrees(wanted: Product) -> bool:
-    """Say whether such a product has NumPy's bits: of random numbers, added up in another order, some have others."""
-    rng, (kind, rows, inner, columns, turned, steps, add) = np.random.default_rng(0), wanted
-
-    def matrix(height: int, width: int, step: int, turned: bool) -> HostArray:
-        shape = (width, max(step, height)) if turned else (height, max(step, width))
-        lying: HostArray = rng.standard_normal(shape, np.float32 if kind == "f" else np.float64)
-        return lying[:, :height].T if turned else lying[:, :width]
-
-    a, b = matrix(rows, inner, steps[0], turned[0]), matrix(inner, columns, steps[1], turned[1])
-    found = matrix(rows, columns, steps[2], False)
-    a[0] = -0.0
-    with openblas.single():
-        expected = found + a @ b if add else a @ b
-    Chain([Task([wanted.pieces(a, b, found)])])()
-    return found.tobytes() == expected.tobytes()
+            self.store(value, at, v)
