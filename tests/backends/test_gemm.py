@@ -97,7 +97,7 @@ def run(pieces: list[Piece]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("apart", "more"), [(0, 0), (3, 0), (0, -7), (7, 5)])
+@pytest.mark.parametrize(("apart", "more"), [(0, 0), (7, 5)])
 @pytest.mark.parametrize("case", CASES, ids=label)
 def test_a_product(kind: str, case: Case, apart: int, more: int) -> None:
     wanted = described(kind, case, apart, more)
@@ -134,7 +134,7 @@ only_with_avx512 = pytest.mark.skipif(not AVX512, reason="OpenBLAS's kernels her
 
 
 @only_with_avx512
-@pytest.mark.parametrize(("kind", "more"), [("f", 0), ("f", 5), ("f", 15), ("d", 0)])
+@pytest.mark.parametrize(("kind", "more"), [("f", 0), ("f", 5), ("d", 0)])
 @pytest.mark.parametrize("case", CASES, ids=label)
 def test_kernels_for_avx512_add_up_in_the_same_way(kind: str, more: int, case: Case) -> None:
     wanted = described(kind, case, more=more)
