@@ -1,8 +1,9 @@
 """What is borrowed from OpenBLAS and NumPy: operations without Python in between, with the bits that NumPy gives.
 
-Products call the OpenBLAS that NumPy itself calls, with the same arguments. Exponentials, sums and the like call the
-inner loops of NumPy's own functions, at the addresses that NumPy keeps for extension modules. Each kind of call is
-tried against NumPy when it is first wanted; what does not give the same bits there is left to NumPy.
+Products call the OpenBLAS that NumPy itself calls, with the same arguments, unless code of our own is faster
+(``own.py``). Exponentials, sums and the like call the inner loops of NumPy's own functions, at the addresses that NumPy
+keeps for extension modules. Each kind of call is tried against NumPy when it is first wanted; what does not give the
+same bits there is left to NumPy.
 """
 
 from __future__ import annotations
