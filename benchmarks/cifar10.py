@@ -9,8 +9,9 @@ The recipe is that of Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a singl
 CPU: three quarters of the channels, fifteen epochs instead of ten, smaller batches. A first convolution whitens 2 x 2
 patches and stays as it is; six convolutions follow, with BatchNorm and GELU. There is label smoothing, Nesterov's
 momentum with 64 times the learning rate for beta, flips, shifts, an average of the parameters; predictions are means
-over six views of an image. With more time, or on a GPU, `--widths 64 256 256 --epochs 18`, the paper's network: from
-the published pixels it got 94.2 % right, after 106 minutes of a core of a Xeon (Sapphire Rapids).
+over six views of an image. With more time, or on a GPU with `--backend cupy`, there is
+`--widths 64 256 256 --epochs 18`, the paper's network: from the published pixels it got 94.2 % right, after 106 minutes
+of a core of a Xeon (Sapphire Rapids).
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def read_images(folder: Path, part: str) -> tuple[Array, list[str], str]:
     """
     batches = sorted(folder.glob("data_batch_?.bin" if part == "train" else "test_batch.bin"))
     if batches:
-        records = np.concatenate([np.fromfile(path, np.uint8) for path in batches]).reshape(-1, 1 + 3 * 32 * 32)
+        records = np.concatenate([np.fromfile(path, np.uint8) for path in batches])
+        if records.size % (1 + 3 * 32 * 32):
+            sys.exit(f"{folder}: a *.bin file is cut short, or is another one: give the published files as they are")
+        records = records.reshape(-1, 1 + 3 * 32 * 32)
         pixels = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return pixels, [str(k) for k in records[:, 0]], "CIFAR-10"
     path = next((p for p in sorted(folder.glob(f"{part}.tar*"))), None)

@@ -322,6 +322,25 @@ def test_cifar10_as_published_is_read_as_from_tar_files(bench, colours, tmp_path
     assert called == again[2] == "CIFAR-10"
 
 
+def test_a_published_file_that_is_cut_short_is_named(bench, tmp_path):
+    cifar10 = importlib.import_module("cifar10")
+    (tmp_path / "test_batch.bin").write_bytes(bytes(3073 + 5))
+    with pytest.raises(SystemExit, match="is cut short"):
+        cifar10.read_images(tmp_path, "test")
+
+
+def test_products_by_openblas_and_by_code_of_our_own(bench, monkeypatch, capsys):
+    pytest.importorskip("llvmlite", reason="the extra fast is not installed")
+    products = importlib.import_module("products")
+    small = {"small": (20, 30, 16, (30, 1), (16, 1), 16), "turned": (40, 130, 128, (1, 40), (1, 130), 128)}
+    for name, value in (("PRODUCTS", small), ("ROUNDS", 3), ("SECONDS", 1e-4)):
+        monkeypatch.setattr(products, name, value)
+    products.main()
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [name for name, *_ in rows] == [*small]
+    assert all(int(figure) > 0 for _, *figures in rows for figure in figures)
+
+
 def test_images_from_jpeg_files_are_called_so(bench, tmp_path):
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     cifar10 = importlib.import_module("cifar10")

@@ -25,6 +25,11 @@ VECTORS = 4
 """Registers for a row of sums at most."""
 
 
+def lanes(kind: str) -> int:
+    """Return how many numbers a register has."""
+    return REGISTER // np.dtype(kind).itemsize
+
+
 @dataclass(frozen=True)
 class Gemm(Code):
     """One run of the product of two matrices, or what it adds to a result.
@@ -57,7 +62,7 @@ class Gemm(Code):
     @property
     def lanes(self) -> int:
         """Numbers of a register."""
-        return REGISTER // self.size
+        return lanes(self.kind)
 
     def write(self, table: Table, b: Any) -> None:
         room, first, second, target, a, w, y, blocks, panels, length, add = table.load("pppp" + "l" * 7)
@@ -68,7 +73,11 @@ class Gemm(Code):
             with counted(b, panels) as panel:
                 columns = b.mul(panel, b.mul(w, WORD(self.lanes * self.vectors)) if self.turned else width)
                 to = further(b, room, b.mul(panel, panel_size))
-                (self._turn if self.turned else self._copy)(table.module, b, further(b, second, columns), w, to, length)
+                source = further(b, second, columns)
+                if self.turned:
+                    self._turn(b, source, w, to, length)
+                else:
+                    self._copy(Registers(self, table.module, b), b, source, w, to, length)
             second, w = room, width
         sums = Sums(self, table.module, b, (a, w, y), length, b.icmp_unsigned("!=", add, WORD(0)))
 
@@ -82,16 +91,15 @@ class Gemm(Code):
         if self.rest:
             rows(self.rest, blocks)
 
-    def _copy(self, module: Any, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
+    def _copy(self, registers: Registers, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
         """Copy columns, row by row."""
-        registers = Registers(self, module, b)
         with counted(b, length) as k:
             here, there = further(b, source, b.mul(k, w)), further(b, to, b.mul(k, WORD(REGISTER * self.vectors)))
             for v in range(self.vectors):
                 at = WORD(REGISTER * v)
                 b.store(registers.load(further(b, here, at), v), further(b, there, at))
 
-    def _turn(self, module: Any, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
+    def _turn(self, b: Any, source: Any, w: Any, to: Any, length: Any) -> None:
         """Copy columns that lie as rows: by squares, of which the last ends where the run does."""
         vector, last = ir.VectorType(TYPES[self.kind], self.lanes), b.sub(length, WORD(self.lanes))
         squares = b.udiv(b.add(length, WORD(self.lanes - 1)), WORD(self.lanes))

@@ -15,7 +15,8 @@ import numpy as np
 
 from xpnet.backends.cpu import openblas, products
 from xpnet.backends.cpu.chain import Chain, Piece, Task, table
-from xpnet.backends.cpu.gemm import HIGH, REGISTER, SUMS, VECTORS, Gemm
+from xpnet.backends.cpu.gemm import HIGH, REGISTER, SUMS, VECTORS, Gemm, lanes
+from xpnet.backends.tape.layout import example
 from xpnet.typing import HostArray
 
 LONGEST = {"f": 448, "d": 384}
@@ -55,7 +56,7 @@ class Product(NamedTuple):
     @property
     def lanes(self) -> int:
         """Numbers of a register."""
-        return REGISTER // np.dtype(self.kind).itemsize
+        return lanes(self.kind)
 
     @property
     def worth(self) -> bool:
@@ -116,21 +117,18 @@ def own(wanted: Product, a: HostArray, b: HostArray, out: HostArray) -> list[Pie
     blas = openblas.of_numpy()
     if blas is None or blas.kernels not in openblas.WIDE or not wanted.worth:
         return None
-    return [*wanted.pieces(a, b, out)] if agrees(wanted) else None
+    return wanted.pieces(a, b, out) if agrees(wanted) else None
 
 
 @functools.lru_cache(maxsize=4096)
 def agrees(wanted: Product) -> bool:
     """Say whether such a product has NumPy's bits: of random numbers, added up in another order, some have others."""
     rng, (kind, rows, inner, columns, turned, steps, add) = np.random.default_rng(0), wanted
-
-    def matrix(height: int, width: int, step: int, turned: bool) -> HostArray:
-        shape = (width, max(step, height)) if turned else (height, max(step, width))
-        lying: HostArray = rng.standard_normal(shape, np.float32 if kind == "f" else np.float64)
-        return lying[:, :height].T if turned else lying[:, :width]
-
-    a, b = matrix(rows, inner, steps[0], turned[0]), matrix(inner, columns, steps[1], turned[1])
-    found = matrix(rows, columns, steps[2], False)
+    size, shapes = np.dtype(kind).itemsize, ((rows, inner), (inner, columns), (rows, columns))
+    strides = [
+        (size, step * size) if t else (step * size, size) for step, t in zip(steps, (*turned, False), strict=True)
+    ]
+    a, b, found = (example(rng, kind, *lie) for lie in zip(shapes, strides, strict=True))
     a[0] = -0.0
     with openblas.single():
         expected = found + a @ b if add else a @ b

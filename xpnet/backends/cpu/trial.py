@@ -13,7 +13,7 @@ from xpnet.backends.cpu.borrowed import build_parts
 from xpnet.backends.cpu.calls import resolved
 from xpnet.backends.cpu.chain import Chain, Task
 from xpnet.backends.cpu.parts import parts
-from xpnet.backends.tape.layout import layout
+from xpnet.backends.tape.layout import example, layout
 from xpnet.backends.tape.plan import Memory
 from xpnet.backends.tape.record import Operation
 from xpnet.typing import HostArray
@@ -49,16 +49,6 @@ def _cut(a: HostArray, most: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return shape, (a.itemsize, apart) if turned else (apart, a.itemsize)
 
 
-def _example(rng: np.random.Generator, char: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> HostArray:
-    """Return an array of random numbers that lie in memory in this way."""
-    moves = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
-    below, above = -sum(m for m in moves if m < 0), sum(m for m in moves if m > 0)
-    memory = np.zeros(below + above + np.dtype(char).itemsize, np.uint8)
-    made: HostArray = np.ndarray(shape, char, memory.data, below, strides)
-    made[...] = rng.normal(size=shape)
-    return made
-
-
 TRIES = 16
 """Results at least that are compared: of sums in two orders every third or so is the same."""
 
@@ -68,7 +58,7 @@ def _agree(kind: str, function: Any, options: Any, lie: tuple[tuple[str, Any, An
     """Say whether the pieces of an operation give NumPy's bits for arrays that lie like this, the last the result."""
     rng = np.random.default_rng(0)
     for _ in range(-(-TRIES // math.prod(lie[-1][1]))):
-        *operands, expected = (_example(rng, *one) for one in lie)
+        *operands, expected = (example(rng, *one) for one in lie)
         found = expected.copy(order="K")
         made = build_parts(kind, function, options, operands, found, threads) or []
         Chain([Task([[piece for part in made for piece in part]])])()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from xpnet.typing import Array
+import numpy as np
+
+from xpnet.typing import Array, HostArray
 
 
 def layout(x: Array) -> tuple[int, int] | None:
@@ -17,3 +19,13 @@ def layout(x: Array) -> tuple[int, int] | None:
     if columns == 1 and down == size:
         return 1, rows
     return None
+
+
+def example(rng: np.random.Generator, char: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> HostArray:
+    """Return an array of random numbers that lie in memory in this way."""
+    moves = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
+    below, above = -sum(m for m in moves if m < 0), sum(m for m in moves if m > 0)
+    memory = np.zeros(below + above + np.dtype(char).itemsize, np.uint8)
+    made: HostArray = np.ndarray(shape, char, memory.data, below, strides)
+    made[...] = rng.normal(size=shape)
+    return made
