@@ -265,6 +265,22 @@ def test_the_same_network_again_is_not_compiled_again(monkeypatch: pytest.Monkey
     codes(33, 32)
 
 
+@pytest.mark.parametrize(("widths", "known"), [((31, 32), True), ((29, 28), False)])
+def test_a_step_is_compiled_sooner_if_its_code_is_there(widths: tuple[int, ...], known: bool) -> None:
+    codes(31, 32)
+    program = trainer(*widths)._program(16)
+    assert program._wait == pytest.approx(replay.KNOWN * replay.Replay.patience, rel=0.2)
+    program._seconds = program._wait
+    program(1)
+    assert (program._tape is None) is known
+    if not known:  # LLVM is worth the time later
+        assert (program._wait, program._seconds) == (program._patience, 0.0)
+        assert program._patience == pytest.approx(replay.Replay.patience, rel=0.2)
+        program._seconds = program._wait
+        program(1)
+        assert program._tape is None
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_process_that_forks_while_another_thread_compiles_has_a_child_that_compiles() -> None:

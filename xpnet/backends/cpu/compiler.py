@@ -73,6 +73,10 @@ class Compiler:
                 self._recent.append(functions)
         return functions
 
+    def lacks(self, codes: Sequence[Code]) -> bool:
+        """Say whether there is a code that it has not compiled yet."""
+        return any(code not in self._functions for code in codes)
+
     def _compile(self, codes: Sequence[Code], wide: bool) -> list[Function]:
         written, names = ir.Module(context=ir.Context()), [f"run{k}" for k in range(len(codes))]
         for name, code in zip(names, codes, strict=True):

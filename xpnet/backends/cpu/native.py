@@ -25,35 +25,37 @@ MANY = 32
 """Loops of their own sizes; in a step of more different ones loops share their code, and have sizes in tables."""
 
 
-def native(tape: Tape, threads: int = 1, before: Memory | None = None) -> Generator[None, None, list[Call]]:
+def native(tape: Tape, threads: int = 1, before: Memory | None = None) -> Generator[bool, None, list[Call]]:
     """Return the calls that replay a tape, most of them chains of machine code; yield between parts of the work.
 
-    The calls of another plan, which they replace, leave them the memory that is theirs `before`.
+    What is yielded says whether LLVM has something to do next, which takes most of the time. The calls of another plan,
+    which they replace, leave them the memory that is theirs `before`.
     """
     operations, places = write_in_place(without_dead(tape.operations))
     operations = adding(operations, places, lambda a, b, y: None not in product(a, b, y, add=True))
     units = group(operations, places, known)
     inner = within(units, places)
     order = blocks(units, places, inner) if threads > 1 else alone(units)
-    yield
+    yield False
     memory = assign(order.units, places, inner, Memory(order.own, before), until=order.until)
     lanes = [memory, *(memory.of_another_thread() for _ in range(threads - 1))]
     loops: dict[int, Maker] = {}
     for k, unit in enumerate(order.units):
         if fits(unit[0], places, known):
             loops[k] = Maker(unit, places, inner, memory.resolve)
-            yield
+            yield False
     step = _Step(order.units, lanes, loops)
     works: list[Work | None] = []
     for job in order.jobs:
         works.append(step.work(job))
-        yield
+        yield False
     codes = dict.fromkeys(piece.code for work in works if work for piece in work.pieces)
     every: list[Code] = [Driver(), *codes]
     functions: list[Function] = []  # so that they are there when they are put together
     for first in range(0, len(every), AT_ONCE):
-        functions += compiled(every[first : first + AT_ONCE])
-        yield
+        some = every[first : first + AT_ONCE]
+        yield compiled.lacks(some)
+        functions += compiled(some)
     calls: list[Call] = []
     run: list[Work] = []
 
@@ -73,7 +75,7 @@ def native(tape: Tape, threads: int = 1, before: Memory | None = None) -> Genera
                 else:
                     end()
                     calls.append(call(order.units[k][0], memory, threads))
-        yield
+        yield False
     end()
     return calls
 

@@ -20,6 +20,9 @@ MOST = 4096
 """Steps that are asked for in one call at most."""
 MANY = 500
 """Calls of a step that take about as long to compile as the patience with a short one."""
+KNOWN = 0.1
+"""The part of the patience after which a step is compiled whose code is there from a training before."""
+NATIVE = "xpnet.backends.cpu.native"
 NEWEST_OLD = (0, 44)
 """The newest version of llvmlite that is too old."""
 ROOM = 64 << 20
@@ -41,7 +44,7 @@ def _need(size: int) -> None:
         raise CannotCompile(f"there are no {size >> 20} MiB of memory left for LLVM") from None
 
 
-def _load() -> Callable[[Tape, int, Memory | None], Generator[None, None, list[Call]]]:
+def _load() -> Callable[[Tape, int, Memory | None], Generator[bool, None, list[Call]]]:
     """Load LLVM, and return what compiles a tape, in parts."""
     if "llvmlite.binding" not in sys.modules:
         _need(ROOM_TO_LOAD)
@@ -84,10 +87,11 @@ class Replay:
         compiles = importlib.util.find_spec("llvmlite")
         self._tape: Tape | None = tape if compiles else None
         self._memory: Memory | None = memory if compiles else None
-        self._parts: Generator[None, None, list[Call]] | None = None
+        self._parts: Generator[bool, None, list[Call]] | None = None
         self._whole: Callable[..., Any] | None = None
         self._seconds, self._fastest = 0.0, math.inf
-        self._wait = self.patience * (1 + len(self._calls) / MANY)
+        self._patience, self._early = self.patience * (1 + len(self._calls) / MANY), NATIVE in sys.modules
+        self._wait = self._patience * (KNOWN if self._early else 1)
         self.unroll = 1
 
     def __call__(self, steps: int = 1) -> None:
@@ -117,13 +121,19 @@ class Replay:
             self.compile(tape, self._fastest, max(self.standstill, self._fastest))
 
     def compile(self, tape: Tape, seconds: float = 1.0, most: float = math.inf) -> None:
-        """Compile the step, of which one takes about `seconds`, for `most` seconds at most."""
+        """Compile the step, of which one takes about `seconds`, for `most` seconds at most.
+
+        If that comes early and it turns out that LLVM has something to do, the rest has to wait.
+        """
         end = time.perf_counter() + most
         try:
             self._parts = self._parts or _load()(tape, self._threads, self._memory)
             while True:
                 _need(ROOM)
-                next(self._parts)
+                unknown = next(self._parts)
+                if unknown and self._early and most < math.inf:
+                    self._early, self._wait = False, self._patience
+                    break
                 if time.perf_counter() > end:
                     break
         except StopIteration as result:
