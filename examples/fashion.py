@@ -4,9 +4,10 @@
     python examples/fashion.py --network convolutions
     python examples/fashion.py --network augmented
 
-The first is to get 90 % of the test images right, the second 93 %, and the third 94 %; each ends with an error if it
-does not. The images (30 MB) are downloaded once, or taken from Debian's package dataset-fashion-mnist; with ``--images
-few`` 2,000 of them that lie beside this program, enough to try it.
+The first is to get 90 % of the test images right, the second 93 %, and the third 94 %. From one seed to the next that
+differs by a tenth of a percent or two; each ends with an error if it is two tenths below. The images (30 MB) are
+downloaded once, or taken from Debian's package dataset-fashion-mnist; with ``--images few`` 2,000 of them that lie
+beside this program, enough to try it.
 """
 
 import time
@@ -122,6 +123,6 @@ common.draw(
         "errors": plots.errors(x_test, t_test, predicted, (28, 28)),
     },
 )
-goal = goal if args.full and args.images == "all" else 0.6
+goal = round(goal - 0.002, 3) if args.full and args.images == "all" else 0.6
 common.require(f"the test accuracy, {accuracy:.4f}, is at least {goal}", accuracy >= goal)
 print(f"test accuracy {100 * accuracy:.2f} % after {seconds:.1f} s of training on {net.backend.name}")
