@@ -507,8 +507,12 @@ def test_a_convolutional_network_is_kernels_and_products() -> None:
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((5, 3), 1), ((40, 1100), 1), ((70, 9), 0), ((1100, 260), 0), ((3, 7, 4), (0, 2)), ((6,), None)]
-)
+    ("shape", "axis"),
+    [
+        ((5, 3), 1), ((40, 1100), 1), ((70, 9), 0), ((1100, 260), 0), ((3, 7, 4), (0, 2)), ((6,), None),
+        ((1, 5, 3), 1), ((1, 1, 7, 4), (0, 3)),
+    ],
+)  # fmt: skip
 def test_sums_between_other_operations_are_one_kernel(shape: tuple[int, ...], axis: Any, dtype: str) -> None:
     """Along rows and columns, with more numbers than threads; what is computed from them, and what is written."""
     x = np.random.default_rng(0).normal(size=shape).astype(dtype)

@@ -14,6 +14,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import cublas_host
@@ -205,6 +206,29 @@ def test_memory_is_used_again_for_results_of_the_same_kind(monkeypatch: pytest.M
     program = FusedStep(on._cupy, on.xp, step, {"x": np.zeros((5, 5)).view(cuda_host.Numbers)})
     places = {program.memory.resolve(op.target).ctypes.data for unit in program.units for op in unit}
     assert len(places) <= 4
+
+
+def test_a_loop_does_not_write_over_what_one_beside_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a kernel run in any order. A loop that has a kernel to itself may write over what it reads."""
+    monkeypatch.setattr(units, "FEW", 0)
+
+    def step(beside: bool, xp: Any, a: Any) -> None:
+        sums = a["x"] + 1.0
+        a["p"][...] = xp.matmul(sums, a["x"])
+        twice = sums * 2.0
+        a["q"][...] = xp.matmul(twice, a["x"])
+        if beside:
+            a["r"][...] = sums * 3.0
+
+    for beside in (True, False):
+        arrays = {name: np.arange(16.0).reshape(4, 4) for name in "xpqr"}
+        on = backend()
+        given = {name: a.view(cuda_host.Numbers) for name, a in arrays.items()}
+        program = FusedStep(on._cupy, on.xp, partial(step, beside), given)
+        assert [len(launch.parts) for launch in program.launches] == [1, 0, 1 + beside, 0]
+        first, second = (program.memory.resolve(program.units[k][0].target).ctypes.data for k in (0, 2))
+        assert (first == second) is not beside
+        assert_same_both_ways(partial(step, beside), arrays)
 
 
 def assert_same_both_ways(step: Callable[[Any, Any], None], arrays: Mapping[str, np.ndarray]) -> None:

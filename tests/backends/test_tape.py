@@ -289,6 +289,22 @@ def test_padding_is_a_fill_and_a_copy_into_a_slice() -> None:
     assert fill.target.buffer.kind == "result"
 
 
+def test_what_is_written_may_have_more_axes_of_one_entry_and_not_more_numbers() -> None:
+    def onto(xp: Any, y: Any, x: Any) -> Any:
+        y[...] = x
+        return y
+
+    tape, _ = recorded(onto, np.zeros(3), np.ones((1, 1, 3)))
+    assert kinds(tape) == ["copy"]
+    with pytest.raises(CannotRecord, match="too large for the place"):
+        recorded(onto, np.zeros(3), np.ones((2, 3)))
+
+
+def test_arrays_are_put_side_by_side_along_a_first_axis_if_none_is_named() -> None:
+    _, both = recorded(lambda xp, x, y: xp.stack([x, y]), np.zeros(3), np.ones(3))
+    assert both.shape == (2, 3)
+
+
 def test_a_product_that_is_added_in_place_is_an_addition_to_its_target() -> None:
     def add(xp: Any, y: Any, a: Any) -> None:
         y += xp.matmul(a, a)
@@ -585,6 +601,19 @@ def test_powers_of_single_numbers_are_those_of_numpys_numbers() -> None:
     tape, _ = recorded(lambda xp, x: xp.sum(x) ** 0.3 + 2.0 ** xp.max(x), np.ones(3, np.float32))
     assert kinds(tape) == ["reduce", "other", "reduce", "other", "elementwise"]
     assert {op.target.dtype for op in tape.operations} == {np.dtype(np.float32)}
+
+    def in_place(xp: Any, x: Any) -> Any:
+        total = xp.sum(x)
+        total **= 3.0
+        return total
+
+    assert kinds(recorded(in_place, np.ones(3, np.float32))[0]) == ["reduce", "other"]
+
+
+def test_matrices_of_a_stack_are_transposed_each_by_itself() -> None:
+    x = np.arange(24.0).reshape(2, 3, 4)
+    _, turned = recorded(lambda xp, x: x.mT, x)
+    assert (turned.shape, turned.array.strides) == (x.mT.shape, x.mT.strides)
 
 
 def test_an_error_of_the_steps_own_is_not_spoken_of_twice() -> None:

@@ -1,7 +1,8 @@
-"""Changed copies of xpnet, and whether tests notice: `python tests/support/mutants.py COUNT SEED MINUTES`.
+"""Changed copies of xpnet, and whether tests notice: `python tests/support/mutants.py COUNT SEED MINUTES [ROOM]`.
 
-Draws changes of one place of a module at random and runs the test files named for its room on a copy of the repository,
-one after another. Prints each change that is not noticed, and the counts by room.
+Draws changes of one place of a module at random, of all rooms or of those whose name begins with ROOM, and runs the
+test files named for its room on a copy of the repository, one after another. Prints each change that is not noticed,
+and the counts by room.
 """
 
 import ast
@@ -17,6 +18,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TESTS = {  # the first that fits counts
+    "backends/cpu/gemm": ["backends/test_gemm.py"],
+    "backends/cpu/own": ["backends/test_gemm.py"],
+    "backends/cpu": [
+        "backends/test_loops.py", "backends/test_chain.py", "backends/test_replay.py", "backends/test_openblas.py",
+        "backends/test_blocks.py", "backends/test_compiling.py", "backends/test_recorded_layers.py",
+        "backends/test_threads.py",
+    ],
+    "backends/tape": [
+        "backends/test_tape.py", "backends/test_replay.py", "backends/test_blocks.py", "backends/test_loops.py",
+        "backends/test_cuda_kernels.py", "backends/test_recorded_layers.py",
+    ],
+    "backends/cuda": ["backends/test_cublas.py", "backends/test_cuda_kernels.py", "backends/test_cuda_program.py"],
     "layers/sequence": ["layers/test_sequence.py", "gradients/test_nested_networks.py", "inspection"],
     "layers/augmentation": ["layers/test_augmentation.py", "layers/test_contract.py"],
     "layers/normalization": ["layers/test_normalization.py", "training/test_statistics.py", "layers/test_contract.py"],
@@ -87,13 +100,13 @@ def changed(source, old, new):
     return (b"".join(lines)[:start] + text.encode() + b"".join(lines)[end:]).decode()
 
 
-def draw(rng, count):
-    """Return so many changes: the file, its room, the line, and the changed source."""
+def draw(rng, count, wanted):
+    """Return so many changes: the file, its room, the place, and what stands there instead."""
     found = []
     for path in sorted((ROOT / "xpnet").rglob("*.py")):
         name = path.relative_to(ROOT / "xpnet").with_suffix("").as_posix()
         room = next((room for room in TESTS if name == room or name.startswith(f"{room}/")), None)
-        if room is None:
+        if room is None or not room.startswith(wanted):
             continue
         source = path.read_text()
         found += [(path, room, old, new) for old, new in changes(ast.parse(source)) if hasattr(old, "lineno")]
@@ -114,13 +127,14 @@ def noticed(folder, tests):
 
 
 def main():
-    count, seed, minutes = map(int, sys.argv[1:])
+    count, seed, minutes = map(int, sys.argv[1:4])
+    wanted = "".join(sys.argv[4:])
     rng, end = random.Random(seed), time.monotonic() + 60 * minutes
     tried, caught = Counter(), Counter()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "copy"
         shutil.copytree(ROOT, folder, symlinks=True, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*cache"))
-        for path, room, old, new in draw(rng, count):
+        for path, room, old, new in draw(rng, count, wanted):
             if time.monotonic() > end:
                 break
             copy, source = folder / path.relative_to(ROOT), path.read_text()
