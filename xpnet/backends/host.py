@@ -20,11 +20,15 @@ WRAPPED = (
 """What NumPy has otherwise: without an argument, or for other types."""
 
 
+PLAIN = {name: value for name, value in vars(np).items() if name not in WRAPPED}
+
+
 class Host(types.SimpleNamespace):
     """The namespace of the standard for NumPy's arrays, with some functions in place of others."""
 
     def __init__(self, **instead: Any) -> None:
-        super().__init__(**{name: value for name, value in vars(np).items() if name not in WRAPPED} | instead)
+        super().__init__()
+        vars(self).update(PLAIN, **instead)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(import_module("array_api_compat.numpy"), name)

@@ -166,6 +166,8 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
         net, p, _ = self._probabilities(X, "predict")
         if backend_of(X) is None or self.classes_.dtype.kind not in "biuf":
             host = net.backend.to_numpy(p)
+            if self._label_binarizer.y_type_ == "multiclass":
+                return self.classes_[host.argmax(axis=1)]  # which is what the binarizer returns, after many checks
             return self._label_binarizer.inverse_transform(host[:, 0] if self.n_outputs_ == 1 else host)
         xp = net.backend.xp
         yes = xp.astype(p > 0.5, xp.int64)

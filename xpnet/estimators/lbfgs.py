@@ -11,12 +11,14 @@ import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
 from xpnet.errors import ConfigError
-from xpnet.estimators.predicting import ROWS
 from xpnet.estimators.sampling import Samples, dense, is_sparse, rows_between
 from xpnet.estimators.tasks import Estimator
 from xpnet.layers import Dropout
 from xpnet.network import Network
 from xpnet.typing import HostArray
+
+ROWS = 4096
+"""Sparse rows that are made dense at once."""
 
 
 def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: float) -> tuple[float, HostArray]:
@@ -27,7 +29,7 @@ def loss_and_gradient(net: Network, theta: HostArray, samples: Samples, alpha: f
     backend, xp = net.backend, net.backend.xp
     weight = np.ones(len(samples)) if samples.weight is None else samples.weight
     total = float(weight.sum())
-    step = ROWS if is_sparse(samples.x) else max(len(samples), 1)  # sparse rows become dense a few at a time
+    step = ROWS if is_sparse(samples.x) else max(len(samples), 1)
     with backend.active():
         vector = backend.asarray(np.array(theta, dtype=net.dtype))
         W = vector[: net.layout.decayed]

@@ -6,19 +6,18 @@ from typing import Any
 
 from xpnet.estimators.sampling import dense, rows_between
 from xpnet.model.memory import explained
+from xpnet.model.predict import rows_at_once
 from xpnet.network import Network
 from xpnet.typing import Array
-
-ROWS = 4096
-"""Rows computed at once; it limits memory only."""
 
 
 def outputs(net: Network, x: Any) -> Array:
     """Return the last layer's output (N, O) for samples that `to_device` returned."""
+    step = rows_at_once(net, None)
     with net.backend.active(), explained(net.backend, "prediction"):
         parts = [
-            net.output(dense(rows_between(x, start, start + ROWS), net.backend, net.dtype))
-            for start in range(0, max(int(x.shape[0]), 1), ROWS)
+            net.output(dense(rows_between(x, start, start + step), net.backend, net.dtype))
+            for start in range(0, max(int(x.shape[0]), 1), step)
         ]
         return parts[0] if len(parts) == 1 else net.backend.xp.concat(parts, axis=0)
 
