@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guarded import GuardedBackend
+from guarded import Guarded, GuardedBackend
 
-from xpnet.estimators import MLPClassifier, MLPRegressor
+from xpnet.estimators import MLPClassifier, MLPRegressor, arrays, base, classifier, fitted, intake
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
@@ -41,3 +41,20 @@ def test_everything_works(cls: Any, y: Any, options: dict[str, Any], tmp_path: P
         np.testing.assert_array_equal(other.predict(X), est.predict(X))
     est.save(tmp_path / "est.safetensors")
     np.testing.assert_array_equal(cls.load(tmp_path / "est.safetensors").predict(X), est.predict(X))
+
+
+def test_samples_that_are_there_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, known = GuardedBackend(), arrays.backend_of
+    for module in (arrays, base, classifier, fitted, intake):
+        monkeypatch.setattr(module, "backend_of", lambda a: there if isinstance(a, Guarded) else known(a))
+    x = there.asarray(X)
+    for y in (CLASSES, CLASSES == 1, np.stack([CLASSES == 1, CLASSES == 2], axis=1)):
+        est = MLPClassifier((5,), max_iter=4, random_state=0).fit(x, y)
+        twin = MLPClassifier((5,), max_iter=4, random_state=0).fit(X, y)
+        for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+            found = getattr(est, method)(x)
+            assert isinstance(found, Guarded)
+            np.testing.assert_allclose(there.to_numpy(found), getattr(twin, method)(X), rtol=1e-5)
+        assert est.score(x, y) == twin.score(X, y)
+    regressor = MLPRegressor(hidden_layer_sizes=(5,), max_iter=4, random_state=0).fit(x, NUMBERS)
+    assert isinstance(regressor.predict(x), Guarded)

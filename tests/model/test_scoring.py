@@ -51,18 +51,19 @@ def test_validation_is_captured_at_the_second_epoch_and_gives_the_same_numbers(l
     assert len(set(histories[1]["validation_loss"])) == 5
 
 
-def test_several_slices_and_another_vector_of_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xpnet.model.scoring.rows_at_once", lambda net, size: 40)
+@pytest.mark.parametrize("rows", [40, 8])  # CuPy puts up to eight arrays together otherwise than more
+def test_several_slices_and_another_vector_of_parameters(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr("xpnet.model.scoring.rows_at_once", lambda net, size: rows)
     backend = Counting()
     net = xpnet.mlp([3, 4, 2], backend=backend, seed=1)
     scorer = Scorer(net, *map(backend.asarray, (X, T)), np.ones(90), None)
     found = [scorer(), scorer()]
     net.theta[...] = 2.0 * net.theta
-    found += [scorer(), net.evaluate(X, T, batch_size=40)]
+    found += [scorer(), net.evaluate(X, T, batch_size=rows)]
     assert found[0] == found[1] != found[2] == found[3]
     net.theta = backend.asarray(np.zeros(net.parameter_count, np.float32))
     assert scorer()["loss"] == pytest.approx(np.log(2))
-    assert len(backend.captured) == 2
+    assert [type(program) for program in backend.captured] == [CapturedStep, CapturedStep]
 
 
 def test_what_a_layer_takes_from_the_host_is_not_frozen() -> None:

@@ -233,9 +233,10 @@ def on_device(function: Any) -> Any:
 
 def wrapped(namespace: Any) -> dict[str, Any]:
     functions = {name: f for name, f in vars(namespace).items() if not name.startswith("_")}
-    return {
+    made = {
         name: on_device(f) if callable(f) and not isinstance(f, type | np.ufunc) else f for name, f in functions.items()
     }
+    return made | {name: joined(made[name]) for name in ("concat", "concatenate", "stack")}
 
 
 class Device(contextlib.nullcontext):
@@ -294,6 +295,24 @@ def recording(blas: Any) -> Any:
     return blas
 
 
+def asarray(a: Any, dtype: Any = None) -> Numbers:
+    """Return `a` on the device. What comes from the host goes by memory whose event a capture would swallow."""
+    if not isinstance(a, Numbers):
+        refuse_while_capturing()
+    return a if isinstance(a, Numbers) and dtype is None else np.array(a, dtype).view(Numbers)
+
+
+def joined(function: Any) -> Any:
+    """Return a function that puts arrays together; the addresses of more than eight go to the device first."""
+
+    def call(arrays: Any, *args: Any, **options: Any) -> Any:
+        if len(arrays) > 8:
+            refuse_while_capturing()
+        return function(arrays, *args, **options)
+
+    return call
+
+
 def own_product(a: Any, b: Any, **options: Any) -> Any:
     """CuPy's own matrix product, which it refuses to capture."""
     if TIMELINE.nodes is not None:
@@ -306,9 +325,7 @@ def make_cupy() -> Any:
     cupy = types.ModuleType("cupy")
     vars(cupy).update(wrapped(np))
     cupy.ndarray, cupy.RawModule, cupy.__version__ = Numbers, RawModule, "14.2.0"
-    cupy.asarray = lambda a, dtype=None: (
-        a if isinstance(a, Numbers) and dtype is None else np.array(a, dtype).view(Numbers)
-    )
+    cupy.asarray = asarray
     cupy.empty = empty
     cupy.asnumpy = lambda a: np.array(a.view(np.ndarray))
     cupy.fuse = lambda f: f

@@ -34,7 +34,8 @@ class Guarded(np.ndarray):
     def __array_function__(self, function, types, arguments, options):
         if function not in (np.reshape, np.transpose):  # views ask nothing of a device
             self._refuse()
-        return super().__array_function__(function, types, arguments, options)
+        result = super().__array_function__(function, types, arguments, options)
+        return result.view(Guarded) if isinstance(result, np.ndarray) else result
 
     def __setitem__(self, key, value):
         self._refuse()

@@ -170,11 +170,12 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
                 return self.classes_[host.argmax(axis=1)]  # which is what the binarizer returns, after many checks
             return self._label_binarizer.inverse_transform(host[:, 0] if self.n_outputs_ == 1 else host)
         xp = net.backend.xp
-        yes = xp.astype(p > 0.5, xp.int64)
-        if self._label_binarizer.y_type_.startswith("multilabel"):
-            return yes
-        code = yes[:, 0] if self.n_outputs_ == 1 else xp.argmax(p, axis=1)
-        return xp.take(net.backend.asarray(self.classes_), xp.minimum(code, len(self.classes_) - 1), axis=0)
+        with net.backend.active():
+            yes = xp.astype(p > 0.5, xp.int64)
+            if self._label_binarizer.y_type_.startswith("multilabel"):
+                return yes
+            code = yes[:, 0] if self.n_outputs_ == 1 else xp.argmax(p, axis=1)
+            return xp.take(net.backend.asarray(self.classes_), xp.minimum(code, len(self.classes_) - 1), axis=0)
 
     def predict_proba(self, X: Any) -> Array:
         """Return probabilities (n_samples, n_classes), in the order of ``classes_``.
@@ -189,7 +190,8 @@ class MLPClassifier(ClassifierMixin, ClassifierParameters):  # type: ignore[misc
             In NumPy, or in the library of `X` if that is an array of another one.
         """
         net, p, wide = self._probabilities(X, "predict_proba")
-        return self._answer(net, self._columns(net, p), X, wide)
+        with net.backend.active():
+            return self._answer(net, self._columns(net, p), X, wide)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithm of `predict_proba` (n_samples, n_classes); `decision_function` loses less to rounding.

@@ -60,7 +60,7 @@ class Quantile(Loss):
         """
         each = [level for level in self.levels for _ in range(t.shape[1])]
         q = xp.asarray(each, dtype=y.dtype, device=y.device)
-        e = xp.concat([t] * len(self.levels), axis=1) - y
+        e = xp.reshape(t[:, None, :] - xp.reshape(y, (y.shape[0], len(self.levels), t.shape[1])), y.shape)
         w = weight[:, None] * (1.0 / y.shape[1])
         above, below = xp.astype(e > 0, y.dtype), xp.astype(e < 0, y.dtype)
         value = xp.sum(w * (q * xp.maximum(e, 0.0) + (1.0 - q) * xp.maximum(-e, 0.0)))

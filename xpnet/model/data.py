@@ -57,7 +57,7 @@ def to_host(name: str, a: Any, backend: Backend) -> HostArray:
 
 def stays(a: Any, backend: Backend) -> bool:
     """Say whether `a` is on the backend's device already, and that is not the host."""
-    return backend.owns(a) and not isinstance(a, np.ndarray)
+    return backend.owns(a) and backend.name != "numpy"
 
 
 def on_host(name: str, a: Any, backend: Backend) -> HostArray:
@@ -120,9 +120,10 @@ def check_inputs(
     xp = backend.xp
     if xp.isdtype(array.dtype, "complex floating"):
         raise DTypeError(f"{name} has dtype {array.dtype}: Complex data not supported; pass real numbers")
-    if array.dtype != getattr(xp, dtype):
-        array = xp.astype(array, getattr(xp, dtype))
-    if not allow_nonfinite and not bool(xp.all(xp.isfinite(array))):
+    with backend.active():
+        array = xp.astype(array, getattr(xp, dtype), copy=False)
+        finite = allow_nonfinite or bool(xp.all(xp.isfinite(array)))
+    if not finite:
         raise DataError(f"{name} contains NaN or inf; remove or replace such values first")
     return backend.contiguous(array)
 

@@ -109,6 +109,8 @@ class Scorer:
         def step(xp: Any, a: Mapping[str, Array]) -> None:
             state = {name: a[f"state.{name}"] for name in net.state}
             answer = partial(net.answer, xp, a["theta"], state)
-            a["totals"][...] = xp.stack(_totals(net, xp, answer, a["x"], a["t"], a["weight"], size, scale))
+            # Not stacked: for more than eight arrays CuPy moves addresses to the device, which cannot be captured.
+            for k, found in enumerate(_totals(net, xp, answer, a["x"], a["t"], a["weight"], size, scale)):
+                a["totals"][k, ...] = found
 
         self._arrays, self._program = arrays, net.backend.capture(step, arrays, [arrays["totals"]])
