@@ -600,7 +600,7 @@ def test_where_the_larger_graph_cannot_be_captured_steps_are_launched_singly() -
     x = on.asarray(np.zeros(1))
 
     def step() -> None:
-        calls.append(1)
+        calls.append(id(cuda_host.TIMELINE.pool))
         if len(calls) == 8:  # twice to warm up, once for the graph of one step, and the fifth of sixteen
             raise MemoryError
         x[...] = x + 1.0
@@ -610,6 +610,29 @@ def test_where_the_larger_graph_cannot_be_captured_steps_are_launched_singly() -
         program(steps)
         assert float(x[0]) == total
     assert (program.unroll, len(calls)) == (1, 8)
+    assert len({*calls[:3]}) == len({*calls[3:]}) == 1  # what one graph's pool gives back the other one does not know
+    assert calls[0] != calls[3]
+
+
+def test_the_caller_waits_for_what_is_launched_though_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    on, waits, launched = backend(), [], []
+    x = on.asarray(np.zeros(1))
+
+    def step() -> None:
+        x[...] = x + 1.0
+
+    def launch(stream: Any) -> None:
+        if launched:
+            raise KeyboardInterrupt
+        launched.append(stream)
+
+    program = CapturedStep(on._cupy, on.xp.matmul.lane(), step, [x])
+    program._graphs[1].launch = launch
+    monkeypatch.setattr(cuda_host.Stream, "wait_event", lambda self, event: waits.append((self, event)))
+    with pytest.raises(KeyboardInterrupt):
+        program(2)
+    caller = cuda_host.LEGACY
+    assert waits == [(launched[0], caller), (caller, launched[0])]
 
 
 def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -711,6 +734,10 @@ def test_what_trains_on_numpy_trains(name: str, fused: str, captured: str) -> No
         outcomes.append(state(made)["theta"])
         if on != "numpy":
             assert re.match(fused if on.fusion else captured, on.compiled), on.compiled
+            program = made._program(8)
+            if on.compiled.startswith("step by step"):  # what was tried is not kept with the reason
+                assert isinstance(program, Eager)
+                assert program.after.args[0].__traceback__ is program.after.args[0].__context__ is None  # type: ignore[attr-defined]
     for found in outcomes[1:]:
         np.testing.assert_allclose(found, outcomes[0], rtol=1e-5, atol=1e-6)
 

@@ -198,6 +198,7 @@ class CupyBackend(Backend):
             except Exception as error:  # a value is looked at, or the step's own, which it will raise again
                 failure = f"{type(error).__name__}: {error}"
                 self.compiled = f"step by step, since capturing it failed: {failure}; {self.compiled}"
+                error.__traceback__ = error.__context__ = None  # they hold on to all that was tried
                 return Eager(step, self.xp, arrays, after=functools.partial(self.tell_as_written, error))
 
     def capture(self, step: Step, arrays: Mapping[str, Any], changes: Sequence[Any]) -> Program:
@@ -209,6 +210,7 @@ class CupyBackend(Backend):
                 return super().capture(step, arrays, changes)
 
     def _captured(self, step: Callable[[], None], changes: Sequence[Any]) -> Program:
+        self.release_memory()  # what the proof took and the pool keeps: a graph's own pool cannot have that
         return CapturedStep(self._cupy, self.xp.matmul.lane(), step, changes, self.compiled)
 
     def fuse(self, f: Any) -> Any:

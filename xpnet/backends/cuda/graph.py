@@ -18,7 +18,8 @@ class CapturedStep:
     """A step without arguments, captured.
 
     The step's intermediate arrays come from a pool of memory of their own: a graph does not hold on to memory,
-    and whoever else was given these addresses would be written over at each launch.
+    and whoever else was given these addresses would be written over at each launch. Each graph has its pool, since one
+    that runs out of memory gives back what nobody holds, and another graph may know it.
 
     Parameters
     ----------
@@ -40,13 +41,13 @@ class CapturedStep:
     ) -> None:  # fmt: skip
         self.description = description
         self._cuda, self._lane, self._stream = cupy.cuda, lane, lane.stream
-        self._pool = cupy.cuda.MemoryPool()
+        self._pools = {1: cupy.cuda.MemoryPool()}
         self._step = step  # a graph does not hold on to the step's own arrays
         self._graphs: dict[int, Any] = {}
         saved = [array.copy() for array in changes]
         caller = self._enter()
         try:
-            with lane, cupy.cuda.using_allocator(self._pool.malloc):
+            with lane, cupy.cuda.using_allocator(self._pools[1].malloc):
                 for _ in range(2):  # compiles kernels, makes cuBLAS's handle, grows the pool: not during capture
                     step()
             self._stream.synchronize()
@@ -61,8 +62,9 @@ class CapturedStep:
         if count not in self._graphs:
             collecting = gc.isenabled()
             gc.disable()  # what it destroys, such as a handle of cuBLAS, might end the capture
+            pool = self._pools.setdefault(count, self._cuda.MemoryPool())
             try:
-                with self._lane, self._cuda.using_allocator(self._pool.malloc):
+                with self._lane, self._cuda.using_allocator(pool.malloc):
                     try:
                         self._graphs[count] = self._capture(count)
                     except self._cuda.runtime.CUDARuntimeError:  # another thread may have ended it
@@ -102,10 +104,13 @@ class CapturedStep:
             try:
                 self._graph(self.unroll)
             except Exception:  # there may be too little memory for it, and enough for what is there
+                self._pools.pop(self.unroll)
                 self.unroll = 1
         many, single = divmod(steps, self.unroll)
-        for _ in range(many):
-            self._graph(self.unroll).launch(self._stream)
-        for _ in range(single):
-            self._graph(1).launch(self._stream)
-        self._leave(caller)
+        try:
+            for _ in range(many):
+                self._graph(self.unroll).launch(self._stream)
+            for _ in range(single):
+                self._graph(1).launch(self._stream)
+        finally:  # also if Ctrl-C comes between: whoever puts the state back has to wait for what is launched
+            self._leave(caller)
