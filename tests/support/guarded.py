@@ -46,7 +46,7 @@ class GuardedBackend(NumpyBackend):
     """NumPy's numbers on a device of their own, which works ahead of the host."""
 
     name = "guarded"
-    asynchronous = True
+    asynchronous, is_host = True, False
     fuse, compile, loader = Backend.fuse, Backend.compile, Backend.loader
 
     def asarray(self, a, dtype=None):

@@ -305,11 +305,36 @@ def test_weights_of_any_size_are_weights(size):
     assert nets[0].evaluate(x, t, np.full(20, size)) == nets[1].evaluate(x, t)
 
 
-def test_where_a_look_at_the_numbers_is_a_wait_there_is_one_a_second():
-    class Ahead(NumpyBackend):
-        asynchronous = True
+class Ahead(NumpyBackend):
+    """Stands in for a device that works while the host does other things."""
 
+    asynchronous = True
+
+
+def test_where_a_look_at_the_numbers_is_a_wait_there_is_one_a_second():
     net = xpnet.mlp([1, 2], backend=Ahead())
     trainer = xpnet.Trainer(net, "sgd", np.zeros((1000, 1), np.float32), np.zeros(1000, int), batch_size=1)
     for trainer._pace, steps in ((0.004, 250), (0.5, 64), (1e-6, 1000)):
         assert trainer.chunk == steps
+    done = []
+    trainer.advance = lambda steps: done.append(steps) or setattr(trainer, "_counts", (0, trainer.position + steps, 0))
+    trainer._pace = 0.01
+    trainer.run(250)
+    assert done == [100, 100, 50]  # Ctrl-C is heard between these
+
+
+def test_the_next_order_is_drawn_while_the_device_is_at_work(monkeypatch):
+    events, thetas = [], []
+    for backend in (Ahead(), NumpyBackend()):
+        net = xpnet.mlp([1, 4, 2], backend=backend, seed=3)
+        x = np.linspace(-1, 1, 20)[:, None].astype(np.float32)
+        trainer = xpnet.Trainer(net, "sgd", x, np.arange(20) % 2, batch_size=8)
+        draw, look = trainer.feed._order, trainer.look
+        trainer.feed._order = lambda epoch, draw=draw: events.append(epoch) or draw(epoch)
+        trainer.look = lambda again=False, look=look: events.append("look") or look(again)
+        trainer.run(7)  # two epochs of three steps, and one step more
+        thetas.append(net.theta.copy())
+        events[:] = [event for k, event in enumerate(events) if not k or event != events[k - 1]]
+        assert events == ([0, 1, "look", 2, "look"] if backend.asynchronous else [0, "look", 1, "look", 2, "look"])
+        events.clear()
+    assert_array_equal(thetas[0], thetas[1])

@@ -80,6 +80,8 @@ class Backend:
         The array API namespace that every layer, loss and optimizer is handed.
     device : object
         The device in the library's own terms; creation functions take it.
+    is_host : bool
+        Whether its arrays are NumPy's own, so that nothing is moved.
     asynchronous : bool
         Whether the device works behind the host's back, so that looking at a number stalls both.
     replays : bool
@@ -92,6 +94,7 @@ class Backend:
     xp: Any
     device: Any
     asynchronous: bool = False
+    is_host: bool = False
     replays: bool = False
     at_once: int = 2**15
 

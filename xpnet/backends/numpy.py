@@ -68,7 +68,7 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     device = "cpu"
-    replays = True
+    replays = is_host = True
 
     def __init__(self, threads: int | None = None) -> None:
         self._asked = threads

@@ -148,6 +148,8 @@ class EpochTrainer(Trainer):
         same = self.net is call.net and self.arrays["theta"] is call.net.theta
         return same and self.again and call.workers is None and self._baked == call.baked()
 
+    draws_ahead = False  # scikit-learn's orders are each made of the one before, by a generator that others use, too
+
     def begin(self, call: Call) -> None:
         """Go on with the samples of a call, from its state of the solver."""
         a, backend, few = self.arrays, self.net.backend, self._few

@@ -100,6 +100,8 @@ class Feed:
         The number of rows that the order shuffles together; None if that is all of them.
     """
 
+    _order: Callable[[int], HostArray] | None = None
+
     def __init__(
         self, x: Any, t: Array, weight: HostArray | None, batch_size: int,
         order: Callable[[int], HostArray] | None = None, by_weight: bool = True, treatment: Treatment = AS_IT_IS,
@@ -114,6 +116,7 @@ class Feed:
     ) -> None:  # fmt: skip
         """Keep how an epoch is made of batches."""
         self.samples, self.batch_size = samples, min(batch_size, samples)
+        self._drawn = -1, np.arange(0)
         self.shuffle, self.treatment, self.window = shuffle, treatment, window
         self.full, self.rest = divmod(samples, self.batch_size)
         self.steps_per_epoch = self.full + bool(self.rest)
@@ -125,7 +128,14 @@ class Feed:
 
     def order(self, epoch: int) -> HostArray:
         """Return the order in which an epoch takes the samples."""
+        if self._drawn[0] == epoch:
+            return self._drawn[1]
         return np.arange(self.samples) if self._order is None else self._order(epoch)
+
+    def draw(self, epoch: int) -> None:
+        """Draw the order of an epoch before it is wanted."""
+        if self._order is not None:
+            self._drawn = epoch, self._order(epoch)
 
     def size(self, position: int) -> int:
         """Return the number of samples of the step at `position` of an epoch."""

@@ -87,6 +87,8 @@ class Trainer(Named, Steps):
         Steps.__init__(trainer, net, optimizer, feed, objective, averaging, workers=workers)
         return trainer
 
+    draws_ahead = True
+    """Whether an epoch's order depends on its number alone."""
     _pace = 0.0
     """Seconds that a step took of late."""
 
@@ -149,6 +151,8 @@ class Trainer(Named, Steps):
             began = time.perf_counter()
             try:
                 self._visited(steps, visit, pauses)
+                if self.draws_ahead and backend.asynchronous and self.position == self.steps_per_epoch:
+                    self.feed.draw(self.epoch + 1)  # while the device is at work
                 if not divergence.state_is_finite(self):
                     good, problem = divergence.find(self, rewind, steps)
                     rewind(good)
@@ -223,6 +227,8 @@ class Trainer(Named, Steps):
             if self.position == self.steps_per_epoch:  # `advance` may have been called up to here
                 self.finish_epoch()
             count = min(left, self.steps_per_epoch - self.position)
+            if self.net.backend.asynchronous:  # or Ctrl-C would wait for a whole epoch
+                count = min(count, self.chunk)
             loss = self.advance(count)
             left -= count
             if self.position == self.steps_per_epoch:
