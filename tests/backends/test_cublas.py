@@ -92,22 +92,26 @@ def test_vectors_stacks_strides_and_mixed_types_are_products_that_can_be_capture
     """CuPy's own product refuses, and then so would the whole step."""
     backend, rng = make(), np.random.default_rng(0)
     a, b = (rng.normal(size=(6, 4, 5)).astype(np.float32), rng.normal(size=(6, 5, 3)).astype(np.float32))
-    cases = [
-        (a, b), (a[0], b), (a, b[0]), (a[:1], b), (a[:, None], b), (a[0, 0], b[0]), (a[0], b[0, :, 0]), (a, b[0, :, 0]),
-        (a[0, 0], b), (a[0, 0], b[0, :, 0]), (a[::2, ::2], b[::2]), (a[0, :, ::2], b[0, ::2, ::2]),
-        (a[0].astype(np.float64), b[0]), (a.transpose(0, 2, 1)[:, :4], b[:, :4]),
-    ]  # fmt: skip
-    for left, right in cases:
+
+    def factors(a: Any, b: Any) -> list[tuple[Any, Any]]:
+        return [
+            (a, b), (a[0], b), (a, b[0]), (a[:1], b), (a[:, None], b), (a[0, 0], b[0]), (a[0], b[0, :, 0]),
+            (a, b[0, :, 0]), (a[0, 0], b), (a[0, 0], b[0, :, 0]), (a[::2, ::2], b[::2]),
+            (a[0, :, ::2], b[0, ::2, ::2]), (a[0].astype(np.float64), b[0]), (a.transpose(0, 2, 1)[:, :4], b[:, :4]),
+        ]  # fmt: skip
+
+    on_device = factors(backend.asarray(a), backend.asarray(b))  # views of what is there, as a layer makes them
+    for (left, right), (x, z) in zip(factors(a, b), on_device, strict=True):
         expected = np.matmul(left, right)
-        arrays = {name: backend.asarray(x) for name, x in (("a", left), ("b", right), ("y", np.zeros_like(expected)))}
+        y = backend.asarray(np.zeros_like(expected))
 
-        def step(arrays: Any = arrays) -> None:
-            backend.xp.matmul(arrays["a"], arrays["b"], out=arrays["y"])
-            arrays["y"][...] = arrays["y"] + backend.xp.matmul(arrays["a"], arrays["b"])
+        def step(x: Any = x, z: Any = z, y: Any = y) -> None:
+            backend.xp.matmul(x, z, out=y)
+            y[...] = y + backend.xp.matmul(x, z)
 
-        program = CapturedStep(backend._cupy, backend.xp.matmul.lane(), step, [arrays["y"]])
+        program = CapturedStep(backend._cupy, backend.xp.matmul.lane(), step, [y])
         program()
-        found = backend.to_numpy(arrays["y"])
+        found = backend.to_numpy(y)
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, 2 * expected, rtol=1e-5, atol=1e-5)
 
@@ -178,6 +182,15 @@ def test_handles_and_scratch_memory_are_given_back_with_the_backend_and_with_a_t
     del kept
     gc.collect()
     assert (handles, Scratch.used) == (set(), before)
+
+
+def test_handles_are_kept_for_a_few_streams_of_a_callers_own(matmul: cublas.Product) -> None:
+    a = DeviceArray(np.ones((2, 2), np.float32))
+    for _ in range(3 * cublas.STREAMS):
+        with matmul._cupy.cuda.Stream():
+            matmul(a, a)
+    gc.collect()
+    assert len(matmul._library.handles) == cublas.STREAMS
 
 
 def test_a_handle_without_memory_is_tried_once_more_after_memory_was_given_back(matmul: cublas.Product) -> None:

@@ -30,6 +30,9 @@ COMPUTE_TYPES = {"float32": 68, "float64": 70, "float16": 68, "bfloat16": 68}
 """CUBLAS_COMPUTE_64F, and CUBLAS_COMPUTE_32F also for halves: their products are summed up, and scaled, in float32."""
 COMPUTE_TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 
+STREAMS = 8
+"""Streams of a caller's own for which a thread keeps a lane; who uses more waits for a handle now and then."""
+
 _POINTER, _INT, _SIZE, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_longlong
 
 
@@ -109,7 +112,7 @@ class Lane:
 
     def __exit__(self, *error: object) -> None:
         self.stream.__exit__(*error)
-        del self._lanes.__dict__[str(self.stream.ptr)]  # another thread's may be entered, for a graph that it captured
+        self._lanes.__dict__.pop(str(self.stream.ptr), None)  # another thread's is entered for a graph it captured
 
 
 class Product:
@@ -143,6 +146,8 @@ class Product:
         stream, lanes = self._cupy.cuda.get_current_stream(), self._lanes.__dict__
         name = str(stream.ptr)
         if name not in lanes:
+            while len(lanes) >= STREAMS:
+                del lanes[next(iter(lanes))]  # the oldest; to destroy its handle waits for what it has begun
             lanes[name] = Lane(self._cupy, self._library, stream, self._lanes)
         return lanes[name].handle
 
