@@ -546,6 +546,32 @@ def test_a_graph_that_cannot_have_branches_has_none(monkeypatch: pytest.MonkeyPa
     assert is_fused(on) == (fails == "beside"), on.compiled
 
 
+def bytes_on_device() -> int:
+    """Return how many bytes of the device's arrays somebody holds."""
+    gc.collect()
+    arrays = (a for a in gc.get_objects() if isinstance(a, cuda_host.Numbers))
+    return sum(a.nbytes for a in arrays if not isinstance(a.base, cuda_host.Numbers))
+
+
+def test_a_hundred_trainings_leave_the_device_as_the_second_did() -> None:
+    on = backend()
+    x, t, before = (
+        np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32),
+        np.arange(60) % 2,
+        bytes_on_device(),
+    )
+    held = []
+    for _ in range(100):
+        net = xpnet.mlp([3, 4, 2], backend=on, seed=1)
+        net.fit(x, t, epochs=2, batch_size=8, validation_split=0.2, verbose=False)
+        during = bytes_on_device() - before if len(held) < 2 else 0
+        assert during or len(held) >= 2
+        del net
+        held.append((bytes_on_device() - before, len(on.xp.matmul._library.handles)))
+    assert held[1][0] == 0
+    assert {*held[1:]} == {held[1]}
+
+
 def test_many_trainings_hold_one_stream_and_two_handles() -> None:
     on = backend()
     before, handles = cuda_host.Scratch.used, on.xp.matmul._library.handles
