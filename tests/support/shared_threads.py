@@ -1,6 +1,7 @@
 """Processes that share a training, as threads of this one: what is needed of mpi4py's communicator and of NCCL."""
 
 import queue
+import sys
 import threading
 import types
 
@@ -95,8 +96,11 @@ class DeviceArray:
         return self
 
 
+IDENTITY = bytes(range(128))
+
+
 def nccl(size, groups):
-    """Return a module like CuPy's for NCCL, whose arrays travel when a group ends, and notes the groups in a list."""
+    """Return a module like `cupy.cuda.nccl`, whose arrays travel when a group ends, and notes the groups in a list."""
     boxes = [[queue.SimpleQueue() for _ in range(size)] for _ in range(size)]
 
     here = (
@@ -104,8 +108,10 @@ def nccl(size, groups):
     )  # what a thread's open group is to do: outside of one each call would wait for its other end
 
     class NcclCommunicator:
-        def __init__(self, count, identity, rank):
-            assert (count, identity) == (size, (1, 2, 3))
+        def __init__(self, ndev, commId, rank, config=None):
+            if type(commId) is not bytes:
+                raise TypeError(f"Argument 'commId' has incorrect type (expected bytes, got {type(commId).__name__})")
+            assert (ndev, commId) == (size, IDENTITY)
             self.rank = rank
 
         def send(self, pointer, count, kind, to, stream):
@@ -126,6 +132,14 @@ def nccl(size, groups):
         del here.sends, here.receives
 
     return types.SimpleNamespace(
-        available=True, NCCL_FLOAT32=7, NCCL_FLOAT64=8, get_unique_id=lambda: (1, 2, 3),
+        available=True, NCCL_FLOAT32=7, NCCL_FLOAT64=8, get_unique_id=lambda: IDENTITY,
         NcclCommunicator=NcclCommunicator, groupStart=start, groupEnd=end,
     )  # fmt: skip
+
+
+def stand_for_cupy(monkeypatch, module):
+    """Let `module` be what ``import cupy.cuda.nccl`` finds; `cupy.cuda` itself does not have it, as CuPy's has not."""
+    cuda = types.SimpleNamespace(get_current_stream=lambda: types.SimpleNamespace(ptr=99))
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=cuda))
+    monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", module)

@@ -144,11 +144,10 @@ class MPI(Named, Messages):
         length, dtype = int(vector.shape[0]), backend.to_numpy(vector[:0]).dtype
         if backend.name.partition(":")[0] == "cupy":
             self._check_devices(backend)
-            cupy = sys.modules["cupy"]
-            reasons = [reason for reason in self.gather(why_not(cupy)) if reason]  # the same on all processes
+            reasons = [reason for reason in self.gather(why_not()) if reason]  # the same on all processes
             if not reasons:
                 if backend not in self._nccl:  # which takes a second, and some of the device's memory
-                    self._nccl[backend] = NCCL(cupy, self.rank, self.size, self.decide)
+                    self._nccl[backend] = NCCL(sys.modules["cupy"], self.rank, self.size, self.decide)
                 zeros, swap = lambda n: backend.asarray(np.zeros(n, dtype)), self._nccl[backend].swap
                 return Exchange(self.rank, self.size, zeros, length, swap)
             if self.rank == 0:

@@ -1,11 +1,15 @@
-"""Arrays go from GPU to GPU by NCCL, which CuPy brings."""
+"""Arrays go from GPU to GPU by NCCL, a library that CuPy knows how to call but does not bring."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from xpnet.typing import Array
+
+MODULE = "cupy.cuda.nccl"
+"""CuPy's module for it, which `cupy.cuda` has as an attribute only once it has been imported by name."""
 
 
 class NCCL:
@@ -20,9 +24,9 @@ class NCCL:
     """
 
     def __init__(self, cupy: Any, rank: int, size: int, decide: Callable[[Any], Any]) -> None:
-        self._cupy, self._nccl, self.rank, self._decide = cupy, cupy.cuda.nccl, rank, decide
+        self._cupy, self._nccl, self.rank, self._decide = cupy, import_module(MODULE), rank, decide
         made_here = [*self._nccl.get_unique_id()] if rank == 0 else None
-        self._communicator = self._nccl.NcclCommunicator(size, tuple(decide(made_here)), rank)
+        self._communicator = self._nccl.NcclCommunicator(size, bytes(decide(made_here)), rank)
         self._types = {"float32": self._nccl.NCCL_FLOAT32, "float64": self._nccl.NCCL_FLOAT64}
 
     def swap(self, give: Sequence[Array], take: Sequence[Array]) -> None:
@@ -39,7 +43,8 @@ class NCCL:
             take[self.rank][...] = give[self.rank]
 
 
-def why_not(cupy: Any) -> str | None:
+def why_not() -> str | None:
     """Return why arrays cannot go by NCCL, or None if they can."""
-    nccl = getattr(cupy.cuda, "nccl", None)
-    return None if getattr(nccl, "available", False) else "CuPy does not find the library NCCL"
+    if import_module(MODULE).available:
+        return None
+    return "CuPy finds no library NCCL. Install it: pip install nvidia-nccl-cu13 (CUDA 12: nvidia-nccl-cu12)"
