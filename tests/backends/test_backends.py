@@ -209,6 +209,15 @@ def test_there_is_one_backend_for_a_device_and_options_do_not_change_the_place(m
         arrays.choose_backend(second, None)
 
 
+def test_a_gpu_has_one_address_for_all_processes_whatever_its_number():
+    class Second(CupyBackend):
+        def __init__(self, number):
+            self.name, self.device = f"cupy:{number}", types.SimpleNamespace(id=number, pci_bus_id="0000:3B:00.0")
+
+    assert Second(0).address() == Second(1).address() == "0000:3B:00.0"
+    assert NumpyBackend().address() == "numpy"
+
+
 # ------------------------------------------------------------------------------------------- importing nothing
 
 EXTRAS = [

@@ -162,8 +162,11 @@ def test_without_mpi4py_the_error_says_what_to_install(monkeypatch):
 class Devices(xpnet.backends.Backend):
     """A backend of CuPy's name whose arrays are `DeviceArray`."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, gpu):
+        self.name, self.gpu = name, gpu
+
+    def address(self):
+        return f"0000:0{self.gpu}:00.0"
 
     def asarray(self, a, dtype=None):
         return DeviceArray(a)
@@ -172,14 +175,15 @@ class Devices(xpnet.backends.Backend):
         return a.host
 
 
+@pytest.mark.parametrize("names", [("cupy", "cupy:1"), ("cupy", "cupy")])  # as each sees all GPUs, or its own only
 @pytest.mark.parametrize("by_nccl", [True, False])
-def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, monkeypatch):
+def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, names, monkeypatch):
     groups = []
     stand_for_cupy(monkeypatch, nccl(2, groups) if by_nccl else types.SimpleNamespace(available=False))
     parts = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
 
     def work(workers):
-        backend = Devices(("cupy", "cupy:1")[workers.rank])
+        backend = Devices(names[workers.rank], workers.rank)
         vector, short = (DeviceArray(parts[workers.rank, :n].copy()) for n in (9, 1))  # of one number rank 0 has none
         workers.total(vector, backend)
         workers.total(short, backend)
@@ -199,11 +203,11 @@ def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, monkeypatch):
 
 def test_two_processes_on_one_device_are_an_error_on_both():
     def work(workers):
-        workers.total(DeviceArray(np.zeros(3, np.float32)), Devices("cupy"))
+        workers.total(DeviceArray(np.zeros(3, np.float32)), Devices(("cupy", "cupy:1")[workers.rank], 3))
 
     results = together(2, work)
     assert all(isinstance(result, ConfigError) for result in results)
-    assert "processes 0 and 1 both compute on 'cupy'" in str(results[0])
+    assert "processes 0 and 1 both compute on device 0000:03:00.0 of" in str(results[0])
 
 
 def test_processes_of_one_machine_are_numbered():

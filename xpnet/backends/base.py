@@ -133,6 +133,10 @@ class Backend:
         """Say whether arrays of `other` are at home here, whatever else the two may be told."""
         return self == other
 
+    def address(self) -> str:
+        """Return what the device is called by all processes of the machine, whichever devices each may see."""
+        return self.name
+
     def synchronize(self) -> None:
         """Wait until the device has done everything asked of it so far."""
 

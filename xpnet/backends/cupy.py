@@ -137,6 +137,9 @@ class CupyBackend(Backend):
     def same_place(self, other: Backend) -> bool:
         return isinstance(other, CupyBackend) and self.name == other.name
 
+    def address(self) -> str:
+        return str(self.device.pci_bus_id)  # a launcher may show each process one GPU, which is number 0 to all of them
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CupyBackend) and (self.name, self.tf32) == (other.name, other.tf32)
 

@@ -165,13 +165,13 @@ class MPI(Named, Messages):
 
     def _check_devices(self, backend: Backend) -> None:
         """Raise `ConfigError` on all processes if two of them compute on one device."""
-        places = [tuple(place) for place in self.gather([platform.node(), backend.name])]
+        places = [tuple(place) for place in self.gather([platform.node(), backend.address()])]
         for q, place in enumerate(places):
             if place in places[:q]:
                 self._agreed = ConfigError(
-                    f"processes {places.index(place)} and {q} both compute on {place[1]!r} of {place[0]}, and a device "
-                    "is for one process: start at most as many processes as there are devices, and give each its own: "
-                    'backend=f"cupy:{xpnet.parallel.MPI().local_rank}"'
+                    f"processes {places.index(place)} and {q} both compute on device {place[1]} of {place[0]}, and a "
+                    "device is for one process: start at most as many processes as there are devices, and give each "
+                    'its own: backend=f"cupy:{xpnet.parallel.MPI().local_rank}"'
                 )
                 raise self._agreed
 
