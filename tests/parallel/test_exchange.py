@@ -201,6 +201,24 @@ def test_arrays_on_devices_are_added_up_in_the_same_order(by_nccl, names, monkey
     assert sorted(groups) == (expected if by_nccl else [])
 
 
+@pytest.mark.parametrize("asked", [0.0, 1.0])
+def test_all_leave_nccl_together_when_a_training_ends(asked, monkeypatch):
+    stand_for_cupy(monkeypatch, nccl(2, []))
+
+    def work(workers):
+        try:
+            with workers.shared():
+                workers.total(DeviceArray(np.ones(3, np.float32)), Devices("cupy", workers.rank))
+                (used,) = workers._nccl.values()
+                if asked:
+                    raise workers.leave(asked)
+        except KeyboardInterrupt:
+            pass
+        return used._communicator.open, {**workers._nccl}, {**workers._exchanges}
+
+    assert together(2, work) == [(False, {}, {})] * 2
+
+
 def test_two_processes_on_one_device_are_an_error_on_both():
     def work(workers):
         workers.total(DeviceArray(np.zeros(3, np.float32)), Devices(("cupy", "cupy:1")[workers.rank], 3))

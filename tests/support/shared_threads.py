@@ -102,6 +102,7 @@ IDENTITY = bytes(range(128))
 def nccl(size, groups):
     """Return a module like `cupy.cuda.nccl`, whose arrays travel when a group ends, and notes the groups in a list."""
     boxes = [[queue.SimpleQueue() for _ in range(size)] for _ in range(size)]
+    meeting = threading.Barrier(size)
 
     here = (
         threading.local()
@@ -112,7 +113,7 @@ def nccl(size, groups):
             if type(commId) is not bytes:
                 raise TypeError(f"Argument 'commId' has incorrect type (expected bytes, got {type(commId).__name__})")
             assert (ndev, commId) == (size, IDENTITY)
-            self.rank = rank
+            self.rank, self.open = rank, True
 
         def send(self, pointer, count, kind, to, stream):
             assert (kind, stream, pointer.size) == (7, 99, count)
@@ -122,6 +123,10 @@ def nccl(size, groups):
         def recv(self, pointer, count, kind, of, stream):
             assert (kind, stream, pointer.size) == (7, 99, count)
             here.receives.append(lambda: pointer.__setitem__(..., boxes[of][self.rank].get(timeout=20)))
+
+        def destroy(self):
+            meeting.wait(20)  # a process's memory is open to the others of its machine until these destroy theirs
+            self.open = False
 
     def start():
         here.sends, here.receives = [], []

@@ -230,6 +230,12 @@ class MPI(Named, Messages):
                 self.abort("".join(traceback.format_exception(error, limit=0 if own else None)))
             raise
         finally:
+            # Now that all are here: left to the garbage collector, it might wait in one process for another one, which
+            # waits for the first in the next training.
+            for nccl in self._nccl.values():
+                nccl.close()
+            self._nccl.clear()
+            self._exchanges.clear()
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._signal is not None:  # it came after the last step

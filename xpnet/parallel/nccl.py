@@ -42,6 +42,10 @@ class NCCL:
         if take[self.rank] is not give[self.rank]:
             take[self.rank][...] = give[self.rank]
 
+    def close(self) -> None:
+        """Give back what it holds; on all processes at the same time, since each waits for those of its machine."""
+        self._communicator.destroy()
+
 
 def why_not() -> str | None:
     """Return why arrays cannot go by NCCL, or None if they can."""
