@@ -17,7 +17,7 @@ from xpnet import backends
 from xpnet.backends.cupy import CupyBackend, on_device
 from xpnet.backends.numpy import NumpyBackend
 from xpnet.errors import BackendMismatchError, BackendUnavailableError, ConfigError
-from xpnet.estimators import arrays
+from xpnet.estimators import arrays, solvers
 
 INSTALL = r'Install it: pip install "xpnet\[cuda13\]".* or "xpnet\[cuda12\]"'
 
@@ -205,6 +205,11 @@ def test_there_is_one_backend_for_a_device_and_options_do_not_change_the_place(m
     monkeypatch.setattr(arrays, "backend_of", lambda a: first)
     arrays.check_same_place(None, rounded, True, "MLPClassifier", "predict")
     assert arrays.choose_backend(rounded, None) is rounded
+    state = solvers.SolverState(xpnet.Adam(), xpnet.mlp([2, 2]))
+    state.backend, there = first, types.SimpleNamespace(theta=np.zeros(6, np.float32), backend=rounded)
+    assert state.fits(there)  # type: ignore[arg-type]
+    there.backend = second
+    assert not state.fits(there)  # type: ignore[arg-type]
     with pytest.raises(BackendMismatchError, match="X is on cupy:0, but backend='cupy:1'"):
         arrays.choose_backend(second, None)
 

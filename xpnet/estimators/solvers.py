@@ -94,7 +94,7 @@ class SolverState:
 
     def fits(self, net: Network) -> bool:
         """Say whether the slots belong to a network of this size, place and precision."""
-        return self.backend == net.backend and all(
+        return self.backend.same_place(net.backend) and all(
             a.shape == net.theta.shape and a.dtype == net.theta.dtype for a in self.slots.values()
         )
 
