@@ -7,7 +7,8 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,40 +41,53 @@ def measure(
     """Samples per second of training for every workload, the systems in turns; and why one is missing.
 
     What is known is yielded after each workload, until a time of `time.monotonic`. Each system is imported once, all at
-    the same time. One that fails is left out from there on.
+    the same time. One that cannot be imported is left out. One that fails at a workload is not asked for it again, and
+    has a new process for the next: what is left of the old one may be broken.
     """
     rates: Rates = {}
     missing = {name: reason for name in systems if (reason := why_unavailable(name, cuda_devices()))}
-    found: dict[str, Any] = {"rates": rates, "missing": missing, "versions": {}}
-    workers = {name: Worker(name, threads, tf32) for name in systems if name not in missing}
+    steps: dict[str, dict[str, int]] = {}  # of a sample, like `rates`
+    found: dict[str, Any] = {"rates": rates, "missing": missing, "versions": {}, "steps": steps}
+    workers: dict[str, Worker] = {}
 
-    def ask(name: str, command: str, **arguments: Any) -> Any:
-        """Return an answer, or None and why."""
+    def attempt(name: str, what: str, act: Callable[[Worker], Any]) -> Any:
+        """Return what `act` returns, or None and why `what` is missing."""
         worker = workers[name]
         worker.timeout = max(1.0, min(900.0, until - time.monotonic()))
         try:
-            return worker.answer(command) if command == "hello" else worker.ask(command, **arguments)
+            return act(worker)
         except (Unavailable, Failed) as error:
-            missing[name] = str(error)
-            workers.pop(name).close()
+            missing[what] = str(error)
+            workers.pop(name).close(1.0)
             return None
 
-    try:
-        for worker in workers.values():
-            worker.tell("hello")
+    def while_there_is_time() -> Iterator[str]:
+        """The systems that have a process, in turns."""
         for name in [*workers]:
-            found["versions"] |= (ask(name, "hello") or {"versions": {}})["versions"]
+            if time.monotonic() < until:
+                yield name
+
+    try:
         for point in points:
-            key, counts = f"{point.sizes[1]} x {point.batch}", dict[str, int]()
-            for name in [*workers]:
-                loaded = ask(name, "load", workload=point.to_json(), budget=seconds)
-                counts |= {} if loaded is None else {name: max(1, round(seconds / loaded["step"]))}
+            key, new = f"{point.sizes[1]} x {point.batch}", [n for n in systems if n not in {*missing, *workers}]
+            for name in new:
+                workers[name] = Worker(name, threads, tf32)
+                attempt(name, name, partial(Worker.tell, command="hello"))
+            for name in [name for name in new if name in workers]:
+                answer = attempt(name, name, partial(Worker.answer, command="hello"))
+                found["versions"] |= answer["versions"] if answer else {}
+            for name in while_there_is_time():
+                load = partial(Worker.ask, command="load", workload=point.to_json(), budget=seconds)
+                loaded = attempt(name, f"{name}, {key}", load)
+                if loaded is not None:
+                    steps.setdefault(name, {})[key] = loaded["steps"]
             for _ in range(rounds):
-                for name in [name for name in workers if time.monotonic() < until]:
+                for name in while_there_is_time():
                     time.sleep(0.1)
-                    timed = ask(name, "time", steps=counts[name])
+                    count = steps[name][key]
+                    timed = attempt(name, f"{name}, {key}", partial(Worker.ask, command="time", steps=count))
                     if timed is not None:
-                        rate = point.batch * counts[name] / timed["seconds"]
+                        rate = point.batch * count / timed["seconds"]
                         rates.setdefault(name, {}).setdefault(key, []).append(rate)
             shown = ", ".join(f"{n} {median(of[key]):.4g}/s" for n, of in rates.items() if key in of)
             print(f"{point.name}{', TF32' if tf32 else ''}: {shown or missing}", flush=True)
@@ -86,12 +100,13 @@ def measure(
 
 
 def table(found: dict[str, Any], widths: list[int], batches: list[int]) -> str:
-    """Samples per second on the CPU, on the GPU, and their ratio, as Markdown."""
+    """Samples per second on the CPU, on the GPU, and their ratio, as Markdown; nothing where one was not measured."""
     lines = ["| width | batch | CPU samples/s | GPU samples/s | GPU / CPU |", "| ---: | ---: | ---: | ---: | ---: |"]
     for width in widths:
         for batch in batches:
             key = f"{width} x {batch}"
-            cpu, gpu = (median(found["rates"][n][key]) if n in found["rates"] else None for n in (CPU, GPU))
+            samples = [found["rates"].get(name, {}).get(key) for name in (CPU, GPU)]
+            cpu, gpu = (median(of) if of else None for of in samples)
             cells = [f"{v:,.0f}" if v is not None else "" for v in (cpu, gpu)]
             ratio = f"{gpu / cpu:.2f}" if cpu is not None and gpu is not None else ""
             lines.append(f"| {width} | {batch} | {cells[0]} | {cells[1]} | {ratio} |")
@@ -110,11 +125,14 @@ def picture(found: dict[str, Any], widths: list[int], batches: list[int], path: 
         axes.set_xlabel("width of the two hidden layers")
         if name not in found["rates"]:
             axes.set_xticks([])
-            axes.text(0.5, 0.5, f"not measured:\n{found['missing'][name]}", ha="center", transform=axes.transAxes)
+            why = found["missing"].get(name, "see the table")
+            axes.text(0.5, 0.5, f"not measured:\n{why}", ha="center", transform=axes.transAxes)
             continue
+        of = found["rates"][name]
         for i, batch in enumerate(batches):
-            middle = [median(found["rates"][name][f"{width} x {batch}"]) for width in widths]
-            axes.plot(widths, middle, "o-", color=f"C{i}", label=f"batch {batch}")
+            measured = [width for width in widths if f"{width} x {batch}" in of]
+            middle = [median(of[f"{width} x {batch}"]) for width in measured]
+            axes.plot(measured, middle, "o-", color=f"C{i}", label=f"batch {batch}")
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.grid(alpha=0.25)
@@ -140,10 +158,10 @@ def main(given: list[str] | None = None) -> int:
     points = [workload(w, b) for w in o.widths for b in o.batches]
     *_, found = measure(points, (CPU, GPU), o.threads, o.rounds, o.seconds, o.tf32)
     found |= {"machine": where, "options": {"threads": o.threads, "rounds": o.rounds, "tf32": o.tf32}}
-    print(table(found, o.widths, o.batches))
     o.output.parent.mkdir(parents=True, exist_ok=True)
     o.output.with_suffix(".json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     o.output.with_suffix(".md").write_text(table(found, o.widths, o.batches))
+    print(table(found, o.widths, o.batches))
     if importlib.util.find_spec("matplotlib") is not None:
         picture(found, o.widths, o.batches, o.output.with_suffix(".png"))
     return 0

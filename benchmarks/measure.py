@@ -127,7 +127,7 @@ def steps(bench: Bench, workload: Workload) -> Result:
             ready = bench.worker(name).ask("load", workload=workload.to_json(), budget=bench.seconds)
             if ready["note"]:
                 result.notes[name] = ready["note"]
-            counts[name] = max(1, round(bench.seconds / (ready["step"] * ready["unit"]))) * ready["unit"]
+            counts[name] = ready["steps"]
             result.details.setdefault("first_run_seconds", {})[name] = ready["first_run"]
 
         if bench.attempt(result, name, prepare):

@@ -68,7 +68,11 @@ class Session:
         return {"versions": {"python": sys.version.split()[0], **self.system.versions()}}
 
     def load(self, workload: dict[str, Any], seed: int = 0, budget: float = 0.3) -> dict[str, Any]:
-        """Data, network, compilation, `budget` seconds of warm-up. Return what differs, and seconds a step, roughly."""
+        """Data, network, compilation, `budget` seconds of warm-up. Return what differs, and a sample's `steps`.
+
+        These are as many as take about `budget` seconds, rounded to whole units: of steps beyond them a system would do
+        none, and they would be counted all the same.
+        """
         wanted, note = self.system.adapt(Workload.from_json(workload))
         x, t = workloads.training_data(wanted)
         start = time.perf_counter()
@@ -76,7 +80,8 @@ class Session:
         del x, t
         self.system.run(self.system.unit)
         first = time.perf_counter() - start
-        return {"note": note, "unit": self.system.unit, "first_run": first, "step": self._pace(budget)}
+        unit, step = self.system.unit, self._pace(budget)
+        return {"note": note, "first_run": first, "steps": max(1, round(budget / (step * unit))) * unit}
 
     def _pace(self, budget: float) -> float:
         """Run for `budget` seconds or more; return seconds a step in the last, longest run."""

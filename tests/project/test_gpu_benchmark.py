@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import cuda_c
@@ -22,8 +23,10 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 def bench() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        patch.setattr(sys, "modules", dict(sys.modules))
         yield importlib.import_module("gpu")
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(BENCHMARKS)):
+            del sys.modules[name]
 
 
 def test_without_a_gpu_it_ends_with_a_sentence(tmp_path: Path) -> None:
@@ -82,24 +85,31 @@ def test_each_result_is_written_when_it_is_known_and_time_that_is_over_ends_it(
 
 
 class Process:
-    """What `measure` knows of a system's process: one that cannot be loaded, and others with a rate of their own."""
+    """What `measure` knows of a system's process: of two one dies and one cannot be imported, and one lacks memory."""
 
     asked: ClassVar[list[tuple[str, str]]] = []
 
     def __init__(self, name: str, threads: int, tf32: bool) -> None:
         self.name = name
 
+    def _fail(self, why: str, name: str) -> None:
+        if self.name == name:
+            raise importlib.import_module("pool").Failed(why)
+
     def tell(self, command: str) -> None:
         self.asked.append((self.name, command))
+        self._fail("the process has ended", "torch-eager-cuda")
 
     def answer(self, command: str) -> dict[str, Any]:
         self.asked.append((self.name, "answer"))
+        self._fail("ImportError: no library", "torch-graph-cuda")
         return {"versions": {self.name: "1"}}
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        if self.name == "jax-scan-cuda" and command == "load":
-            raise importlib.import_module("pool").Failed("out of memory")
-        return {"step": 0.01, "seconds": 0.5}
+        if command == "load" and arguments["workload"]["sizes"][1] == 2048:
+            self._fail("out of memory", "jax-scan-cuda")
+        # A unit of 16 steps of 0.01 s: of the 50 steps in half a second, 48 are done.
+        return {"step": 0.01, "unit": 16, "steps": 48} if command == "load" else {"seconds": arguments["steps"] / 100}
 
     def close(self, grace: float = 10.0) -> None:
         self.asked.append((self.name, "closed"))
@@ -112,18 +122,58 @@ def test_systems_are_imported_at_once_and_one_that_fails_does_not_end_the_others
     monkeypatch.setattr(bench.crossover, "why_unavailable", lambda name, gpus: "")
     monkeypatch.setattr(Process, "asked", [])
     seen = [json.loads(json.dumps(found)) for found in bench.peers(1, 0.5, float("inf"))]
-    assert Process.asked[:5] == [(name, "hello") for name in bench.PEERS] + [("xpnet-cupy", "answer")]
+    assert [name for name, call in Process.asked if call == "hello"][:4] == [*bench.PEERS]
+    assert ("xpnet-cupy", "answer") not in Process.asked[:4]
     assert [len(found["float32"]["rates"]["xpnet-cupy"]) for found in seen] == [1, 2, 3, 3, 3, 3]
-    assert seen[0]["float32"]["rates"]["xpnet-cupy"] == {"2048 x 1024": [1024 * 50 / 0.5]}
-    assert seen[0]["float32"]["missing"] == {"jax-scan-cuda": "out of memory"}
-    assert set(seen[-1]["tf32"]["rates"]) == {*bench.PEERS} - {"jax-scan-cuda"}
-    assert [call for _, call in Process.asked].count("closed") == 2 * len(bench.PEERS)
+    assert seen[0]["float32"]["steps"] == {"xpnet-cupy": {"2048 x 1024": 48}}
+    assert seen[0]["float32"]["rates"]["xpnet-cupy"] == {"2048 x 1024": [102_400]}
+    assert seen[0]["float32"]["missing"] == {
+        "torch-eager-cuda": "the process has ended",
+        "torch-graph-cuda": "ImportError: no library",
+        "jax-scan-cuda, 2048 x 1024": "out of memory",
+    }
+    # It has another process for the next network, and keeps that.
+    assert [*seen[-1]["tf32"]["rates"]["jax-scan-cuda"]] == ["4096 x 8192", "512 x 128"]
+    calls = [call for _, call in Process.asked]
+    assert calls.count("closed") == calls.count("hello") == 2 * (len(bench.PEERS) + 1)
     (only,) = bench.sizes_beside_the_cpu(1, 0.5, 0.0)  # no time is left
     assert only["rates"] == {}
 
 
 def test_a_rate_is_measured_by_a_real_process(bench: Any) -> None:
     point = bench.crossover.workload(4, 8)
-    (found,) = bench.crossover.measure([point], ("xpnet-numpy", "jax-scan-cuda"), 1, 2, 0.01, False)
+    (found,) = bench.crossover.measure([point], ("xpnet-numpy", "sklearn", "jax-scan-cuda"), 1, 2, 0.01, False)
     assert len(found["rates"]["xpnet-numpy"]["4 x 8"]) == 2
-    assert set(found["missing"]) <= {"jax-scan-cuda"}
+    assert set(found["missing"]) <= {"sklearn", "jax-scan-cuda"}
+    if "sklearn" not in found["missing"]:  # its unit is an epoch
+        assert found["steps"]["sklearn"]["4 x 8"] % point.batches == 0
+
+
+@pytest.mark.parametrize(("unit", "steps"), [(1, 50), (16, 48), (468, 468)])
+def test_a_sample_is_of_whole_units(bench: Any, monkeypatch: pytest.MonkeyPatch, unit: int, steps: int) -> None:
+    """A system that does an epoch at a time does nothing for the steps of a part of one."""
+    worker = importlib.import_module("worker")
+    session = worker.Session.__new__(worker.Session)
+    system = SimpleNamespace(unit=unit, adapt=lambda workload: (workload, ""), load=lambda *a: None, run=lambda n: None)
+    monkeypatch.setattr(session, "system", system, raising=False)
+    monkeypatch.setattr(session, "_pace", lambda budget: 0.01)
+    point = importlib.import_module("workloads").STEPS["tiny"]
+    assert session.load(point.to_json(), budget=0.5)["steps"] == steps
+
+
+def test_what_failed_midway_is_a_gap_in_the_table_and_the_picture(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    crossover = bench.crossover
+    monkeypatch.setattr(crossover, "Worker", Process)
+    monkeypatch.setattr(crossover, "why_unavailable", lambda name, gpus: "")
+    monkeypatch.setattr(crossover, "CPU", "torch-eager-cuda")
+    monkeypatch.setattr(crossover, "GPU", "jax-scan-cuda")
+    output = tmp_path / "found"
+    options = ["--widths", "16", "2048", "--batches", "1024", "--rounds", "1", "--output", str(output)]
+    assert crossover.main(options) == 0
+    table = output.with_suffix(".md").read_text()
+    assert "| 16 | 1024 |  | 102,400 |  |\n| 2048 | 1024 |  |  |  |\n" in table
+    assert "- torch-eager-cuda: not measured: the process has ended\n" in table
+    assert "- jax-scan-cuda, 2048 x 1024: not measured: out of memory\n" in table
+    assert json.loads(output.with_suffix(".json").read_text())["missing"]
