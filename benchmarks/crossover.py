@@ -25,11 +25,12 @@ Rates = dict[str, dict[str, list[float]]]  # system -> "width x batch" -> sample
 
 
 def workload(width: int, batch: int) -> Workload:
-    """784-width-width-10 with ReLU, cross-entropy and plain SGD; about 8,192 rows, and at least 64 batches.
+    """784-width-width-10 with ReLU, cross-entropy and plain SGD; at least 8,192 rows, and at least 64 batches.
 
     An epoch's own work, such as drawing an order and looking at the loss, would else be measured in place of the step.
+    Batches of more than 2,048 rows are fewer, so that all of them are 131,072 rows, 411 MB; but 16 at least.
     """
-    sizes, batches = (784, width, width, 10), max(64, 8192 // batch)
+    sizes, batches = (784, width, width, 10), max(8192 // batch, min(64, max(16, 2**17 // batch)))
     name = f"width {width}, batch {batch}"
     return Workload(name, sizes, "relu", "identity", batch, "sgd", 0.001, "cross_entropy", batches)
 

@@ -164,13 +164,19 @@ def mnist(part: str, rows: int | None = None) -> tuple[Array, Array]:
 
 
 def training_data(workload: Workload) -> tuple[Array, Array]:
-    """The resident data set: x (rows, inputs) float32; t integer classes, or float32 rows under squared error."""
+    """The resident data set: x (rows, inputs) float32; t integer classes, or float32 rows under squared error.
+
+    Where a workload has more rows than MNIST, these are repeated.
+    """
     rng = np.random.default_rng(1)
     if workload.shape:
         x = rng.standard_normal((workload.rows, *workload.shape), dtype=np.float32)
         return x, rng.integers(0, workload.sizes[-1], workload.rows)
     if workload.sizes[0] == 784:
         x, labels = mnist("train", workload.rows)
+        if len(x) < workload.rows:  # or the last batch were smaller, and counted as a full one
+            again = np.arange(workload.rows) % len(x)
+            x, labels = x[again], labels[again]
         if workload.loss == "cross_entropy":
             return x, labels
         return x, np.eye(workload.sizes[-1], dtype=np.float32)[labels]
