@@ -13,9 +13,11 @@ import argparse
 import contextlib
 import gc
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +29,7 @@ from pool import HERE
 from workloads import STEPS, Workload
 
 import xpnet
+from xpnet.backends.cuda.graph import CapturedStep
 from xpnet.backends.cuda.program import FusedStep
 
 PRECISIONS: dict[str, dict[str, Any]] = {
@@ -36,11 +39,14 @@ NETWORKS = {
     "mlp": ((784, 512, 512, 10), 128), "wide": ((784, 2048, 2048, 10), 1024), "huge": ((784, 4096, 4096, 10), 8192),
 }  # fmt: skip
 """Sizes of the layers, and of a batch; all with ReLU, cross-entropy and Adam."""
+PARTS = ("peers", "crossover", "steps", "units")
 PEERS = ("xpnet-cupy", "torch-eager-cuda", "torch-graph-cuda", "jax-scan-cuda")
 BY_WORTH = ("wide", "huge", "mlp")
 """The networks in the order in which they are measured beside others."""
-REPEATS = 200
-"""Launches of one unit in a graph: the time of one launch is less than a clock's tick."""
+THREADS = 2
+"""Of each system's process, on the CPU."""
+REPEATS, ENOUGH = 200, 2000.0
+"""Launches of one unit in a graph at most, and the microseconds of fewer that are enough: one may be a clock's tick."""
 
 
 def microseconds(cupy: Any, f: Callable[[], Any], times: int = 20) -> float:
@@ -66,82 +72,72 @@ def trainer(sizes: tuple[int, ...], batch: int, backend: Any, precision: str | N
 
 
 def units(
-    backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None = None, fused: bool = True,
-    repeats: int = REPEATS,
-) -> list[dict[str, Any]]:  # fmt: skip
+    backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None = None, fused: bool = True
+) -> list[dict[str, Any]]:
     """What each unit of a step does, fused or one operation each, and how many microseconds it takes by itself."""
     cupy, made = backend._cupy, trainer(sizes, batch, backend, precision)
     apart: dict[int, str] = {} if fused else dict.fromkeys(range(100_000), "as it is written")
+    found = []
     with backend.active():
         program = FusedStep(cupy, backend.xp, made.make_step(batch), made.arrays, apart)
-        lane, pool = backend.xp.matmul.lane(), cupy.cuda.MemoryPool()
-        found = []
         for k, (unit, call) in enumerate(zip(program.units, program.calls, strict=True)):
-            with lane, cupy.cuda.using_allocator(pool.malloc):
-                call()
-                lane.stream.synchronize()
-                lane.stream.begin_capture()
-                for _ in range(repeats):
-                    call()
-                graph = lane.stream.end_capture()
-                taken = microseconds(cupy, lambda graph=graph: graph.launch(lane.stream)) / repeats
+            alone = CapturedStep(cupy, backend.xp.matmul.lane(), call, [])
+            count = max(1, min(REPEATS, int(ENOUGH / max(1.0, microseconds(cupy, alone, 3)))))
+            alone.unroll = count
+            taken = microseconds(cupy, lambda alone=alone, count=count: alone(count)) / count
             what = program.kernels[k].name if k in program.kernels else unit[0].kind
             shapes = [list(op.target.shape) for op in unit][-1]
             found.append({"unit": what, "operations": len(unit), "last shape": shapes, "microseconds": taken})
     return found
 
 
-def step(backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None = None) -> dict[str, Any]:
+def step(
+    backend: Any, sizes: tuple[int, ...], batch: int, precision: str | None = None, fused: bool = True
+) -> dict[str, Any]:
     """Microseconds of a step, one at a time and as many in a launch as the program likes, and what it consists of."""
-    made = trainer(sizes, batch, backend, precision)
-    with backend.active():
-        made._begin_epoch()
-        program = made._program(batch)
-        many = microseconds(backend._cupy, lambda: program(program.unroll), 8) / program.unroll
-        return {"microseconds": many, "alone": microseconds(backend._cupy, program, 8), "step": backend.compiled}
+    made, backend.fusion = trainer(sizes, batch, backend, precision), fused
+    try:
+        with backend.active():
+            made._begin_epoch()
+            program = made._program(batch)
+            many = microseconds(backend._cupy, lambda: program(program.unroll), 8) / program.unroll
+            return {"microseconds": many, "alone": microseconds(backend._cupy, program, 8), "step": backend.compiled}
+    finally:
+        backend.fusion = True
 
 
-def all_units(get: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """The units of every network in every precision, fused and as it is written, yielded as they are known."""
+def everywhere(get: Callable[..., Any], measured: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """What `measured` finds of every network in every precision, fused and as it is written; if it cannot, why."""
     found: dict[str, Any] = {}
     for name, (sizes, batch) in NETWORKS.items():
         for label, options in PRECISIONS.items():
             for fused in (True, False):
-                backend = get("cupy", tf32=options.get("tf32", False))
                 key = f"{name}, {label}, {'fused' if fused else 'as written'}"
-                found[key] = units(backend, sizes, batch, options.get("precision"), fused)
-                print(f"{key}: {sum(unit['microseconds'] for unit in found[key]):.4g} us in all units", flush=True)
-                yield found
-
-
-def steps(
-    get: Callable[..., Any], networks: Mapping[str, tuple[tuple[int, ...], int]] = NETWORKS
-) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """Every network in every precision, fused and as it is written; where one cannot be had, why."""
-    found: dict[str, Any] = {}
-    for name, (sizes, batch) in networks.items():
-        for label, options in PRECISIONS.items():
-            for fusion in (True, False):
-                backend = get("cupy", tf32=options.get("tf32", False))
-                backend.fusion = fusion
-                key = f"{name}, {label}, {'fused' if fusion else 'as written'}"
                 try:
-                    found[key] = step(backend, sizes, batch, options.get("precision"))
+                    backend = get("cupy", tf32=options.get("tf32", False))
+                    found[key] = shown = measured(backend, sizes, batch, options.get("precision"), fused)
+                    if isinstance(shown, list):
+                        shown = f"{sum(unit['microseconds'] for unit in shown):.4g} us in all units"
                 except Exception as error:  # one that fails does not end the others, and belongs in the report
-                    found[key] = {"failed": f"{type(error).__name__}: {error}"}
-                finally:
-                    backend.fusion = True
-                    gc.collect()
+                    found[key] = shown = failure(error)
+                print(f"{key}: {shown}", flush=True)
+                gc.collect()
+                with contextlib.suppress(Exception):  # after some failures the device does nothing more
                     backend.release_memory()
-                print(f"{key}: {found[key]}", flush=True)
                 yield found
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """What the report says in place of a result."""
+    return {"failed": f"{type(error).__name__}: {error}"}
 
 
 def peers(rounds: int, seconds: float, until: float) -> Iterator[dict[str, Any]]:
     """The networks beside those of other libraries, all in float32 first, and then with TF32."""
     found: dict[str, Any] = {}
+    networks = [STEPS[name] for name in BY_WORTH]
     for label, tf32 in (("float32", False), ("tf32", True)):
-        for rates in crossover.measure([STEPS[name] for name in BY_WORTH], PEERS, 2, rounds, seconds, tf32, until):
+        for rates in crossover.measure(networks, PEERS, THREADS, rounds, seconds, tf32, until):
             found[label] = rates
             yield found
         if time.monotonic() >= until:
@@ -151,7 +147,7 @@ def peers(rounds: int, seconds: float, until: float) -> Iterator[dict[str, Any]]
 def sizes_beside_the_cpu(rounds: int, seconds: float, until: float) -> Iterator[dict[str, Any]]:
     """Networks over width and batch size, those of little work first: where the GPU overtakes is among them."""
     points = sorted((crossover.workload(w, b) for w in crossover.WIDTHS for b in crossover.BATCHES), key=_work)
-    return crossover.measure(points, (crossover.CPU, crossover.GPU), 2, rounds, seconds, False, until)
+    return crossover.measure(points, (crossover.CPU, crossover.GPU), THREADS, rounds, seconds, False, until)
 
 
 def _work(point: Workload) -> int:
@@ -161,14 +157,15 @@ def _work(point: Workload) -> int:
 def main(given: list[str] | None = None) -> int:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", default=["peers", "crossover", "steps", "units"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sample", type=float, default=0.5, help="at least so many seconds a sample")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for everything; what is known is kept")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "gpu.json")
     o = parser.parse_args(given)
     until = time.monotonic() + o.seconds
-    reason = xpnet.backends.available()["cupy"]
+    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it overrules what is asked for of TF32
+    reason = xpnet.backends.missing("cupy")
     if reason is not None:
         print(f"benchmarks/gpu.py measures on an NVIDIA GPU, and there is none that can be used here: {reason}")
         return 1
@@ -177,24 +174,36 @@ def main(given: list[str] | None = None) -> int:
         "machine": machine.describe(),
         "device": get("cupy").describe(),
         "xpnet": xpnet.__version__,
+        "options": {"rounds": o.rounds, "sample": o.sample, "threads": THREADS},
     }
     parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         "peers": lambda: peers(o.rounds, o.sample, until),
         "crossover": lambda: sizes_beside_the_cpu(o.rounds, o.sample, until),
-        "steps": lambda: steps(get),
-        "units": lambda: all_units(get),
+        "steps": lambda: everywhere(get, step),
+        "units": lambda: everywhere(get, units),
     }
+
+    def write() -> None:
+        o.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
     o.output.parent.mkdir(parents=True, exist_ok=True)
+    write()
     for name in o.parts:
+        if time.monotonic() >= until:
+            break
         print(name, file=sys.stderr, flush=True)
-        with contextlib.closing(parts[name]()) as results:  # type: ignore[type-var]
-            for result in results:
-                found[name] = result
-                o.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-                if time.monotonic() >= until:
-                    break
+        try:
+            with contextlib.closing(parts[name]()) as results:  # type: ignore[type-var]
+                for found[name] in results:
+                    write()
+                    if time.monotonic() >= until:
+                        break
+        except Exception as error:  # the other parts may work all the same
+            traceback.print_exc()
+            found[name] = found.get(name, {}) | failure(error)
+            write()
     print(f"written to {o.output}")
-    return 0
+    return 1 if any("failed" in found.get(name, {}) for name in o.parts) else 0
 
 
 if __name__ == "__main__":

@@ -41,16 +41,20 @@ def test_without_a_gpu_it_ends_with_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
-def test_units_and_steps_are_measured_on_whatever_stands_in_for_a_gpu(bench: Any) -> None:
+def test_units_and_steps_are_measured_on_whatever_stands_in_for_a_gpu(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "REPEATS", 2)
+    monkeypatch.setattr(bench, "NETWORKS", {"small": ((20, 18, 10), 8)})
     with np.errstate(all="ignore"):
-        found = bench.units(cuda_host.HostCupy(), (20, 18, 10), 8, repeats=2)
-        written = bench.units(cuda_host.HostCupy(), (20, 18, 10), 8, "float16", fused=False, repeats=2)
+        found = bench.units(cuda_host.HostCupy(), (20, 18, 10), 8)
+        written = bench.units(cuda_host.HostCupy(), (20, 18, 10), 8, "float16", fused=False)
         assert 5 < len(found) < 0.3 * len(written)
         assert {row["operations"] for row in written} == {1}
         assert {"matmul"} < {row["unit"] for row in found}
         assert all(row["microseconds"] > 0 and row["operations"] > 0 for row in found)
         on = cuda_host.HostCupy()
-        *_, steps = bench.steps(lambda name, tf32: on, {"small": ((20, 18, 10), 8)})
+        *_, steps = bench.everywhere(lambda name, tf32: on, bench.step)
     assert len(steps) == 8
     assert " kernels, " in steps["small, float16, fused"]["step"]
     assert steps["small, tf32, as written"]["step"] == "as it is written, since fusion is switched off"
@@ -59,28 +63,6 @@ def test_units_and_steps_are_measured_on_whatever_stands_in_for_a_gpu(bench: Any
 
 def test_every_peer_is_a_system(bench: Any) -> None:
     assert set(bench.PEERS) <= set(importlib.import_module("systems").SYSTEMS)
-
-
-@pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
-@pytest.mark.parametrize(("seconds", "steps", "units"), [("60", 4, 4), ("0", 1, 1)])
-def test_each_result_is_written_when_it_is_known_and_time_that_is_over_ends_it(
-    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: str, steps: int, units: int
-) -> None:
-    on = cuda_host.HostCupy()
-    monkeypatch.setattr(bench.xpnet.backends, "available", lambda: {"cupy": None})
-    monkeypatch.setattr(bench.xpnet.backends, "get", lambda name, tf32=False: on)
-    monkeypatch.setattr(bench, "NETWORKS", {"small": ((6, 5, 3), 4)})
-    monkeypatch.setattr(bench, "PRECISIONS", {"float32": {}, "float16": {"precision": "float16"}})
-    monkeypatch.setattr(bench.steps, "__defaults__", (bench.NETWORKS,))
-    monkeypatch.setattr(bench.units, "__defaults__", (None, True, 2))
-    written: list[Path] = []
-    own, path = Path.write_text, tmp_path / "found.json"
-    monkeypatch.setattr(Path, "write_text", lambda to, *a, **o: written.append(to) or own(to, *a, **o))
-    with np.errstate(all="ignore"):
-        assert bench.main(["--parts", "steps", "units", "--seconds", seconds, "--output", str(path)]) == 0
-    found = json.loads(path.read_text())
-    assert (len(found["steps"]), len(found["units"])) == (steps, units)
-    assert written.count(path) == steps + units
 
 
 def test_all_batches_are_whole_and_there_are_many_of_them(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +82,113 @@ def test_all_batches_are_whole_and_there_are_many_of_them(bench: Any, monkeypatc
         assert point.batches >= (64 if batch <= 2048 else 16)
         assert np.array_equal(x[:, 0], t)
         assert np.array_equal(t, np.arange(len(t)) % 60_000)
+
+
+def stand_in(bench: Any, monkeypatch: pytest.MonkeyPatch, precisions: dict[str, Any]) -> None:
+    """Let a small network be measured on what stands in for a GPU."""
+    on = cuda_host.HostCupy()
+    # It is not asked for the others: PyTorch would bring its own libraries of CUDA into the process.
+    monkeypatch.setattr(bench.xpnet.backends, "missing", {"cupy": None}.__getitem__)
+    monkeypatch.setattr(bench.xpnet.backends, "get", lambda name, tf32=False: on)
+    monkeypatch.setattr(bench, "NETWORKS", {"small": ((6, 5, 3), 4)})
+    monkeypatch.setattr(bench, "PRECISIONS", precisions)
+    monkeypatch.setattr(bench, "REPEATS", 2)
+
+
+@pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
+def test_each_result_is_written_when_it_is_known(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(bench, monkeypatch, {"float32": {}, "float16": {"precision": "float16"}})
+    written: list[Path] = []
+    own, path = Path.write_text, tmp_path / "found.json"
+    monkeypatch.setattr(Path, "write_text", lambda to, *a, **o: written.append(to) or own(to, *a, **o))
+    with np.errstate(all="ignore"):
+        assert bench.main(["--parts", "steps", "units", "--seconds", "60", "--output", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert (len(found["steps"]), len(found["units"])) == (4, 4)
+    assert written.count(path) == 1 + 4 + 4
+
+
+@pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
+def test_a_precision_that_cannot_be_had_ends_neither_steps_nor_units(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stand_in(bench, monkeypatch, {"bfloat16": {"precision": "bfloat16"}, "float32": {}})
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    path = tmp_path / "found.json"
+    with np.errstate(all="ignore"):
+        assert bench.main(["--parts", "steps", "units", "--output", str(path)]) == 0
+    found = json.loads(path.read_text())
+    for part in ("steps", "units"):
+        assert [*found[part]] == [
+            f"small, {precision}, {how}" for precision in ("bfloat16", "float32") for how in ("fused", "as written")
+        ]
+        assert all(("ml_dtypes" in str(of)) == ("bfloat16" in key) for key, of in found[part].items())
+
+
+@pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
+def test_a_unit_that_cannot_be_captured_leaves_the_stream_to_the_others(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Step(bench.FusedStep):  # type: ignore[misc]
+        """Its last call looks at a value, if it is fused."""
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            if not given[-1]:
+                self.calls[-1] = cuda_host.refuse_while_capturing
+
+    stand_in(bench, monkeypatch, {"float32": {}})
+    monkeypatch.setattr(bench, "FusedStep", Step)
+    with np.errstate(all="ignore"):
+        *_, found = bench.everywhere(bench.xpnet.backends.get, bench.units)
+    assert "while the stream is capturing" in found["small, float32, fused"]["failed"]
+    assert len(found["small, float32, as written"]) > 5
+
+
+@pytest.mark.skipif(cuda_c.COMPILER is None, reason=cuda_c.NO_COMPILER)
+@pytest.mark.parametrize(("takes", "launches"), [(0.0, 200), (100.0, 20), (5000.0, 1)])
+def test_units_that_take_long_are_launched_less_often(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, takes: float, launches: int
+) -> None:
+    counts = []
+    monkeypatch.setattr(bench.CapturedStep, "__call__", lambda self, steps=1: counts.append(steps))
+    monkeypatch.setattr(bench, "microseconds", lambda cupy, f, times=20: f() or takes * counts[-1])
+    with np.errstate(all="ignore"):
+        found = bench.units(cuda_host.HostCupy(), (6, 5, 3), 4)
+    assert counts == [1, launches] * len(found)
+    assert {unit["microseconds"] for unit in found} == {takes}
+
+
+def test_no_part_begins_when_time_is_over_and_one_that_fails_does_not_end_the_others(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, clock, began = tmp_path / "found.json", [0.0], []
+
+    def part(name: str, takes: float, fails: bool = False) -> Any:
+        def results(*given: Any) -> Any:
+            began.append(name)
+            for k in (1, 2):
+                clock[0] += takes
+                yield {"results": k}
+                if fails:
+                    raise ValueError("no")
+
+        return results
+
+    stand_in(bench, monkeypatch, {})
+    monkeypatch.setattr(bench, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(bench, "peers", part("peers", 1.0, fails=True))
+    monkeypatch.setattr(bench, "sizes_beside_the_cpu", part("crossover", 5.0))
+    monkeypatch.setattr(bench, "everywhere", part("steps or units", 1.0))
+    for seconds, some in ((60, ["peers", "crossover", *["steps or units"] * 2]), (10, ["peers", "crossover"]), (0, [])):
+        clock[0] = 0.0
+        assert bench.main(["--seconds", str(seconds), "--output", str(path)]) == (1 if some else 0)
+        found = json.loads(path.read_text())
+        assert began == some
+        began.clear()
+        assert found.get("peers") == ({"results": 1, "failed": "ValueError: no"} if some else None)
+        assert found.get("crossover") == ({"results": 2} if some else None)
+        assert "machine" in found
 
 
 class Process:
