@@ -30,7 +30,10 @@ def gpu_names() -> list[str]:
     if tool is None:
         return []
     query = [tool, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return []
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
 
 

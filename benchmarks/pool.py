@@ -64,6 +64,7 @@ def environment(name: str, threads: int) -> dict[str, str]:
     entry = SYSTEMS[name]
     values = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **dict(entry.environment)}
     values["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # or JAX takes three quarters of the GPU from the others
+    values.pop("NVIDIA_TF32_OVERRIDE", None)  # it overrules what a system is told of TF32
     if not entry.gpu:
         values["CUDA_VISIBLE_DEVICES"] = ""
         values["JAX_PLATFORMS"] = "cpu"

@@ -63,7 +63,7 @@ class Xpnet(System):
         reason = xpnet.backends.missing(backend)
         if reason is not None:
             raise NotMeasured(reason)
-        self._backend = xpnet.backends.get(backend, tf32=tf32)
+        self._backend = xpnet.backends.get(backend, tf32=tf32 and backend == "cupy")  # a CPU has none
         self._chunk = 0
 
     def versions(self) -> dict[str, str]:

@@ -247,9 +247,10 @@ def test_systems_are_imported_at_once_and_one_that_fails_does_not_end_the_others
     assert only["rates"] == {}
 
 
-def test_a_rate_is_measured_by_a_real_process(bench: Any) -> None:
+@pytest.mark.parametrize("tf32", [False, True])  # which is for GPUs, and none of the CPU's business
+def test_a_rate_is_measured_by_a_real_process(bench: Any, tf32: bool) -> None:
     point = bench.crossover.workload(4, 8)
-    (found,) = bench.crossover.measure([point], ("xpnet-numpy", "sklearn", "jax-scan-cuda"), 1, 2, 0.01, False)
+    (found,) = bench.crossover.measure([point], ("xpnet-numpy", "sklearn", "jax-scan-cuda"), 1, 2, 0.01, tf32)
     assert len(found["rates"]["xpnet-numpy"]["4 x 8"]) == 2
     assert set(found["missing"]) <= {"sklearn", "jax-scan-cuda"}
     if "sklearn" not in found["missing"]:  # its unit is an epoch
@@ -284,3 +285,19 @@ def test_what_failed_midway_is_a_gap_in_the_table_and_the_picture(
     assert "- torch-eager-cuda: not measured: the process has ended\n" in table
     assert "- jax-scan-cuda, 2048 x 1024: not measured: out of memory\n" in table
     assert json.loads(output.with_suffix(".json").read_text())["missing"]
+
+
+def test_a_driver_that_does_not_answer_ends_nothing(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(bench.machine.shutil, "which", lambda name: name)
+    monkeypatch.setattr(bench.machine.subprocess, "run", hangs)
+    assert bench.machine.gpu_names() == []
+
+
+def test_what_overrules_a_choice_of_tf32_is_not_handed_on(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    values = importlib.import_module("pool").environment("torch-eager-cuda", 2)
+    assert "NVIDIA_TF32_OVERRIDE" not in values
+    assert values["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
