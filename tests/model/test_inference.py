@@ -40,6 +40,7 @@ def test_as_many_rows_are_computed_at_a_time_as_suit_the_network(monkeypatch):
     seeing = [xpnet.Conv2D(1, 32, padding="valid"), xpnet.Flatten(), xpnet.Linear(576 * 32, 2)]
     images = xpnet.Network(seeing, "cross_entropy", input_shape=(26, 26, 1))
     networks = {512: xpnet.mlp([9000, 40, 2]), 112: images, 64: xpnet.mlp([2, 100_000, 2])}
+    networks |= {4096: xpnet.mlp([20, 300, 2]), 2096: xpnet.mlp([20, 1000, 2])}
     assert [rows_at_once(net, None) for net in networks.values()] == [*networks]
     assert rows_at_once(images, 7) == 7
     sizes = []

@@ -68,6 +68,10 @@ def test_of_a_large_batch_a_few_samples_at_a_time_go_through_all_layers(monkeypa
         assert net.forward(X).tobytes() == wanted.tobytes()
     assert 1 < few < 10
     assert set(seen) == {few, 40 % few}
+    with monkeypatch.context() as patch:  # where so many would go together, the products are large in any case
+        patch.setattr(outputs, "TOGETHER", few - 1)
+        assert net.copy().forward(X).tobytes() == answer(net, X).tobytes()
+        assert seen[-2:] == [40, 40]
     monkeypatch.setattr(outputs, "PARTS", range(2, 10))  # a batch of more parts is not cut
     assert net.copy().forward(X).tobytes() == answer(net, X).tobytes()
     assert seen[-2:] == [40, 40]

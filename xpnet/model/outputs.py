@@ -21,6 +21,8 @@ LEAST = 1 << 20
 """Numbers of the widest layer's outputs for a batch, from which it is recorded; networks of images have more."""
 NEAR = 1 << 16
 """Numbers of the widest layer's outputs for the samples that go through the network together: near to a processor."""
+TOGETHER = 256
+"""The most samples for which that pays: where parameters are many, products of all samples are faster."""
 PARTS = range(4, 65)
 """Parts of a batch, if it is cut: enough for several threads, and not too many to record."""
 
@@ -84,7 +86,7 @@ class Outputs:
     def _write(self, net: Asked, xp: Any, theta: Array, state: Mapping[str, Array], x: Array, y: Array) -> None:
         """Write the outputs to `y`, of as many samples at a time as the widest layer gives numbers for parameters."""
         rows, at_once = max(max(int(theta.size), NEAR) // self.width(net)[0], 1), ALL_AT_ONCE
-        if -(-x.shape[0] // rows) not in PARTS:
+        if rows > TOGETHER or -(-x.shape[0] // rows) not in PARTS:
             rows, at_once = x.shape[0], net.backend.at_once
         for start in range(0, x.shape[0], rows):
             few = slice(start, min(start + rows, x.shape[0]))

@@ -21,13 +21,15 @@ from xpnet.model.data import (
     to_host,
 )
 from xpnet.model.memory import explained
+from xpnet.model.outputs import LEAST
 from xpnet.model.rows import Rows
 from xpnet.model.sources import in_memory, rows_of
 from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size
 
-FEW = 64
-"""Rows that are computed at a time on a host at least: fewer would read the weights too often."""
+FEW, SOME, MANY = 64, 512, 4096
+"""Rows that are computed at a time on a host: at least, since fewer would read the weights too often; of narrow layers,
+whose results a cache holds then; and at most."""
 WIDE = 1 << 21
 """Numbers that the widest layer gives for more of them at most."""
 
@@ -38,17 +40,19 @@ NOT_FINITE = (
 
 
 def rows_at_once(net: Model, batch_size: int | None) -> int:
-    """Return how many rows are computed at a time if not `batch_size`: on a host 512, or fewer of wide layers.
+    """Return how many rows are computed at a time if not `batch_size`: on a host 64 to 4,096.
 
-    So its caches may hold them. A device that works ahead of the host is given as many as 64 MiB hold of what the
-    network takes or its widest layer gives, and not fewer than 512.
+    Those of narrow layers are few enough for its caches. Of wide ones more are taken, so that the products are large
+    and the forward pass is worth recording (`Outputs`). A device that works ahead of the host is given as many as 64
+    MiB hold of what the network takes or its widest layer gives, and not fewer than 512.
     """
     if batch_size is not None:
         return check_size("batch_size", batch_size)
     widest = net._outputs.width(net)[0]
     if net.backend.asynchronous:
         return max(512, (64 << 20) // (max(widest, prod(net.input_shape)) * np.dtype(net.dtype).itemsize))
-    return min(512, max(FEW, WIDE // widest // 16 * 16))
+    rows = min(MANY, max(FEW, WIDE // widest // 16 * 16))
+    return rows if rows * widest >= LEAST else min(SOME, rows)
 
 
 def _pieces(
