@@ -96,6 +96,31 @@ def test_what_one_process_raises_ends_all_and_is_told(capsys):
     assert f"{DataError.__name__}: x contains NaN: x[3, 1]" in said
 
 
+def test_after_what_one_process_raises_no_step_is_done_with_the_others():
+    """They are in another step, and might wait for ever."""
+    sent = []
+
+    def work(workers):
+        def forward(xp, x):
+            calls.append(1)
+            if len(calls) == 20 and workers.rank:
+                sent.append(workers._communicator.sent)
+                raise LookupError("in the step")
+            return x
+
+        calls, own = [], xpnet.Activation(forward, lambda xp, x: xp.ones_like(x))
+        net = xpnet.Network([xpnet.Linear(4, 3), own, xpnet.Linear(3, 3)], "cross_entropy", shared_faults.Eager())
+        try:
+            return shared_faults.train(net, None, workers)
+        finally:
+            if workers.rank:
+                sent.append(workers._communicator.sent)
+
+    results = together(2, work, timeout=1.0)
+    assert all(isinstance(result, Aborted) for result in results)
+    assert sent[0] == sent[1] > 0
+
+
 def test_what_all_raise_is_raised_on_all():
     def work(workers):
         net = shared_faults.network()

@@ -210,6 +210,10 @@ class MPI(Named, Messages):
         self._agreed = SystemExit(128 + signal.SIGTERM) if asked > self.size else KeyboardInterrupt()
         return self._agreed
 
+    def agreed(self, error: BaseException) -> bool:
+        """Say whether all processes raise it after the same step."""
+        return error is self._agreed or isinstance(error, NonFiniteError)
+
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Return a context of a training: within it signals are heard, and what one process raises ends all."""
@@ -223,7 +227,7 @@ class MPI(Named, Messages):
             self.cores = own_cores(self.gather([platform.node(), usable_cores()]), self.rank)
             yield
         except BaseException as error:
-            if self.size > 1 and (error is self._agreed or isinstance(error, NonFiniteError)):  # all processes raise it
+            if self.size > 1 and self.agreed(error):
                 self.decide(None)  # process 0 may write for a while, and some launchers end all when one has ended
             elif self.size > 1:  # the others would wait
                 own = isinstance(error, XpnetError)  # which says all that there is to say

@@ -82,6 +82,9 @@ class Workers(Protocol):
     def leave(self, asked: float) -> BaseException:
         """Return what all processes raise after a step in which this sum was not zero."""
 
+    def agreed(self, error: BaseException) -> bool:
+        """Say whether all processes raise it after the same step."""
+
     def shared(self) -> AbstractContextManager[None]:
         """Return a context of a training: within it signals are heard, and what one process raises ends all."""
 

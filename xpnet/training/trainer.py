@@ -162,8 +162,10 @@ class Trainer(Named, Steps):
             except NonFiniteError:
                 self._undo = None
                 raise
-            except BaseException:
-                self._recover(restore, self.step - begin[2])
+            except BaseException as error:
+                # What the others do not raise, too, they do not recover from: steps with them cannot be repeated.
+                alone = self.workers is not None and not self.workers.agreed(error)
+                self._recover(restore, 0 if alone else self.step - begin[2])
                 if not divergence.state_is_finite(self):  # it came between the first NaN and the next look
                     restore()
                 self._undo = None
