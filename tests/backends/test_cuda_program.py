@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import re
 import threading
+import types
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -638,6 +639,16 @@ def test_where_the_larger_graph_cannot_be_captured_steps_are_launched_singly() -
     assert (program.unroll, len(calls)) == (1, 8)
     assert len({*calls[:3]}) == len({*calls[3:]}) == 1  # what one graph's pool gives back the other one does not know
     assert calls[0] != calls[3]
+
+
+def test_what_the_proof_took_is_given_back_before_a_step_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph's own pool cannot have what the common one keeps."""
+    on, events, begin = backend(), [], cuda_host.Stream.begin_capture
+    pool = types.SimpleNamespace(free_all_blocks=lambda: events.append("given back"))
+    on._cupy.get_default_memory_pool = lambda: pool
+    monkeypatch.setattr(cuda_host.Stream, "begin_capture", lambda self: events.append("capture") or begin(self))
+    trainer("optimizer 0: SGD", on)._program(8)
+    assert events == ["given back", "capture"]
 
 
 def test_the_caller_waits_for_what_is_launched_though_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
