@@ -127,6 +127,22 @@ def test_after_what_one_process_raises_no_step_is_done_with_the_others():
     assert sent[0] == sent[1] > 0
 
 
+def test_a_process_that_is_alone_has_the_state_after_its_last_step():
+    seen = []
+
+    def forward(xp, x):
+        seen.append(net.theta.copy())
+        if len(seen) == 9:  # in the third step, of four slices
+            raise LookupError("in the step")
+        return x
+
+    own = xpnet.Activation(forward, lambda xp, x: xp.ones_like(x))
+    net = xpnet.Network([xpnet.Linear(6, 3), own, xpnet.Linear(3, 3)], "cross_entropy", Eager())
+    (result,) = together(1, lambda workers: shared_faults.train(net, None, workers))
+    assert isinstance(result, LookupError)
+    assert net.theta.tobytes() == seen[8].tobytes() != seen[4].tobytes()
+
+
 def test_what_all_raise_is_raised_on_all():
     def work(workers):
         net = shared_faults.network()

@@ -11,6 +11,7 @@ import scipy.sparse
 from xpnet.backends import Backend
 from xpnet.errors import DataError
 from xpnet.model.casting import check_finite
+from xpnet.model.data import stays
 from xpnet.model.rows import Rows
 from xpnet.training.samples import Validation
 from xpnet.typing import Array, HostArray
@@ -27,7 +28,7 @@ def to_device(a: Any, backend: Backend, dtype: str) -> Array:
         return a
     if is_sparse(a):
         return a.tocsr()
-    if backend.owns(a) and not isinstance(a, np.ndarray):
+    if stays(a, backend):
         with backend.active():
             return backend.contiguous(backend.xp.astype(a, getattr(backend.xp, dtype), copy=False))
     return backend.borrow(np.ascontiguousarray(a, dtype=dtype))

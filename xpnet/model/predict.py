@@ -28,8 +28,8 @@ from xpnet.typing import Array, HostArray
 from xpnet.validation import check_flag, check_number, check_size
 
 FEW, SOME, MANY = 64, 512, 4096
-"""Rows that are computed at a time on a host: at least, since fewer would read the weights too often; of narrow layers,
-whose results a cache holds then; and at most."""
+"""Rows that are computed at a time: at least, since fewer would read the weights too often; of narrow layers, whose
+results a cache holds then, and on a GPU at least; and at most."""
 WIDE = 1 << 21
 """Numbers that the widest layer gives for more of them at most."""
 
@@ -50,7 +50,7 @@ def rows_at_once(net: Model, batch_size: int | None) -> int:
         return check_size("batch_size", batch_size)
     widest = net._outputs.width(net)[0]
     if net.backend.asynchronous:
-        return max(512, (64 << 20) // (max(widest, prod(net.input_shape)) * np.dtype(net.dtype).itemsize))
+        return max(SOME, (64 << 20) // (max(widest, prod(net.input_shape)) * np.dtype(net.dtype).itemsize))
     rows = min(MANY, max(FEW, WIDE // widest // 16 * 16))
     return rows if rows * widest >= LEAST else min(SOME, rows)
 

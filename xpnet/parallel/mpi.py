@@ -212,7 +212,7 @@ class MPI(Named, Messages):
 
     def agreed(self, error: BaseException) -> bool:
         """Say whether all processes raise it after the same step."""
-        return error is self._agreed or isinstance(error, NonFiniteError)
+        return self.size == 1 or error is self._agreed or isinstance(error, NonFiniteError)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -227,9 +227,9 @@ class MPI(Named, Messages):
             self.cores = own_cores(self.gather([platform.node(), usable_cores()]), self.rank)
             yield
         except BaseException as error:
-            if self.size > 1 and self.agreed(error):
+            if self.agreed(error):
                 self.decide(None)  # process 0 may write for a while, and some launchers end all when one has ended
-            elif self.size > 1:  # the others would wait
+            else:  # the others would wait
                 own = isinstance(error, XpnetError)  # which says all that there is to say
                 self.abort("".join(traceback.format_exception(error, limit=0 if own else None)))
             raise

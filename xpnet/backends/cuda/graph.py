@@ -104,7 +104,7 @@ class CapturedStep:
             try:
                 self._graph(self.unroll)
             except Exception:  # there may be too little memory for it, and enough for what is there
-                self._pools.pop(self.unroll)
+                self._pools.pop(self.unroll, None)
                 self.unroll = 1
         many, single = divmod(steps, self.unroll)
         try:
